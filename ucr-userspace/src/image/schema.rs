@@ -1,0 +1,261 @@
+//! What an image holds, as types. No bytes and no I/O here: `codec` turns it into a file's content.
+//!
+//! A change of meaning or order in any of these types is a new format version: postcard stores
+//! fields by position. `header.rs` lists the versions.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Credentials, Pid, Shutdown, SocketType, UnixName};
+
+/// The sockets of one process or process tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Where, when and by what it was made.
+    pub origin: Origin,
+    /// The processes; the first one is the root of the tree.
+    pub processes: Vec<Process>,
+    /// Each socket once, however many descriptors lead to it.
+    pub sockets: Vec<Socket>,
+    /// Every descriptor of every process that leads to one of `sockets`.
+    pub descriptors: Vec<Descriptor>,
+    /// How the connected sockets hang together. Every connected socket is in exactly one.
+    pub connections: Vec<Connection>,
+}
+
+/// Where an image comes from. Shown, never acted upon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Version of the ucr that wrote it.
+    pub ucr_version: String,
+    /// Seconds since the epoch.
+    pub created_at: u64,
+    /// `uname -r` of the kernel that the sockets lived in.
+    pub kernel_release: String,
+    /// `uname -n`.
+    pub host: String,
+    /// Boot id (`/proc/sys/kernel/random/boot_id`): socket files are known again by device and
+    /// inode number only within one boot.
+    pub boot_id: String,
+    /// Inode number of the network namespace that all sockets were in.
+    pub netns: u32,
+    /// How the tracked state compared with the kernel's.
+    pub verdicts: VerdictCounts,
+}
+
+/// How many sockets got which verdict when the image was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictCounts {
+    /// Seen live from the beginning, and every field agrees with the kernel's report.
+    pub confirmed: u32,
+    /// Older than the tracer; what the seeding pass recorded agrees.
+    pub predates: u32,
+    /// In the ledger, but the kernel does not report it.
+    pub only_tracked: u32,
+    /// Reported by the kernel, not in the ledger.
+    pub only_snapshot: u32,
+    /// At least one field differs.
+    pub conflict: u32,
+}
+
+/// One process of the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its pid when it was dumped: the key for `restore --exec PID=CMD`.
+    pub pid: Pid,
+    /// Its parent's pid.
+    pub parent: Pid,
+    /// `/proc/PID/comm`, raw bytes.
+    pub comm: Vec<u8>,
+    /// `/proc/PID/cmdline`: the arguments, raw bytes each.
+    pub arguments: Vec<Vec<u8>>,
+}
+
+/// Index into [`Image::sockets`].
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct SocketIndex(pub u32);
+
+impl SocketIndex {
+    /// As an index into a slice.
+    #[must_use]
+    pub fn get(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// One unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Socket {
+    /// The kernel's cookie for it (never reused during one boot).
+    pub cookie: u64,
+    /// Inode number in sockfs, as `/proc/PID/fd` and `ss` show it.
+    pub inode: u32,
+    /// `SO_TYPE`.
+    pub socket_type: SocketType,
+    /// Unconnected, listening or connected.
+    pub role: Role,
+    /// Its own name with all that is needed to give it again. For an accepted socket this is the
+    /// listener's name, which it shares.
+    pub name: Option<Bound>,
+    /// `F_GETFL` flags that can be set again (`O_NONBLOCK`, `O_ASYNC`); one set for all its
+    /// descriptors.
+    pub status_flags: i32,
+    /// `sk_shutdown`.
+    pub shutdown: Shutdown,
+    /// `SO_PEERCRED`, for connected sockets.
+    pub peer_credentials: Option<Credentials>,
+    /// Credentials that a connecting client will see: those of the task that called `listen`.
+    /// Known only from tracking.
+    pub listener_credentials: Option<Credentials>,
+    /// `SOL_SOCKET` options whose value differs from that of a new socket of this type.
+    pub options: Vec<SocketOption>,
+    /// How its history is known.
+    pub known_from: KnownFrom,
+    /// When it was created, nanoseconds since boot (`CLOCK_BOOTTIME`); only if seen live.
+    pub created_at: Option<u64>,
+    /// Who created it; only if seen live.
+    pub creator: Option<Actor>,
+}
+
+/// What a socket is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Neither listening nor connected.
+    Unconnected,
+    /// Listening with this backlog (`sk_max_ack_backlog`).
+    Listening {
+        /// As given to `listen`, limited by `net.core.somaxconn`.
+        backlog: u32,
+    },
+    /// One end of one of [`Image::connections`].
+    Connected,
+}
+
+/// A name and what it takes to give it to a new socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// Never [`UnixName::Unnamed`].
+    pub name: UnixName,
+    /// For a relative pathname: the directory it is relative to, absolute, at the time of `bind`.
+    pub directory: Option<Vec<u8>>,
+    /// For a pathname: what has become of the socket file.
+    pub file: Option<SocketFile>,
+}
+
+/// The file that `bind` made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SocketFile {
+    /// It is still there, under the name it was bound to.
+    Present {
+        /// Which file it is.
+        id: FileId,
+        /// Permission bits (`st_mode & 0o7777`).
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// No file stands under this name any more.
+    Deleted,
+    /// Something else stands under this name.
+    Replaced,
+}
+
+/// Identity of a file within one boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileId {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+    /// Birth time in nanoseconds since the epoch, where the file system records it: an inode
+    /// number alone can be used again.
+    pub born: Option<u64>,
+}
+
+/// One `SOL_SOCKET` option.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketOption {
+    /// `SO_*` number.
+    pub name: i32,
+    /// The bytes that `getsockopt` gave.
+    pub value: Vec<u8>,
+}
+
+/// How a socket's history is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KnownFrom {
+    /// The tracer saw it being created.
+    SeenLive,
+    /// It is older than the tracer, which found it when it started.
+    PredatesTracer,
+    /// Only the kernel's report and the process itself tell of it.
+    Snapshot,
+}
+
+/// Who did something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// Process.
+    pub pid: Pid,
+    /// Thread.
+    pub tid: Pid,
+    /// User.
+    pub uid: u32,
+    /// The thread's name at that time, raw bytes.
+    pub comm: Vec<u8>,
+    /// cgroup v2 id.
+    pub cgroup: u64,
+}
+
+/// One descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// Whose.
+    pub pid: Pid,
+    /// Its number.
+    pub fd: i32,
+    /// Where it leads.
+    pub socket: SocketIndex,
+    /// `FD_CLOEXEC`.
+    pub close_on_exec: bool,
+}
+
+/// Two connected ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Connection {
+    /// Made by `socketpair`.
+    Pair {
+        /// One end.
+        a: SocketIndex,
+        /// The other end.
+        b: SocketIndex,
+    },
+    /// Made by `connect` and `accept`.
+    Accepted {
+        /// The end that called `connect`.
+        client: SocketIndex,
+        /// The end that `accept` returned.
+        server: SocketIndex,
+        /// The listener it came through, if it is in the image.
+        listener: Option<SocketIndex>,
+        /// Position in the order of acceptance among the connections of the image; lower was
+        /// earlier.
+        order: u32,
+    },
+}
+
+impl Connection {
+    /// Both ends: a pair's in stored order, else client and server.
+    #[must_use]
+    pub fn ends(&self) -> (SocketIndex, SocketIndex) {
+        match *self {
+            Self::Pair { a, b } => (a, b),
+            Self::Accepted { client, server, .. } => (client, server),
+        }
+    }
+}

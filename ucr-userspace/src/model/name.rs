@@ -1,0 +1,158 @@
+//! A unix socket's name: bytes, turned into text only when shown.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Room for a name in `struct sockaddr_un` (`sun_path`), in bytes.
+pub const SUN_PATH_MAX: usize = 108;
+
+/// The name of a unix socket as the kernel keeps it (`struct unix_address`, `unix(7)`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum UnixName {
+    /// Never bound.
+    #[default]
+    Unnamed,
+    /// A path in the file system, as it was given to `bind`: perhaps relative, at most 108 bytes,
+    /// no NUL inside.
+    Pathname(Vec<u8>),
+    /// A name in the network namespace's abstract table, without the leading NUL: any bytes, at
+    /// most 107. It may be empty (`bind` with one NUL byte).
+    Abstract(Vec<u8>),
+}
+
+impl UnixName {
+    /// Takes the bytes of `sun_path` as the kernel hands them out: length known from the address
+    /// length, a pathname with or without its final NUL.
+    #[must_use]
+    pub fn from_sun_path(bytes: &[u8]) -> Self {
+        match bytes.split_first() {
+            None => Self::Unnamed,
+            Some((0, rest)) => Self::Abstract(rest.to_vec()),
+            Some(_) => Self::Pathname(
+                bytes.iter().position(|b| *b == 0).map_or(bytes, |n| bytes.split_at(n).0).to_vec(),
+            ),
+        }
+    }
+
+    /// The bytes that go into `sun_path`: a leading NUL before an abstract name, none behind a
+    /// pathname (the kernel adds it, which is how a path of 108 bytes fits).
+    #[must_use]
+    pub fn to_sun_path(&self) -> Vec<u8> {
+        match self {
+            Self::Unnamed => Vec::new(),
+            Self::Pathname(path) => path.clone(),
+            Self::Abstract(name) => [&[0], name.as_slice()].concat(),
+        }
+    }
+
+    /// The name's own bytes, without the NUL that marks an abstract name.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Unnamed => &[],
+            Self::Pathname(bytes) | Self::Abstract(bytes) => bytes,
+        }
+    }
+
+    /// Whether the socket has a name at all.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        !matches!(self, Self::Unnamed)
+    }
+
+    /// Whether this is a path that has a meaning only together with a working directory.
+    #[must_use]
+    pub fn is_relative_path(&self) -> bool {
+        matches!(self, Self::Pathname(path) if !path.starts_with(b"/"))
+    }
+
+    /// Whether the kernel could hold this name: what an image claims is checked with it.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        match self {
+            Self::Unnamed => true,
+            Self::Pathname(path) => {
+                !path.is_empty() && path.len() <= SUN_PATH_MAX && !path.contains(&0)
+            }
+            Self::Abstract(name) => name.len() < SUN_PATH_MAX,
+        }
+    }
+}
+
+impl fmt::Display for UnixName {
+    /// One line, safe for a terminal: `-` for no name, `@` before an abstract name, every byte
+    /// outside printable ASCII escaped, and a pathname that itself begins with `@` or is `-`
+    /// written with a leading `\x40` or `\x2d` so that it cannot pass for another kind.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unnamed => f.write_str("-"),
+            Self::Abstract(name) => write!(f, "@{}", Escaped(name)),
+            Self::Pathname(path) => match path.split_first() {
+                Some((first @ b'@', rest)) | Some((first @ b'-', rest @ [])) => {
+                    write!(f, "\\x{first:02x}{}", Escaped(rest))
+                }
+                _ => Escaped(path).fmt(f),
+            },
+        }
+    }
+}
+
+/// Bytes shown so that they can do no harm to a terminal and can be read back: printable ASCII as
+/// it is, a backslash doubled, all else as `\xNN`.
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &byte in self.0 {
+            match byte {
+                b'\\' => f.write_str("\\\\")?,
+                b' '..=b'~' => write!(f, "{}", char::from(byte))?,
+                _ => write!(f, "\\x{byte:02x}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_the_way_through_sun_path() {
+        let longest = vec![b'p'; SUN_PATH_MAX];
+        for (bytes, name) in [
+            (&b""[..], UnixName::Unnamed),
+            (b"/run/x.sock\0", UnixName::Pathname(b"/run/x.sock".to_vec())),
+            (b"relative", UnixName::Pathname(b"relative".to_vec())),
+            (b"\0a\0\n\xff", UnixName::Abstract(b"a\0\n\xff".to_vec())),
+            (b"\0", UnixName::Abstract(Vec::new())),
+            (longest.as_slice(), UnixName::Pathname(longest.clone())),
+        ] {
+            assert_eq!(UnixName::from_sun_path(bytes), name);
+            assert_eq!(UnixName::from_sun_path(&name.to_sun_path()), name);
+            assert!(name.is_possible());
+        }
+    }
+
+    #[test]
+    fn impossible_names_are_known() {
+        assert!(!UnixName::Pathname(Vec::new()).is_possible());
+        assert!(!UnixName::Pathname(b"a\0b".to_vec()).is_possible());
+        assert!(!UnixName::Pathname(vec![b'x'; 109]).is_possible());
+        assert!(!UnixName::Abstract(vec![b'x'; 108]).is_possible());
+    }
+
+    #[test]
+    fn shown_names_are_one_safe_line_and_cannot_be_mistaken() {
+        let shown = |name: UnixName| name.to_string();
+        assert_eq!(shown(UnixName::Unnamed), "-");
+        assert_eq!(shown(UnixName::Abstract(b"a\0b\n\xff\\".to_vec())), "@a\\x00b\\x0a\\xff\\\\");
+        assert_eq!(shown(UnixName::Pathname(b"@x".to_vec())), "\\x40x");
+        assert_eq!(shown(UnixName::Pathname(b"-".to_vec())), "\\x2d");
+        assert_eq!(shown(UnixName::Pathname(b"-x".to_vec())), "-x");
+        assert_eq!(shown(UnixName::Pathname(b"\x1b[2J".to_vec())), "\\x1b[2J");
+    }
+}
