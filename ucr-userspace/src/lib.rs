@@ -4,4 +4,7 @@
 //! `docs/ARCHITECTURE.md`.
 
 pub mod image;
+pub mod kernel;
 pub mod model;
+pub mod sys;
+pub mod tracer;

@@ -1,0 +1,53 @@
+//! What user space tells the programs at run time, and what they count.
+
+use crate::shared;
+
+shared! {
+    /// The only element of the `CONTROL` map.
+    pub struct Control: 32 {
+        /// Events go into the ring buffer until this moment (`CLOCK_BOOTTIME` nanoseconds): a
+        /// follower renews it, so a follower that was killed leaves no buffer to run full. 0: no
+        /// follower.
+        pub follow_until: u64,
+        /// When tracing was attached, `CLOCK_BOOTTIME` nanoseconds.
+        pub attached_at: u64,
+        /// Process that follows.
+        pub follower: u32,
+        /// Process that attached.
+        pub attached_by: u32,
+        /// Version of the shapes in this crate that the pinned maps hold: [`SHAPES`].
+        pub shapes: u32,
+        /// 1 if `attach` mounted the bpf file system itself, so that `detach` may unmount it.
+        pub mounted_bpffs: u32,
+    }
+}
+
+/// Version of the shapes in this crate. To be raised with every change of a shape: pinned maps of
+/// another version are not read.
+pub const SHAPES: u32 = 1;
+
+/// Indices into the per-CPU array `COUNTERS`.
+pub mod counter {
+    /// Events written to the ring buffer.
+    pub const EMITTED: u32 = 0;
+    /// Events lost because the ring buffer was full.
+    pub const LOST: u32 = 1;
+    /// Sockets not recorded because the ledger was full.
+    pub const LEDGER_FULL: u32 = 2;
+    /// Directories of a pathname bind not recorded because their map was full.
+    pub const PATHS_FULL: u32 = 3;
+    /// Reads of kernel or user memory that failed where they should not.
+    pub const UNREADABLE: u32 = 4;
+    /// Calls made through the 32-bit entry, whose numbers and arguments are not decoded.
+    pub const COMPAT: u32 = 5;
+    /// Records that were still there when a new socket took the same address: a close was missed.
+    pub const STALE: u32 = 6;
+    /// Sockets that were first seen in the middle of their life.
+    pub const LATE: u32 = 7;
+    /// How many there are.
+    pub const COUNT: u32 = 8;
+    /// What each is called in output, by index.
+    pub const NAMES: [&str; 8] = [
+        "emitted", "lost", "ledger_full", "paths_full", "unreadable", "compat", "stale", "late",
+    ];
+}

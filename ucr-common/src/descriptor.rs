@@ -1,0 +1,27 @@
+//! What the descriptor iterator writes: one shape for each descriptor that is a socket.
+
+use crate::{identity::SocketId, shared};
+
+shared! {
+    /// One descriptor of one task that leads to a socket of any family.
+    pub struct SocketDescriptor: 56 {
+        /// The socket. The iterator asks for the cookie, so it is never 0.
+        pub socket: SocketId,
+        /// Process.
+        pub pid: u32,
+        /// Thread: differs from `pid` only for a thread with a descriptor table of its own.
+        pub tid: u32,
+        /// Descriptor number.
+        pub fd: u32,
+        /// `file.f_flags`.
+        pub file_flags: u32,
+        /// 1 if close-on-exec.
+        pub close_on_exec: u32,
+        /// `AF_*`.
+        pub family: u32,
+        /// `SOCK_*`.
+        pub socket_type: u32,
+        /// Inode number of the socket's network namespace.
+        pub netns: u32,
+    }
+}

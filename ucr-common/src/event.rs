@@ -1,0 +1,74 @@
+//! What a hook reports through the ring buffer.
+
+use crate::{
+    identity::{Actor, SocketId},
+    name::RawName,
+    paths::BindPaths,
+    shared,
+};
+
+/// What happened. Kinds are never renumbered: a follower may be older than the pinned programs.
+pub mod kind {
+    /// `socket(2)`.
+    pub const SOCKET: u32 = 1;
+    /// `socketpair(2)`: `socket` and `peer` are the two ends, `fd` and `fd2` their descriptors.
+    pub const SOCKETPAIR: u32 = 2;
+    /// `bind(2)`: `name` is the new name (if it failed: the name asked for).
+    pub const BIND: u32 = 3;
+    /// `listen(2)`: `argument` is the backlog in force.
+    pub const LISTEN: u32 = 4;
+    /// `connect(2)`: `peer` is the other end, for a stream the embryo; `name` its name (if it
+    /// failed: the name asked for).
+    pub const CONNECT: u32 = 5;
+    /// `accept(2)`, `accept4(2)`: `socket` is the accepted end, `fd2` its descriptor, `fd` and
+    /// `listener` the listener, `peer` the client.
+    pub const ACCEPT: u32 = 6;
+    /// `shutdown(2)`: `argument` is what is shut down now (`sk_shutdown`; if it failed: `how`).
+    pub const SHUTDOWN: u32 = 7;
+    /// The last descriptor is about to be closed, by `close`, `close_range`, `dup2`, `dup3`, `execve` or exit.
+    pub const CLOSE: u32 = 8;
+}
+
+shared! {
+    /// One event. A bind to a pathname is followed by its [`BindPaths`], as one [`BindEvent`].
+    pub struct Event: 248 {
+        /// One of [`kind`].
+        pub kind: u32,
+        /// 0 or a descriptor, or a negative errno: the call failed and the ledger is unchanged.
+        pub result: i32,
+        /// `CLOCK_BOOTTIME`, nanoseconds.
+        pub time: u64,
+        /// Who made the call.
+        pub actor: Actor,
+        /// The descriptor that the call named, or made (`socket`, first of `socketpair`); -1 if none.
+        pub fd: i32,
+        /// The other descriptor of `accept` and `socketpair`; -1 if none.
+        pub fd2: i32,
+        /// The socket that it happened to.
+        pub socket: SocketId,
+        /// Its peer.
+        pub peer: SocketId,
+        /// The listener of an accepted or connected socket, where the kernel tells.
+        pub listener: u64,
+        /// Inode number of the socket's network namespace.
+        pub netns: u32,
+        /// `SOCK_*` number.
+        pub socket_type: u32,
+        /// See [`kind`].
+        pub argument: u32,
+        /// Explicit padding.
+        pub reserved: u32,
+        /// See [`kind`].
+        pub name: RawName,
+    }
+}
+
+shared! {
+    /// A bind to a pathname, with the directories that give the name its meaning.
+    pub struct BindEvent: 1800 {
+        /// The event itself.
+        pub event: Event,
+        /// Where the caller stood.
+        pub paths: BindPaths,
+    }
+}

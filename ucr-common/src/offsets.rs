@@ -1,0 +1,170 @@
+//! Where the programs find what in kernel structures. User space fills the table in from the
+//! running kernel's BTF before the programs are loaded; no number stands in the source.
+
+/// The offset of a field that the running kernel does not have.
+pub const ABSENT: u64 = u64::MAX;
+
+/// Where a field is looked up: a structure and a path of members in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Structure name as in BTF.
+    pub container: &'static str,
+    /// Members separated by dots; anonymous ones are looked through.
+    pub path: &'static str,
+    /// What to do on a kernel that lacks it.
+    pub need: Need,
+}
+
+/// Whether the programs can do without a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Without it nothing is loaded.
+    Required,
+    /// Without it the offset is [`ABSENT`] and the programs go another way.
+    Optional,
+}
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $field:ident: $container:literal $path:literal $need:ident,)*) => {
+        /// Byte offsets. Every field is a `u64`, so that one aligned load from read-only data
+        /// gives the verifier a constant.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug)]
+        pub struct Offsets {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl Offsets {
+            /// The table before it is filled in.
+            pub const EMPTY: Self = Self { $($field: ABSENT,)* };
+        }
+
+        /// One entry for each field of [`Offsets`], in its order.
+        pub const FIELDS: &[Field] = &[
+            $(Field { container: $container, path: $path, need: Need::$need },)*
+        ];
+
+        const _: () = assert!(size_of::<Offsets>() == FIELDS.len() * size_of::<u64>());
+    };
+}
+
+offsets! {
+    /// System call number.
+    regs_nr: "pt_regs" "orig_ax" Required,
+    /// First argument of a system call.
+    regs_arg0: "pt_regs" "di" Required,
+    /// Second argument.
+    regs_arg1: "pt_regs" "si" Required,
+    /// Third argument.
+    regs_arg2: "pt_regs" "dx" Required,
+    /// Fourth argument.
+    regs_arg3: "pt_regs" "r10" Required,
+    /// Thread id.
+    task_pid: "task_struct" "pid" Required,
+    /// Process id.
+    task_tgid: "task_struct" "tgid" Required,
+    /// `TS_COMPAT` is a bit of it.
+    task_status: "task_struct" "thread_info.status" Required,
+    /// Descriptor table of a task.
+    task_files: "task_struct" "files" Required,
+    /// Working and root directory of a task.
+    task_fs: "task_struct" "fs" Required,
+    /// State shared by the threads of a process.
+    task_signal: "task_struct" "signal" Required,
+    /// Threads that have not begun to exit.
+    signal_live: "signal_struct" "live.counter" Required,
+    /// Threads that are not reaped.
+    signal_nr_threads: "signal_struct" "nr_threads" Required,
+    /// Tasks that share a descriptor table.
+    files_count: "files_struct" "count.counter" Required,
+    /// The current table.
+    files_fdt: "files_struct" "fdt" Required,
+    /// Its size.
+    fdt_max_fds: "fdtable" "max_fds" Required,
+    /// Its array of files.
+    fdt_fd: "fdtable" "fd" Required,
+    /// Its bitmap of descriptors in use.
+    fdt_open_fds: "fdtable" "open_fds" Required,
+    /// Its bitmap of close-on-exec descriptors.
+    fdt_close_on_exec: "fdtable" "close_on_exec" Required,
+    /// The socket behind a file.
+    file_private_data: "file" "private_data" Required,
+    /// `O_*`.
+    file_flags: "file" "f_flags" Required,
+    /// References to a file until 6.11: one is 1.
+    file_count: "file" "f_count.counter" Optional,
+    /// References to a file since 6.12: one is 0 (`FILE_REF_ONEREF`).
+    file_ref: "file" "f_ref.refcnt.counter" Optional,
+    /// A file's inode.
+    file_inode: "file" "f_inode" Required,
+    /// Inode number.
+    inode_ino: "inode" "i_ino" Required,
+    /// An inode's file system.
+    inode_sb: "inode" "i_sb" Required,
+    /// Which file system it is.
+    sb_magic: "super_block" "s_magic" Required,
+    /// The sock behind a socket.
+    socket_sk: "socket" "sk" Required,
+    /// The socket in what sockfs allocates as a whole.
+    alloc_socket: "socket_alloc" "socket" Required,
+    /// The inode number in the same.
+    alloc_ino: "socket_alloc" "vfs_inode.i_ino" Required,
+    /// The socket of a sock; null until accepted and after the last close.
+    sk_socket: "sock" "sk_socket" Required,
+    /// Cookie.
+    sk_cookie: "sock" "__sk_common.skc_cookie" Required,
+    /// Family.
+    sk_family: "sock" "__sk_common.skc_family" Required,
+    /// State.
+    sk_state: "sock" "__sk_common.skc_state" Required,
+    /// Network namespace.
+    sk_net: "sock" "__sk_common.skc_net.net" Required,
+    /// Type.
+    sk_type: "sock" "sk_type" Required,
+    /// Directions shut down.
+    sk_shutdown: "sock" "sk_shutdown" Required,
+    /// Backlog.
+    sk_backlog: "sock" "sk_max_ack_backlog" Required,
+    /// Queue of a listener: its embryos, each behind an skb.
+    sk_receive_queue: "sock" "sk_receive_queue" Required,
+    /// Next in a queue, whose head comes round again at the end.
+    skb_next: "sk_buff" "next" Required,
+    /// The sock that an skb is charged to; in a listener's queue the embryo.
+    skb_sk: "sk_buff" "sk" Required,
+    /// Inode number of a network namespace.
+    net_inum: "net" "ns.inum" Required,
+    /// Peer of a unix socket.
+    unix_peer: "unix_sock" "peer" Required,
+    /// Name of a unix socket.
+    unix_addr: "unix_sock" "addr" Required,
+    /// Listener of an embryo.
+    unix_listener: "unix_sock" "listener" Optional,
+    /// Length of a name, with the two bytes of the family.
+    addr_len: "unix_address" "len" Required,
+    /// The name as a `struct sockaddr_un`.
+    addr_name: "unix_address" "name" Required,
+    /// Where `sun_path` begins in it.
+    sun_path: "sockaddr_un" "sun_path" Required,
+    /// Working directory.
+    fs_pwd_dentry: "fs_struct" "pwd.dentry" Required,
+    /// Its mount.
+    fs_pwd_mnt: "fs_struct" "pwd.mnt" Required,
+    /// Root directory.
+    fs_root_dentry: "fs_struct" "root.dentry" Required,
+    /// Its mount.
+    fs_root_mnt: "fs_struct" "root.mnt" Required,
+    /// Top of a mounted tree.
+    vfsmount_root: "vfsmount" "mnt_root" Required,
+    /// The public half of a mount.
+    mount_mnt: "mount" "mnt" Required,
+    /// The mount it is mounted on.
+    mount_parent: "mount" "mnt_parent" Required,
+    /// Where on it.
+    mount_mountpoint: "mount" "mnt_mountpoint" Required,
+    /// Directory above.
+    dentry_parent: "dentry" "d_parent" Required,
+    /// Length of its name.
+    dentry_name_len: "dentry" "d_name.len" Required,
+    /// Its name.
+    dentry_name: "dentry" "d_name.name" Required,
+}

@@ -1,0 +1,84 @@
+//! What the ledger knows of one socket: the value of the pinned map whose key is the address of
+//! the `struct sock`.
+
+use crate::{
+    identity::{Actor, SocketId},
+    name::RawName,
+    shared,
+};
+
+/// How the socket came into the ledger.
+pub mod origin {
+    /// `socket(2)` was seen.
+    pub const SOCKET: u32 = 1;
+    /// `socketpair(2)` was seen.
+    pub const PAIR: u32 = 2;
+    /// The kernel made it in a `connect(2)` that was seen: the accepting end.
+    pub const CONNECTION: u32 = 3;
+    /// Its `accept(2)` was seen, the `connect(2)` was not.
+    pub const ACCEPT: u32 = 4;
+    /// The iterator found it when tracing began: it predates the tracer.
+    pub const SEED: u32 = 5;
+    /// Tracing was on, but its creation was not seen (io_uring, another network namespace at
+    /// seeding): known since the first call that named it.
+    pub const LATE: u32 = 6;
+}
+
+/// What the socket is at one of the two ends of.
+pub mod role {
+    /// No connection, or its making was not seen.
+    pub const NONE: u32 = 0;
+    /// It called `connect`.
+    pub const CLIENT: u32 = 1;
+    /// It is, or will be, returned by `accept`.
+    pub const SERVER: u32 = 2;
+    /// One end of a `socketpair`.
+    pub const PAIR: u32 = 3;
+}
+
+/// The peer has closed.
+pub const FLAG_PEER_CLOSED: u32 = 1;
+/// The name was given by the kernel in `connect` (autobind).
+pub const FLAG_AUTOBOUND: u32 = 2;
+
+shared! {
+    /// One socket. Times are `CLOCK_BOOTTIME` nanoseconds, 0: not seen.
+    pub struct Record: 344 {
+        /// The socket itself.
+        pub socket: SocketId,
+        /// Its peer; after the peer has closed, its last identity with `sk` 0.
+        pub peer: SocketId,
+        /// Address of the listener that it came through, 0 if not known.
+        pub listener: u64,
+        /// Inode number of its network namespace.
+        pub netns: u32,
+        /// `SOCK_*` number.
+        pub socket_type: u32,
+        /// `sk_state`.
+        pub state: u32,
+        /// `sk_shutdown`.
+        pub shutdown: u32,
+        /// One of [`origin`].
+        pub origin: u32,
+        /// One of [`role`].
+        pub role: u32,
+        /// `FLAG_*`.
+        pub flags: u32,
+        /// Of a listener: `sk_max_ack_backlog`.
+        pub backlog: u32,
+        /// When it came to be (a seeded one: unknown).
+        pub created_at: u64,
+        /// When it got its name.
+        pub bound_at: u64,
+        /// When it became a listener, a client or an accepted socket.
+        pub opened_at: u64,
+        /// Who created it (the accepting end: who connected).
+        pub creator: Actor,
+        /// Who bound it.
+        pub binder: Actor,
+        /// Who called `listen`, `connect` or `accept`.
+        pub opener: Actor,
+        /// Its own name.
+        pub name: RawName,
+    }
+}

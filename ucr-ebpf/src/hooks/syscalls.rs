@@ -1,0 +1,235 @@
+//! The tracepoint backend's system call hooks, for kernels that refuse trampolines.
+//!
+//! They fire for every system call of the machine, so the first thing they do is to leave.
+//! What they cannot see: operations of io_uring, sockets that the kernel makes itself, calls by
+//! the 32-bit entry (counted), a name given by autobind outside `connect`, and the last close of
+//! a file that something else still referred to when its last descriptor was closed.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::debug;
+use ucr_common::{control::counter, event::kind};
+
+use crate::{
+    kernel::{self, AF_UNIX, Pointer, offset, typed},
+    ledger::{self, Failure},
+    maps::count,
+    task,
+};
+
+/// System call numbers of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
+#[cfg(bpf_target_arch = "x86_64")]
+mod nr {
+    pub const CLOSE: u64 = 3;
+    pub const DUP2: u64 = 33;
+    pub const SOCKET: u64 = 41;
+    pub const CONNECT: u64 = 42;
+    pub const ACCEPT: u64 = 43;
+    pub const SHUTDOWN: u64 = 48;
+    pub const BIND: u64 = 49;
+    pub const LISTEN: u64 = 50;
+    pub const SOCKETPAIR: u64 = 53;
+    pub const ACCEPT4: u64 = 288;
+    pub const DUP3: u64 = 292;
+    pub const CLOSE_RANGE: u64 = 436;
+}
+
+/// `CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC`: neither closes anything for good.
+const CLOSE_RANGE_HARMLESS: u64 = 2 | 4;
+/// `SOCK_TYPE_MASK` (`include/linux/net.h`).
+const SOCK_TYPE_MASK: u64 = 0xf;
+/// `ERESTARTSYS` … `ERESTART_RESTARTBLOCK`: the call will be made again, it has not failed.
+const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
+
+/// `void sys_enter(struct pt_regs *regs, long id)`: only for what closes descriptors, as long as
+/// they still lead somewhere.
+#[btf_tracepoint(function = "sys_enter")]
+pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+    let id: u64 = ctx.arg(1);
+    match id {
+        nr::CLOSE | nr::DUP2 | nr::DUP3 | nr::CLOSE_RANGE => {}
+        _ => return 0,
+    }
+    if task::is_compat() {
+        return 0;
+    }
+    let regs: Pointer = ctx.arg(0);
+    // SAFETY: `regs` is a `struct pt_regs *`.
+    let first: u64 = unsafe { typed(regs, offset!(regs_arg0)) };
+    // SAFETY: as above.
+    let second: u64 = unsafe { typed(regs, offset!(regs_arg1)) };
+    match id {
+        nr::CLOSE => close(first as u32),
+        nr::CLOSE_RANGE => {
+            // SAFETY: as above.
+            let flags: u64 = unsafe { typed(regs, offset!(regs_arg2)) };
+            if flags & CLOSE_RANGE_HARMLESS == 0 {
+                super::tasks::close_between(first as u32, second as u32);
+            }
+        }
+        // dup2, dup3: what stands at the new number is closed if the old one leads somewhere.
+        _ if first as u32 != second as u32 && kernel::file_of(first as u32).is_some() => {
+            close(second as u32);
+        }
+        _ => {}
+    }
+    0
+}
+
+#[inline(always)]
+fn close(fd: u32) {
+    let Some(file) = kernel::file_of(fd) else { return };
+    if kernel::is_last_reference(file) {
+        if let Some(sk) = kernel::unix_sock_of(file) {
+            ledger::closed(sk, fd as i32);
+        }
+    }
+}
+
+/// `void sys_exit(struct pt_regs *regs, long ret)`: for all else. The registers still hold the
+/// arguments.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    let regs: Pointer = ctx.arg(0);
+    // SAFETY: `regs` is a `struct pt_regs *`.
+    let id: u64 = unsafe { typed(regs, offset!(regs_nr)) };
+    match id {
+        nr::SOCKET..=nr::ACCEPT
+        | nr::SHUTDOWN..=nr::LISTEN
+        | nr::SOCKETPAIR
+        | nr::ACCEPT4 => {}
+        _ => return 0,
+    }
+    let result: i64 = ctx.arg(1);
+    if RESTARTS.contains(&result) {
+        return 0;
+    }
+    if task::is_compat() {
+        count(counter::COMPAT);
+        return 0;
+    }
+    let call = Call::read(regs, result);
+    match id {
+        nr::SOCKET => socket(&call),
+        nr::SOCKETPAIR => socketpair(&call),
+        nr::BIND => call.on_socket(kind::BIND, ledger::bound),
+        nr::LISTEN => call.on_socket(kind::LISTEN, ledger::listening),
+        nr::CONNECT => call.on_socket(kind::CONNECT, ledger::connected),
+        nr::SHUTDOWN => call.on_socket(kind::SHUTDOWN, ledger::shut_down),
+        _ => accept(&ctx, &call),
+    }
+    0
+}
+
+/// A finished system call.
+struct Call {
+    args: [u64; 4],
+    result: i64,
+}
+
+impl Call {
+    #[inline(always)]
+    fn read(regs: Pointer, result: i64) -> Self {
+        // SAFETY: `regs` is a `struct pt_regs *`.
+        let arg0 = unsafe { typed(regs, offset!(regs_arg0)) };
+        // SAFETY: as above.
+        let arg1 = unsafe { typed(regs, offset!(regs_arg1)) };
+        // SAFETY: as above.
+        let arg2 = unsafe { typed(regs, offset!(regs_arg2)) };
+        // SAFETY: as above.
+        let arg3 = unsafe { typed(regs, offset!(regs_arg3)) };
+        Self { args: [arg0, arg1, arg2, arg3], result }
+    }
+
+    /// The descriptor that most of them take first.
+    #[inline(always)]
+    fn fd(&self) -> i32 {
+        self.args[0] as i32
+    }
+
+    /// A call on one socket that returns 0.
+    #[inline(always)]
+    fn on_socket(&self, kind: u32, done: fn(Pointer, i32) -> u32) {
+        let Some(sk) = kernel::unix_sock_at(self.fd() as u32) else { return };
+        if self.result == 0 {
+            done(sk, self.fd());
+            return;
+        }
+        let name = match kind {
+            kind::BIND | kind::CONNECT => (self.args[1], self.args[2]),
+            _ => (0, 0),
+        };
+        let argument = self.args[1] as u32;
+        self.failed(kind, Some(sk), &Failure { fd: self.fd(), argument, name, socket_type: 0 });
+    }
+
+    #[inline(always)]
+    fn failed(&self, kind: u32, sk: Option<Pointer>, failure: &Failure) {
+        ledger::failed(kind, self.result, sk, failure);
+    }
+
+    /// `socket` and `socketpair` that failed have no descriptor to go by, only the family.
+    #[inline(always)]
+    fn failed_to_create(&self, kind: u32) {
+        let socket_type = (self.args[1] & SOCK_TYPE_MASK) as u32;
+        self.failed(kind, None, &Failure { fd: -1, argument: 0, name: (0, 0), socket_type });
+    }
+
+    #[inline(always)]
+    fn is_unix(&self) -> bool {
+        self.args[0] as u32 == u32::from(AF_UNIX)
+    }
+}
+
+/// `int socket(int domain, int type, int protocol)`
+#[inline(always)]
+fn socket(call: &Call) {
+    if !call.is_unix() {
+        return;
+    }
+    if call.result < 0 {
+        call.failed_to_create(kind::SOCKET);
+    } else if let Some(sk) = kernel::unix_sock_at(call.result as u32) {
+        ledger::socket(sk, call.result as i32);
+    }
+}
+
+/// `int socketpair(int domain, int type, int protocol, int sv[2])`
+#[inline(always)]
+fn socketpair(call: &Call) {
+    if !call.is_unix() {
+        return;
+    }
+    if call.result < 0 {
+        return call.failed_to_create(kind::SOCKETPAIR);
+    }
+    let Some([a, b]) = kernel::read_user_pair(call.args[3]) else { return };
+    if let (Some(end), Some(other)) =
+        (kernel::unix_sock_at(a as u32), kernel::unix_sock_at(b as u32))
+    {
+        ledger::socketpair(end, other, a, b);
+    }
+}
+
+/// `int accept4(int fd, struct sockaddr *addr, int *addrlen, int flags)`
+#[inline(always)]
+fn accept(ctx: &BtfTracePointContext, call: &Call) {
+    let listener = kernel::unix_sock_at(call.fd() as u32);
+    if call.result < 0 {
+        if listener.is_some() {
+            let failure = Failure { fd: call.fd(), argument: 0, name: (0, 0), socket_type: 0 };
+            call.failed(kind::ACCEPT, listener, &failure);
+        }
+        return;
+    }
+    if let Some(sk) = kernel::unix_sock_at(call.result as u32) {
+        if listener.is_none() {
+            debug!(ctx, "accept on {}: the listener was closed meanwhile", call.fd());
+        }
+        ledger::accepted(
+            sk,
+            listener.unwrap_or(core::ptr::null()),
+            call.result as i32,
+            call.fd(),
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! Descriptors that go without a `close`: when a process exits or executes another program.
+//!
+//! What they cannot see: descriptors closed by `execve` on kernels without `sched_prepare_exec`,
+//! or in a process whose threads still share the table; a table that outlives its process because
+//! it is shared with another one (`CLONE_FILES` without `CLONE_THREAD`).
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+use crate::{
+    kernel::{self, Pointer, current_task, descriptor_table, offset, probed, repeat, typed},
+    ledger,
+};
+
+/// Bits in a word of the kernel's bitmaps.
+const WORD: u32 = 64;
+/// Most words that are looked at: 4 Mi descriptors (`fs.nr_open` is 1 Mi by default).
+const WORDS_MAX: u32 = 65_536;
+
+/// `void sched_process_exit(struct task_struct *p[, bool group_dead])`: before the descriptor
+/// table is let go. Nobody can be asked whether the table really goes, so look at who is left.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
+    let task = current_task();
+    // SAFETY: the current task is typed.
+    let signal: Pointer = unsafe { typed(task, offset!(task_signal)) };
+    // SAFETY: `signal` is a `struct signal_struct *`.
+    let live: u32 = unsafe { typed(signal, offset!(signal_live)) };
+    if live != 0 {
+        return 0;
+    }
+    // SAFETY: as above.
+    let threads: u32 = unsafe { typed(signal, offset!(signal_nr_threads)) };
+    if table_users(task) <= threads {
+        sweep(0, u32::MAX, Sweep::ALL);
+    }
+    0
+}
+
+/// `void sched_prepare_exec(struct task_struct *task, struct linux_binprm *bprm)` (6.10 and
+/// later): before close-on-exec descriptors are closed.
+#[btf_tracepoint(function = "sched_prepare_exec")]
+pub fn sched_prepare_exec(_ctx: BtfTracePointContext) -> i32 {
+    if table_users(current_task()) == 1 {
+        sweep(0, u32::MAX, Sweep::CLOSE_ON_EXEC);
+    }
+    0
+}
+
+/// `close_range(2)`: from `first` to `last`, both included.
+#[inline(always)]
+pub fn close_between(first: u32, last: u32) {
+    sweep(first, last, Sweep::ALL);
+}
+
+/// How many tasks share the descriptor table of `task`, which must be the current one.
+#[inline(always)]
+fn table_users(task: Pointer) -> u32 {
+    // SAFETY: the current task is typed.
+    let files: Pointer = unsafe { typed(task, offset!(task_files)) };
+    if files.is_null() {
+        return 0;
+    }
+    // SAFETY: `files` is a `struct files_struct *`.
+    unsafe { typed(files, offset!(files_count)) }
+}
+
+/// A walk over the descriptors in use, a word of the bitmap at a time.
+#[repr(C)]
+struct Sweep {
+    files: Pointer,
+    open: Pointer,
+    close_on_exec: Pointer,
+    which: u32,
+    size: u32,
+    first: u32,
+    last: u32,
+}
+
+impl Sweep {
+    const ALL: u32 = 0;
+    const CLOSE_ON_EXEC: u32 = 1;
+}
+
+/// Reports the last close of each socket among the descriptors.
+#[inline(always)]
+fn sweep(first: u32, last: u32, which: u32) {
+    // SAFETY: the current task is typed.
+    let Some(table) = (unsafe { descriptor_table(current_task()) }) else { return };
+    // SAFETY: `table` is a `struct fdtable *`.
+    let size: u32 = unsafe { typed(table, offset!(fdt_max_fds)) };
+    // SAFETY: as above.
+    let files: Pointer = unsafe { typed(table, offset!(fdt_fd)) };
+    // SAFETY: as above.
+    let open: Pointer = unsafe { typed(table, offset!(fdt_open_fds)) };
+    // SAFETY: as above.
+    let close_on_exec: Pointer = unsafe { typed(table, offset!(fdt_close_on_exec)) };
+    let mut walk = Sweep { files, open, close_on_exec, which, size, first, last };
+    repeat(WORDS_MAX, sweep_word, &mut walk);
+}
+
+extern "C" fn sweep_word(index: u64, walk: *mut Sweep) -> i64 {
+    // SAFETY: the context that `sweep` hands over, on its stack.
+    let walk = unsafe { &*walk };
+    let base = index as u32 * WORD;
+    if base >= walk.size || base > walk.last {
+        return 1;
+    }
+    let Some(mut bits) = probed::<u64>(walk.open, index * 8) else { return 1 };
+    if walk.which == Sweep::CLOSE_ON_EXEC {
+        bits &= probed::<u64>(walk.close_on_exec, index * 8).unwrap_or(0);
+    }
+    if bits == 0 {
+        return 0;
+    }
+    for bit in 0..WORD {
+        let fd = base + bit;
+        if bits & (1 << bit) != 0 && fd >= walk.first && fd <= walk.last {
+            close_file(walk.files, fd);
+        }
+    }
+    0
+}
+
+#[inline(never)]
+fn close_file(files: Pointer, fd: u32) -> u32 {
+    let Some(file) = kernel::follow(files, u64::from(fd) * 8) else { return 0 };
+    if kernel::is_last_reference(file) {
+        if let Some(sk) = kernel::unix_sock_of(file) {
+            ledger::closed(sk, fd as i32);
+        }
+    }
+    0
+}

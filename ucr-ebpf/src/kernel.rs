@@ -1,0 +1,342 @@
+//! Every read of kernel memory. Offsets come from the running kernel's BTF (`ucr_common::offsets`).
+//!
+//! There are two ways to read: *typed*, where the verifier knows what a pointer points to (context
+//! arguments, the current task, and what is reached from them by plain loads), and *probed*, by
+//! `bpf_probe_read_kernel`, for all else. Behind the `struct file **` of a descriptor table the
+//! verifier knows nothing, so from there on everything is probed.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    Global,
+    helpers::{
+        bpf_get_current_task_btf, bpf_loop, bpf_probe_read_kernel, bpf_probe_read_kernel_buf,
+        bpf_probe_read_user, bpf_probe_read_user_buf,
+    },
+};
+use ucr_common::{
+    control::counter,
+    identity::SocketId,
+    name::{NAME_MAX, RawName},
+    offsets::{ABSENT, Offsets},
+};
+
+use crate::maps::count;
+
+/// `AF_UNIX`.
+pub const AF_UNIX: u16 = 1;
+/// `SOCKFS_MAGIC` (`include/uapi/linux/magic.h`).
+const SOCKFS_MAGIC: u64 = 0x534f_434b;
+
+/// A kernel address. Not a reference: what it points to may go at any time.
+pub type Pointer = *const c_void;
+
+#[unsafe(no_mangle)]
+static OFFSETS: Global<Offsets> = Global::new(Offsets::EMPTY);
+
+/// One field of the table.
+#[inline(always)]
+pub fn offset_at(byte: usize) -> u64 {
+    let table = ptr::addr_of!(OFFSETS).cast::<u8>();
+    // SAFETY: `byte` is the position of a u64 field within the table (see `offset!`).
+    let field = unsafe { table.add(byte) }.cast::<u64>();
+    // SAFETY: in bounds and aligned; volatile, since the loader writes the table.
+    unsafe { ptr::read_volatile(field) }
+}
+
+/// Reads one field of the offsets table.
+macro_rules! offset {
+    ($field:ident) => {
+        $crate::kernel::offset_at(core::mem::offset_of!(ucr_common::offsets::Offsets, $field))
+    };
+}
+pub(crate) use offset;
+
+/// A typed load: only where the verifier knows what `base` is.
+///
+/// # Safety
+/// The verifier refuses the program if `base` is not a pointer to a kernel type that has a `T` at
+/// `offset`; nothing can go wrong at run time.
+#[inline(always)]
+pub unsafe fn typed<T: Copy>(base: Pointer, offset: u64) -> T {
+    // SAFETY: see above.
+    let field = unsafe { base.cast::<u8>().add(offset as usize) }.cast::<T>();
+    // SAFETY: see above; volatile, so that it stays a load of this size at this place.
+    unsafe { ptr::read_volatile(field) }
+}
+
+/// A probed load: any address; a bad one is counted and gives `None`.
+#[inline(always)]
+pub fn probed<T>(base: Pointer, offset: u64) -> Option<T> {
+    let address = base.cast::<u8>().wrapping_add(offset as usize).cast::<T>();
+    // SAFETY: the helper checks the address itself.
+    let value = unsafe { bpf_probe_read_kernel(address) };
+    if value.is_err() {
+        unreadable();
+    }
+    value.ok()
+}
+
+/// Counts a failed read. Not inlined: it stands behind every read.
+#[inline(never)]
+pub fn unreadable() -> u32 {
+    count(counter::UNREADABLE);
+    0
+}
+
+/// A probed load of a pointer, `None` if it is null.
+#[inline(always)]
+pub fn follow(base: Pointer, offset: u64) -> Option<Pointer> {
+    let pointer: Pointer = probed(base, offset)?;
+    if pointer.is_null() { None } else { Some(pointer) }
+}
+
+/// The current task, typed.
+#[inline(always)]
+pub fn current_task() -> Pointer {
+    // SAFETY: the helper always returns the current task.
+    unsafe { bpf_get_current_task_btf() }.cast()
+}
+
+/// The descriptor table of a task: `struct fdtable *`, typed.
+///
+/// # Safety
+/// `task` must be typed (see [`typed`]).
+#[inline(always)]
+pub unsafe fn descriptor_table(task: Pointer) -> Option<Pointer> {
+    // SAFETY: `task` is a `struct task_struct *`.
+    let files: Pointer = unsafe { typed(task, offset!(task_files)) };
+    if files.is_null() {
+        return None;
+    }
+    // SAFETY: `files` is a `struct files_struct *`.
+    let table: Pointer = unsafe { typed(files, offset!(files_fdt)) };
+    if table.is_null() { None } else { Some(table) }
+}
+
+/// The file behind a descriptor of the current task.
+#[inline(always)]
+pub fn file_of(fd: u32) -> Option<Pointer> {
+    // SAFETY: the current task is typed.
+    let table = unsafe { descriptor_table(current_task()) }?;
+    // SAFETY: `table` is a `struct fdtable *`.
+    let size: u32 = unsafe { typed(table, offset!(fdt_max_fds)) };
+    if fd >= size {
+        return None;
+    }
+    // SAFETY: as above. What it points to is unknown to the verifier.
+    let files: Pointer = unsafe { typed(table, offset!(fdt_fd)) };
+    follow(files, u64::from(fd) * 8)
+}
+
+/// The sock behind a file if that is a socket of `AF_UNIX`.
+#[inline(always)]
+pub fn unix_sock_of(file: Pointer) -> Option<Pointer> {
+    let inode = follow(file, offset!(file_inode))?;
+    let super_block = follow(inode, offset!(inode_sb))?;
+    if probed::<u64>(super_block, offset!(sb_magic))? != SOCKFS_MAGIC {
+        return None;
+    }
+    let socket = follow(file, offset!(file_private_data))?;
+    let sk = follow(socket, offset!(socket_sk))?;
+    if probed::<u16>(sk, offset!(sk_family))? == AF_UNIX { Some(sk) } else { None }
+}
+
+/// The unix sock behind a descriptor of the current task.
+#[inline(always)]
+pub fn unix_sock_at(fd: u32) -> Option<Pointer> {
+    unix_sock_of(file_of(fd)?)
+}
+
+/// Whether the file has exactly one reference: closing it now is its last close.
+#[inline(always)]
+pub fn is_last_reference(file: Pointer) -> bool {
+    let (at, one) =
+        if offset!(file_ref) == ABSENT { (offset!(file_count), 1) } else { (offset!(file_ref), 0) };
+    probed::<u64>(file, at) == Some(one)
+}
+
+/// All identities of a sock, by probed reads.
+#[inline(always)]
+pub fn identity(sk: Pointer) -> SocketId {
+    SocketId {
+        sk: sk as u64,
+        cookie: probed(sk, offset!(sk_cookie)).unwrap_or(0),
+        inode: inode_of(sk),
+    }
+}
+
+/// Inode number of a sock, 0 if it has none.
+#[inline(always)]
+pub fn inode_of(sk: Pointer) -> u64 {
+    let Some(socket) = follow(sk, offset!(sk_socket)) else { return 0 };
+    probed(socket, offset!(alloc_ino).wrapping_sub(offset!(alloc_socket))).unwrap_or(0)
+}
+
+/// Peer of a unix sock.
+#[inline(always)]
+pub fn peer_of(sk: Pointer) -> Option<Pointer> {
+    follow(sk, offset!(unix_peer))
+}
+
+/// Listener that an embryo waits at; 0 if the kernel has no such field, or for any other sock.
+#[inline(always)]
+pub fn listener_of(sk: Pointer) -> u64 {
+    if offset!(unix_listener) == ABSENT {
+        return 0;
+    }
+    probed(sk, offset!(unix_listener)).unwrap_or(0)
+}
+
+/// Inode number of the sock's network namespace.
+#[inline(always)]
+pub fn netns_of(sk: Pointer) -> u32 {
+    follow(sk, offset!(sk_net)).and_then(|net| probed(net, offset!(net_inum))).unwrap_or(0)
+}
+
+/// `sk_type`.
+#[inline(always)]
+pub fn type_of(sk: Pointer) -> u32 {
+    probed::<u16>(sk, offset!(sk_type)).unwrap_or(0).into()
+}
+
+/// `sk_state`.
+#[inline(always)]
+pub fn state_of(sk: Pointer) -> u32 {
+    probed::<u8>(sk, offset!(sk_state)).unwrap_or(0).into()
+}
+
+/// `sk_shutdown`.
+#[inline(always)]
+pub fn shutdown_of(sk: Pointer) -> u32 {
+    probed::<u8>(sk, offset!(sk_shutdown)).unwrap_or(0).into()
+}
+
+/// `sk_max_ack_backlog`.
+#[inline(always)]
+pub fn backlog_of(sk: Pointer) -> u32 {
+    probed(sk, offset!(sk_backlog)).unwrap_or(0)
+}
+
+/// Copies the sock's own name.
+#[inline(always)]
+pub fn read_name(sk: Pointer, name: &mut RawName) {
+    name.len = 0;
+    let Some(address) = follow(sk, offset!(unix_addr)) else { return };
+    let Some(length) = probed::<u32>(address, offset!(addr_len)) else { return };
+    let path_at = offset!(sun_path);
+    let mut length = u64::from(length).saturating_sub(path_at);
+    let path = address.cast::<u8>().wrapping_add((offset!(addr_name) + path_at) as usize);
+    // The kernel counts the NUL that it puts behind a pathname, which may be the 109th byte.
+    let is_abstract = probed::<u8>(path.cast(), 0) == Some(0);
+    if !is_abstract {
+        length = length.saturating_sub(1);
+    }
+    copy_name(length, name, |bytes| {
+        // SAFETY: the helper checks the address itself.
+        unsafe { bpf_probe_read_kernel_buf(path, bytes) }.is_ok()
+    });
+}
+
+/// Copies a name that a system call was given: `struct sockaddr *` in user memory and its length.
+#[inline(always)]
+pub fn read_user_name(address: u64, length: u64, name: &mut RawName) {
+    name.len = 0;
+    let path_at = offset!(sun_path);
+    let path = (address + path_at) as *const u8;
+    let length = (length & 0xffff_ffff).saturating_sub(path_at);
+    copy_name(length, name, |bytes| {
+        // SAFETY: the helper checks the address itself.
+        unsafe { bpf_probe_read_user_buf(path, bytes) }.is_ok()
+    });
+    if name.len > 0 && name.bytes[0] != 0 {
+        // The caller's length may reach beyond the NUL that ends a pathname.
+        for at in 0..NAME_MAX as u32 {
+            if at >= name.len || name.bytes[at as usize] == 0 {
+                name.len = at;
+                break;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn copy_name(length: u64, name: &mut RawName, read: impl FnOnce(&mut [u8]) -> bool) {
+    name.bytes = [0; NAME_MAX];
+    let length = if length > NAME_MAX as u64 { NAME_MAX } else { length as usize };
+    if length == 0 {
+        return;
+    }
+    // SAFETY: at most NAME_MAX bytes of an array of that size. (A slice expression would bring a
+    // panic that the verifier cannot see away.)
+    let bytes = unsafe { core::slice::from_raw_parts_mut(name.bytes.as_mut_ptr(), length) };
+    if read(bytes) {
+        name.len = length as u32;
+    } else {
+        unreadable();
+    }
+}
+
+/// Two ints in user memory: what `socketpair` wrote.
+#[inline(always)]
+pub fn read_user_pair(address: u64) -> Option<[i32; 2]> {
+    // SAFETY: the helper checks the address itself.
+    let pair = unsafe { bpf_probe_read_user(address as *const [i32; 2]) };
+    if pair.is_err() {
+        unreadable();
+    }
+    pair.ok()
+}
+
+
+/// Most embryos that are looked at when a listener dies: `net.core.somaxconn` is 4096 by default.
+const EMBRYOS_MAX: u32 = 65_536;
+
+/// Where [`for_each_embryo`] stands.
+#[repr(C)]
+struct QueueWalk {
+    head: Pointer,
+    skb: Pointer,
+}
+
+/// Calls `visit` for each embryo in a listener's queue.
+#[inline(always)]
+pub fn for_each_embryo<F: Fn(Pointer) + Copy>(listener: Pointer, visit: F) {
+    // A function item has no size: the callback makes it out of nothing.
+    const { assert!(size_of::<F>() == 0) };
+    let _ = visit;
+    let head: Pointer =
+        listener.cast::<u8>().wrapping_add(offset!(sk_receive_queue) as usize).cast();
+    let Some(skb) = follow(head, offset!(skb_next)) else { return };
+    let mut walk = QueueWalk { head, skb };
+    repeat(EMBRYOS_MAX, embryo_step::<F>, &mut walk);
+}
+
+extern "C" fn embryo_step<F: Fn(Pointer) + Copy>(_index: u64, walk: *mut QueueWalk) -> i64 {
+    // SAFETY: the context that `for_each_embryo` hands over, on its stack.
+    let walk = unsafe { &mut *walk };
+    if walk.skb == walk.head {
+        return 1;
+    }
+    if let Some(embryo) = follow(walk.skb, offset!(skb_sk)) {
+        // SAFETY: a type without size and without invariants (a function item).
+        let visit = unsafe { core::mem::zeroed::<F>() };
+        visit(embryo);
+    }
+    match follow(walk.skb, offset!(skb_next)) {
+        Some(next) => {
+            walk.skb = next;
+            0
+        }
+        None => 1,
+    }
+}
+
+/// `bpf_loop`: calls `step` until it returns 1, at most `times` times.
+#[inline(always)]
+pub fn repeat<C>(times: u32, step: extern "C" fn(u64, *mut C) -> i64, context: &mut C) {
+    // SAFETY: the callback takes an index and this context, as the helper calls it.
+    unsafe {
+        bpf_loop(times, step as *mut c_void, ptr::from_mut(context).cast(), 0);
+    }
+}

@@ -1,0 +1,29 @@
+//! ucr's eBPF programs: they watch unix sockets being born, named, paired and closed, keep the
+//! ledger in maps and report to a ring buffer.
+//!
+//! `hooks` are the places where the kernel calls us, one folder entry for each backend;
+//! everything that a hook does to the maps is in `ledger`, so that every backend does the same.
+//! `kernel` is the only place that reads kernel memory.
+
+#![no_std]
+#![no_main]
+
+mod emit;
+mod hooks;
+mod iterators;
+mod kernel;
+mod ledger;
+mod maps;
+mod paths;
+mod task;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program from which this can be reached.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

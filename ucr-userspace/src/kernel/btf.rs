@@ -1,0 +1,333 @@
+//! Reads BTF, as far as it takes to find members in structures and to compare prototypes.
+//!
+//! aya reads BTF too, but keeps its type table to itself. The format is that of
+//! `Documentation/bpf/btf.rst`.
+
+use std::{collections::HashMap, path::Path};
+
+/// Where the kernel publishes its own types.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+const HEADER_MAGIC: u16 = 0xeb9f;
+
+/// Kinds whose layout matters here (`BTF_KIND_*`, `include/uapi/linux/btf.h`).
+mod kind {
+    pub(super) const INT: u32 = 1;
+    pub(super) const ARRAY: u32 = 3;
+    pub(super) const STRUCT: u32 = 4;
+    pub(super) const UNION: u32 = 5;
+    pub(super) const ENUM: u32 = 6;
+    pub(super) const TYPEDEF: u32 = 8;
+    pub(super) const VOLATILE: u32 = 9;
+    pub(super) const CONST: u32 = 10;
+    pub(super) const RESTRICT: u32 = 11;
+    pub(super) const FUNC: u32 = 12;
+    pub(super) const FUNC_PROTO: u32 = 13;
+    pub(super) const VAR: u32 = 14;
+    pub(super) const DATASEC: u32 = 15;
+    pub(super) const DECL_TAG: u32 = 17;
+    pub(super) const TYPE_TAG: u32 = 18;
+    pub(super) const ENUM64: u32 = 19;
+}
+
+/// Why BTF could not be read, or does not hold what was looked for.
+#[derive(Debug, thiserror::Error)]
+pub enum BtfError {
+    /// The file could not be read.
+    #[error("read {path}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The bytes are not BTF, or end in the middle of a type.
+    #[error("malformed BTF: {0}")]
+    Malformed(&'static str),
+    /// No such structure.
+    #[error("the kernel has no struct {0}")]
+    NoStruct(String),
+    /// No such member.
+    #[error("struct {container} has no member {member} (of {path})")]
+    NoMember {
+        /// Structure it was looked for in.
+        container: String,
+        /// The component of the path that is missing.
+        member: String,
+        /// The whole path.
+        path: String,
+    },
+    /// The member does not begin at a byte.
+    #[error("struct {container}: {path} is a bit field")]
+    BitField {
+        /// Structure.
+        container: String,
+        /// Path.
+        path: String,
+    },
+}
+
+/// A type table.
+#[derive(Debug)]
+pub struct Btf {
+    data: Vec<u8>,
+    strings: usize,
+    /// Where each type begins in `data`; type 0 is void and begins nowhere.
+    types: Vec<usize>,
+    structs: HashMap<Vec<u8>, u32>,
+    functions: HashMap<Vec<u8>, u32>,
+    typedefs: HashMap<Vec<u8>, u32>,
+}
+
+impl Btf {
+    /// The running kernel's.
+    ///
+    /// # Errors
+    /// [`BtfError::Read`] where the kernel has no BTF, [`BtfError::Malformed`] if it makes no sense.
+    pub fn of_kernel() -> Result<Self, BtfError> {
+        Self::read(Path::new(KERNEL_BTF))
+    }
+
+    /// From a file.
+    ///
+    /// # Errors
+    /// As [`Btf::of_kernel`].
+    pub fn read(path: &Path) -> Result<Self, BtfError> {
+        let data = std::fs::read(path)
+            .map_err(|source| BtfError::Read { path: path.display().to_string(), source })?;
+        Self::parse(data)
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    /// [`BtfError::Malformed`].
+    pub fn parse(data: Vec<u8>) -> Result<Self, BtfError> {
+        let short = || BtfError::Malformed("it ends in its header");
+        if data.get(..2) != Some(HEADER_MAGIC.to_ne_bytes().as_slice()) {
+            return Err(BtfError::Malformed("no BTF magic"));
+        }
+        let word = |at: usize| read_word(&data, at).map(to_usize).ok_or_else(short);
+        let (header, types_at, types_len, strings_at) = (word(4)?, word(8)?, word(12)?, word(16)?);
+        let begin = header.saturating_add(types_at);
+        let end = begin.saturating_add(types_len);
+        let strings = header.saturating_add(strings_at);
+        if end > data.len() || strings > data.len() {
+            return Err(BtfError::Malformed("its sections lie outside of it"));
+        }
+        let mut btf = Self {
+            data,
+            strings,
+            types: vec![0],
+            structs: HashMap::new(),
+            functions: HashMap::new(),
+            typedefs: HashMap::new(),
+        };
+        let mut at = begin;
+        while at < end {
+            let id = u32::try_from(btf.types.len())
+                .map_err(|_| BtfError::Malformed("too many types"))?;
+            btf.types.push(at);
+            let kind = btf.kind(id).ok_or(BtfError::Malformed("it ends inside a type"))?;
+            let index = match kind {
+                kind::STRUCT => Some(&mut btf.structs),
+                kind::FUNC => Some(&mut btf.functions),
+                kind::TYPEDEF => Some(&mut btf.typedefs),
+                _ => None,
+            };
+            if let Some(index) = index {
+                let name = read_word(&btf.data, at).map_or(0, to_usize);
+                if let Some(name) = name_at(&btf.data, strings, name).filter(|n| !n.is_empty()) {
+                    index.entry(name.to_vec()).or_insert(id);
+                }
+            }
+            at += 12 + btf.trailer(id, kind);
+        }
+        if at == end { Ok(btf) } else { Err(BtfError::Malformed("it ends inside a type")) }
+    }
+
+    /// How many types there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.types.len() - 1
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether there is a function of this name. (That does not prove that it can be attached to.)
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.functions.contains_key(name.as_bytes())
+    }
+
+    /// Whether there is a tracepoint of this name (a `btf_trace_NAME` typedef).
+    #[must_use]
+    pub fn has_tracepoint(&self, name: &str) -> bool {
+        self.typedefs.contains_key(format!("btf_trace_{name}").as_bytes())
+    }
+
+    /// How many parameters a function has.
+    #[must_use]
+    pub fn parameter_count(&self, function: &str) -> Option<u32> {
+        let id = *self.functions.get(function.as_bytes())?;
+        let prototype = self.referred(id)?;
+        (self.kind(prototype)? == kind::FUNC_PROTO).then(|| self.vlen(prototype))?
+    }
+
+    /// Byte offset of a member given by a path like `__sk_common.skc_cookie`; anonymous members
+    /// are looked through.
+    ///
+    /// # Errors
+    /// [`BtfError::NoStruct`], [`BtfError::NoMember`], [`BtfError::BitField`].
+    pub fn offset(&self, container: &str, path: &str) -> Result<u64, BtfError> {
+        let mut id = *self
+            .structs
+            .get(container.as_bytes())
+            .ok_or_else(|| BtfError::NoStruct(container.to_owned()))?;
+        let mut bits = 0_u64;
+        for member in path.split('.') {
+            let (offset, of) =
+                self.member(id, member.as_bytes(), 0).ok_or_else(|| BtfError::NoMember {
+                    container: container.to_owned(),
+                    member: member.to_owned(),
+                    path: path.to_owned(),
+                })?;
+            bits += offset;
+            id = of;
+        }
+        if bits % 8 == 0 {
+            Ok(bits / 8)
+        } else {
+            Err(BtfError::BitField { container: container.to_owned(), path: path.to_owned() })
+        }
+    }
+
+    /// Bit offset and type of a member, also inside anonymous members.
+    fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u64, u32)> {
+        let id = self.without_qualifiers(id);
+        if depth > 16 || !matches!(self.kind(id)?, kind::STRUCT | kind::UNION) {
+            return None;
+        }
+        let begin = *self.types.get(to_usize(id))?;
+        let has_bit_fields = read_word(&self.data, begin + 4)? >> 31 == 1;
+        for index in 0..to_usize(self.vlen(id)?) {
+            let at = begin + 12 + index * 12;
+            let of = read_word(&self.data, at + 4)?;
+            let position = read_word(&self.data, at + 8)?;
+            let offset = u64::from(if has_bit_fields { position & 0xff_ffff } else { position });
+            let named = name_at(&self.data, self.strings, to_usize(read_word(&self.data, at)?))?;
+            if named == name {
+                return Some((offset, of));
+            }
+            if named.is_empty()
+                && let Some((inner, of)) = self.member(of, name, depth + 1)
+            {
+                return Some((offset + inner, of));
+            }
+        }
+        None
+    }
+
+    /// Strips typedefs and qualifiers.
+    fn without_qualifiers(&self, mut id: u32) -> u32 {
+        // Bounded: a forged table could go in circles.
+        for _ in 0..32 {
+            match (self.kind(id), self.referred(id)) {
+                (
+                    Some(
+                        kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT
+                        | kind::TYPE_TAG,
+                    ),
+                    Some(of),
+                ) => id = of,
+                _ => break,
+            }
+        }
+        id
+    }
+
+    fn info(&self, id: u32) -> Option<u32> {
+        let at = *self.types.get(to_usize(id)).filter(|_| id != 0)?;
+        read_word(&self.data, at + 4)
+    }
+
+    fn kind(&self, id: u32) -> Option<u32> {
+        self.info(id).map(|info| info >> 24 & 0x1f)
+    }
+
+    fn vlen(&self, id: u32) -> Option<u32> {
+        self.info(id).map(|info| info & 0xffff)
+    }
+
+    fn referred(&self, id: u32) -> Option<u32> {
+        let at = *self.types.get(to_usize(id)).filter(|_| id != 0)?;
+        read_word(&self.data, at + 8)
+    }
+
+    /// Bytes behind the common part of a type.
+    fn trailer(&self, id: u32, kind: u32) -> usize {
+        let vlen = self.vlen(id).map_or(0, to_usize);
+        match kind {
+            kind::INT | kind::VAR | kind::DECL_TAG => 4,
+            kind::ARRAY => 12,
+            kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => vlen * 12,
+            kind::ENUM | kind::FUNC_PROTO => vlen * 8,
+            _ => 0,
+        }
+    }
+}
+
+fn read_word(data: &[u8], at: usize) -> Option<u32> {
+    let bytes = data.get(at..at.checked_add(4)?)?;
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+}
+
+fn name_at(data: &[u8], strings: usize, offset: usize) -> Option<&[u8]> {
+    let rest = data.get(strings.checked_add(offset)?..)?;
+    rest.iter().position(|b| *b == 0).and_then(|end| rest.get(..end))
+}
+
+fn to_usize(word: u32) -> usize {
+    usize::try_from(word).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_own_types_are_read() {
+        let btf = Btf::of_kernel().expect("this machine's kernel has BTF");
+        assert!(btf.len() > 10_000);
+        assert_eq!(btf.offset("sock", "__sk_common").expect("first member"), 0);
+        assert_eq!(btf.offset("list_head", "prev").expect("second pointer"), 8);
+        assert!(btf.has_function("unix_stream_connect"));
+        assert!(btf.has_tracepoint("sys_enter"));
+        assert_eq!(btf.parameter_count("unix_stream_connect"), Some(4));
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let btf = Btf::of_kernel().expect("this machine's kernel has BTF");
+        let shown = |r: Result<u64, BtfError>| r.expect_err("must fail").to_string();
+        assert_eq!(shown(btf.offset("nonesuch", "x")), "the kernel has no struct nonesuch");
+        assert_eq!(
+            shown(btf.offset("sock", "__sk_common.nonesuch")),
+            "struct sock has no member nonesuch (of __sk_common.nonesuch)"
+        );
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused() {
+        assert!(Btf::parse(Vec::new()).is_err());
+        assert!(Btf::parse(vec![0; 64]).is_err());
+        let mut data = std::fs::read(KERNEL_BTF).expect("this machine's kernel has BTF");
+        data.truncate(data.len() / 2);
+        assert!(Btf::parse(data).is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! What the running kernel is: its types, its offsets, its features.
+
+pub mod btf;
+pub mod clock;
+
+pub mod offsets;

@@ -1,0 +1,170 @@
+//! What can go wrong with tracing, and what to do about it.
+
+use std::{io, path::PathBuf};
+
+use aya::{
+    EbpfError,
+    maps::MapError,
+    pin::PinError,
+    programs::{ProgramError, links::LinkError},
+};
+
+use crate::kernel::btf::BtfError;
+
+/// Why tracing could not be started, stopped or read.
+#[derive(Debug, thiserror::Error)]
+pub enum TracerError {
+    /// The kernel's types could not be read.
+    #[error("find out the kernel's types")]
+    Btf(#[from] BtfError),
+    /// aya could not read the kernel's types.
+    #[error("find out the kernel's types")]
+    AyaBtf(#[from] aya::BtfError),
+    /// The object was refused as a whole.
+    #[error("load the eBPF object")]
+    Load(#[source] EbpfError),
+    /// One program was refused.
+    #[error("load or attach eBPF program {program}")]
+    Program {
+        /// Its name in the object.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// The object has no such program or map: it is not ours.
+    #[error("the eBPF object has no {0}")]
+    Missing(&'static str),
+    /// A link could not be turned into a file or a pin.
+    #[error("keep the link of eBPF program {program}")]
+    Link {
+        /// Its name in the object.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: LinkError,
+    },
+    /// A pin could not be made.
+    #[error("pin {path}")]
+    Pin {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: PinError,
+    },
+    /// A map could not be opened, read or written.
+    #[error("use eBPF map {map}")]
+    Map {
+        /// Its name in the object.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: MapError,
+    },
+    /// A file system operation failed.
+    #[error("{operation} {path}")]
+    Files {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Tracing is on already.
+    #[error("tracing is attached already (pinned at {path})")]
+    AlreadyAttached {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// Tracing is off.
+    #[error("tracing is not attached (nothing is pinned at {path})")]
+    NotAttached {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// There are pins, but not all of them: an attach was killed half-way.
+    #[error("what is pinned at {path} is incomplete: {missing} is missing")]
+    Incomplete {
+        /// The pin directory.
+        path: PathBuf,
+        /// The first pin that is not there.
+        missing: String,
+    },
+    /// The pins were made by another version of ucr.
+    #[error("what is pinned at {path} is of version {found}, this ucr reads version {wanted}")]
+    OtherVersion {
+        /// The pin directory.
+        path: PathBuf,
+        /// Version of the shapes in the maps.
+        found: u32,
+        /// Ours.
+        wanted: u32,
+    },
+    /// The directory is not on a bpf file system.
+    #[error("{path} is not on a bpf file system")]
+    NoBpfFileSystem {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Somebody else follows the events.
+    #[error("process {pid} follows the events already")]
+    Followed {
+        /// Who.
+        pid: u32,
+    },
+    /// The seeding pass failed.
+    #[error("visit the unix sockets of network namespace {netns}")]
+    Seed {
+        /// Which (a path under `/proc`).
+        netns: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl TracerError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        if self.is_permission() {
+            return Some(
+                "run it as root, or with CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+            );
+        }
+        match self {
+            Self::Btf(BtfError::Read { .. }) | Self::AyaBtf(_) => {
+                Some("this kernel publishes no BTF: it needs CONFIG_DEBUG_INFO_BTF")
+            }
+            Self::AlreadyAttached { .. } => {
+                Some("`ucr status` shows it, `ucr detach` ends it, or name another --pin-dir")
+            }
+            Self::NotAttached { .. } => Some("`ucr attach` starts it"),
+            Self::Incomplete { .. } | Self::OtherVersion { .. } => {
+                Some("`ucr detach` clears it away, then `ucr attach` starts anew")
+            }
+            Self::NoBpfFileSystem { .. } => Some("mount one: mount -t bpf bpf /sys/fs/bpf"),
+            Self::Followed { .. } => Some("wait until it ends, or name another --pin-dir"),
+            _ => None,
+        }
+    }
+
+    /// Whether the kernel said EPERM or EACCES, at whatever depth.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(current) = error {
+            let denied = current
+                .downcast_ref::<io::Error>()
+                .is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+            if denied {
+                return true;
+            }
+            error = current.source();
+        }
+        false
+    }
+}

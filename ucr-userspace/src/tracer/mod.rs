@@ -1,0 +1,16 @@
+//! Tracing: load the eBPF object, attach and pin it, seed the ledger, follow the events.
+//!
+//! Everything that lasts is in pinned maps and links (`pins`), so no process has to stay behind.
+
+pub mod error;
+pub mod event;
+pub mod filter;
+pub mod follow;
+pub mod hooks;
+pub mod object;
+pub mod pins;
+pub mod seed;
+pub mod session;
+pub mod store;
+
+pub use error::TracerError;

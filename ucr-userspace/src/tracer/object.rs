@@ -1,0 +1,178 @@
+//! The embedded eBPF object and how it is loaded.
+
+use std::path::Path;
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::MapData,
+    programs::{BtfTracePoint, Iter, Program, ProgramError, links::FdLink},
+};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
+use super::{TracerError, hooks};
+use crate::kernel;
+
+/// Built by `build.rs` from `ucr-ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ucr-ebpf"));
+
+/// Maps that hold what lasts, and are pinned when tracing is attached.
+pub const PINNED_MAPS: [&str; 5] = ["LEDGER", "BIND_PATHS", "EVENTS", "CONTROL", "COUNTERS"];
+
+/// Sizes that a user can choose.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Ring buffer, in bytes: a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Most sockets that the ledger holds.
+    pub sockets: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { ring_bytes: 4 << 20, sockets: 262_144 }
+    }
+}
+
+/// The object in the kernel: maps made, no program loaded yet.
+#[derive(Debug)]
+pub struct Object {
+    ebpf: Ebpf,
+    btf: Btf,
+    types: kernel::btf::Btf,
+}
+
+impl Object {
+    /// Makes the maps. Those that last are taken from, or pinned to, `maps` if it is given.
+    ///
+    /// # Errors
+    /// A kernel without BTF or without a required field, or one that refuses a map.
+    pub fn load(maps: Option<&Path>, sizes: Sizes, log: LogLevel) -> Result<Self, TracerError> {
+        // Kernels before 5.11 charge maps to this limit; later ones do not look at it. That it
+        // cannot be raised shows when a map is refused.
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+        let types = kernel::btf::Btf::of_kernel()?;
+        let offsets = kernel::offsets::OffsetTable::resolve(&types)?;
+        let btf = Btf::from_sys_fs()?;
+        let level = log.number();
+        let mut loader = EbpfLoader::new();
+        loader
+            .btf(Some(&btf))
+            .override_global("OFFSETS", offsets.as_words(), true)
+            .override_global(aya_log::LEVEL, &level, false)
+            .map_max_entries("EVENTS", sizes.ring_bytes)
+            .map_max_entries("LEDGER", sizes.sockets);
+        if let Some(directory) = maps {
+            for name in PINNED_MAPS {
+                loader.map_pin_path(name, directory.join(name));
+            }
+        }
+        let ebpf = loader.load(OBJECT).map_err(TracerError::Load)?;
+        Ok(Self { ebpf, btf, types })
+    }
+
+    /// Whether this kernel has a tracepoint.
+    #[must_use]
+    pub fn has_tracepoint(&self, name: &str) -> bool {
+        self.types.has_tracepoint(name)
+    }
+
+    /// Loads and attaches one tracepoint program; the link ends with what is returned.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn attach(&mut self, hook: &hooks::Hook) -> Result<FdLink, TracerError> {
+        let refused = |source| program_error(hook.program, source);
+        let btf = &self.btf;
+        let program: &mut BtfTracePoint = find(&mut self.ebpf, hook.program)?;
+        program.load(hook.tracepoint, btf).map_err(refused)?;
+        let id = program.attach().map_err(refused)?;
+        program.take_link(id).map(FdLink::from).map_err(refused)
+    }
+
+    /// Loads an iterator program.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn iterator(
+        &mut self,
+        program: &'static str,
+        over: &'static str,
+    ) -> Result<&mut Iter, TracerError> {
+        let btf = &self.btf;
+        let iterator: &mut Iter = find(&mut self.ebpf, program)?;
+        iterator.load(over, btf).map_err(|source| program_error(program, source))?;
+        Ok(iterator)
+    }
+
+    /// A program together with the kernel's types, which loading it takes.
+    ///
+    /// # Errors
+    /// [`TracerError::Missing`].
+    pub fn program(&mut self, name: &'static str) -> Result<(&mut Program, &Btf), TracerError> {
+        let program = self.ebpf.program_mut(name).ok_or(TracerError::Missing(name))?;
+        Ok((program, &self.btf))
+    }
+
+    /// Takes a map out of the object.
+    ///
+    /// # Errors
+    /// [`TracerError::Missing`].
+    pub fn take_map(&mut self, name: &'static str) -> Result<aya::maps::Map, TracerError> {
+        self.ebpf.take_map(name).ok_or(TracerError::Missing(name))
+    }
+
+    /// What the programs log through aya-log.
+    ///
+    /// # Errors
+    /// [`TracerError::Missing`] if the object was built without logging.
+    pub fn logger(
+        &mut self,
+    ) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, TracerError> {
+        aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|_| TracerError::Missing("AYA_LOGS"))
+    }
+}
+
+/// How much the eBPF programs themselves log (through aya-log); what is off costs nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogLevel {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Warnings.
+    Warn,
+    /// Information.
+    Info,
+    /// Details for the developers of ucr.
+    Debug,
+}
+
+impl LogLevel {
+    /// As `AYA_LOG_LEVEL` wants it.
+    fn number(self) -> u8 {
+        match self {
+            Self::Off => 0,
+            Self::Warn => aya_log::Level::Warn as u8,
+            Self::Info => aya_log::Level::Info as u8,
+            Self::Debug => aya_log::Level::Debug as u8,
+        }
+    }
+}
+
+/// Opens a pinned map.
+pub(super) fn open_pin(directory: &Path, name: &'static str) -> Result<MapData, TracerError> {
+    MapData::from_pin(directory.join(name)).map_err(|source| TracerError::Map { map: name, source })
+}
+
+fn program_error(program: &'static str, source: ProgramError) -> TracerError {
+    TracerError::Program { program, source: Box::new(source) }
+}
+
+fn find<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, TracerError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .ok_or(TracerError::Missing(name))?
+        .try_into()
+        .map_err(|source| program_error(name, source))
+}
