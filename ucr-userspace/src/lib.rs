@@ -6,5 +6,6 @@
 pub mod image;
 pub mod kernel;
 pub mod model;
+pub mod snapshot;
 pub mod sys;
 pub mod tracer;

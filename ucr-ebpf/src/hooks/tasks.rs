@@ -109,15 +109,37 @@ extern "C" fn sweep_word(index: u64, walk: *mut Sweep) -> i64 {
     if walk.which == Sweep::CLOSE_ON_EXEC {
         bits &= probed::<u64>(walk.close_on_exec, index * 8).unwrap_or(0);
     }
-    if bits == 0 {
-        return 0;
+    if bits != 0 {
+        let mut word =
+            Word { files: walk.files, bits, base, first: walk.first, last: walk.last, pad: 0 };
+        // A loop in a loop would make the verifier follow 64 branches of two ways each.
+        repeat(WORD, sweep_bit, &mut word);
     }
-    for bit in 0..WORD {
-        let fd = base + bit;
-        if bits & (1 << bit) != 0 && fd >= walk.first && fd <= walk.last {
-            close_file(walk.files, fd);
-        }
+    0
+}
+
+/// A word of the bitmap that has bits set.
+#[repr(C)]
+struct Word {
+    files: Pointer,
+    bits: u64,
+    base: u32,
+    first: u32,
+    last: u32,
+    pad: u32,
+}
+
+extern "C" fn sweep_bit(bit: u64, word: *mut Word) -> i64 {
+    // SAFETY: the context that `sweep_word` hands over, on its stack.
+    let word = unsafe { &mut *word };
+    if word.bits == 0 {
+        return 1;
     }
+    let fd = word.base + bit as u32;
+    if word.bits & 1 != 0 && fd >= word.first && fd <= word.last {
+        close_file(word.files, fd);
+    }
+    word.bits >>= 1;
     0
 }
 

@@ -2,5 +2,5 @@
 
 pub mod btf;
 pub mod clock;
-
+pub mod netns;
 pub mod offsets;

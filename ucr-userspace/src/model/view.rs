@@ -37,8 +37,6 @@ pub struct SeenSocket {
     pub send_queue: u32,
     /// `UNIX_DIAG_SHUTDOWN`.
     pub shutdown: Shutdown,
-    /// `UNIX_DIAG_UID`: owner of the socket's inode.
-    pub uid: Option<u32>,
 }
 
 /// `struct unix_diag_vfs`: both numbers as the kernel's 32-bit fields hold them.

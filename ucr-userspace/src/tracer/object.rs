@@ -5,7 +5,7 @@ use std::path::Path;
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::MapData,
-    programs::{BtfTracePoint, Iter, Program, ProgramError, links::FdLink},
+    programs::{BtfTracePoint, Iter, Program, ProgramError, ProgramFd, links::FdLink},
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
@@ -111,6 +111,15 @@ impl Object {
     pub fn program(&mut self, name: &'static str) -> Result<(&mut Program, &Btf), TracerError> {
         let program = self.ebpf.program_mut(name).ok_or(TracerError::Missing(name))?;
         Ok((program, &self.btf))
+    }
+
+    /// The descriptor of a program that is loaded.
+    ///
+    /// # Errors
+    /// [`TracerError::Missing`], or that it is not loaded.
+    pub fn loaded(&self, name: &'static str) -> Result<&ProgramFd, TracerError> {
+        let program = self.ebpf.program(name).ok_or(TracerError::Missing(name))?;
+        program.fd().map_err(|source| program_error(name, source))
     }
 
     /// Takes a map out of the object.

@@ -25,6 +25,9 @@ const BPF_FS: &str = "/sys/fs/bpf";
 /// Where tracing is pinned if nobody says otherwise.
 pub const DEFAULT: &str = "/sys/fs/bpf/ucr";
 
+/// What the kernel itself puts into every bpf file system (`CONFIG_BPF_PRELOAD`).
+const KERNELS_OWN: [&str; 2] = ["maps.debug", "progs.debug"];
+
 /// Whether a directory was mounted by us, so that we may unmount it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mounted {
@@ -201,7 +204,9 @@ fn lock_mount_point() -> Result<Flock<File>, TracerError> {
 /// somebody else has begun to use it.
 fn release_file_system() {
     let Ok(_lock) = lock_mount_point() else { return };
-    let empty = fs::read_dir(BPF_FS).is_ok_and(|mut entries| entries.next().is_none());
+    let empty = fs::read_dir(BPF_FS).is_ok_and(|entries| {
+        entries.flatten().all(|entry| KERNELS_OWN.iter().any(|name| entry.file_name() == *name))
+    });
     if empty && is_bpf(Path::new(BPF_FS)) {
         let _ = umount2(BPF_FS, MntFlags::UMOUNT_NOFOLLOW);
     }

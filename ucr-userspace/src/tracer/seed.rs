@@ -8,13 +8,12 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
-    thread,
 };
 
 use aya::programs::Iter;
-use nix::sched::{CloneFlags, setns};
 
 use super::{TracerError, object::Object};
+use crate::kernel::netns::run_in;
 
 /// The iterator program that fills the ledger.
 const PROGRAM: &str = "seed_unix";
@@ -52,22 +51,13 @@ fn visit(iterator: &mut Iter, name: &str, namespace: Option<File>) -> Result<(),
         |source| TracerError::Program { program: PROGRAM, source: Box::new(source) };
     let id = iterator.attach().map_err(refused)?;
     let link = iterator.take_link(id).map_err(refused)?;
-    // In a thread of its own, which ends in whatever namespace it entered.
-    let pass = thread::scope(|scope| {
-        scope
-            .spawn(move || -> io::Result<()> {
-                if let Some(namespace) = namespace {
-                    setns(namespace, CloneFlags::CLONE_NEWNET)?;
-                }
-                let mut pass = link.into_file().map_err(io::Error::other)?;
-                let mut nothing = [0; 8];
-                while pass.read(&mut nothing)? > 0 {}
-                Ok(())
-            })
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the visiting thread panicked")))
+    let pass = run_in(namespace, move || -> io::Result<()> {
+        let mut pass = link.into_file().map_err(io::Error::other)?;
+        let mut nothing = [0; 8];
+        while pass.read(&mut nothing)? > 0 {}
+        Ok(())
     });
-    pass.map_err(|source| TracerError::Seed { netns: name.to_owned(), source })
+    pass.and_then(|result| result).map_err(|source| TracerError::Seed { netns: name.to_owned(), source })
 }
 
 /// One open file for each network namespace other than ours, by the path it was found at.

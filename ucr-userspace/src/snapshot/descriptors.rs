@@ -1,0 +1,131 @@
+//! The sockets of a process: every descriptor that leads to one, in one pass of
+//! `iter/task_file`, without a system call for each.
+//!
+//! It tells what `/proc/PID/fd` cannot: the address of the sock, which is the ledger's key, and
+//! close-on-exec. Where the kernel has no iterators, `/proc` and `pidfd_getfd` would have to do;
+//! that is refused for now.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Read as _},
+    os::fd::AsFd as _,
+};
+
+use ucr_common::descriptor::SocketDescriptor;
+use zerocopy::FromBytes as _;
+
+use crate::{
+    model::Pid,
+    sys::bpf::iterate_process,
+    tracer::{
+        TracerError,
+        object::{LogLevel, Object, Sizes},
+    },
+};
+
+/// The iterator program.
+const PROGRAM: &str = "list_sockets";
+
+/// Why the descriptors could not be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum DescriptorError {
+    /// The iterator program could not be loaded.
+    #[error("prepare to list descriptors")]
+    Prepare(#[source] TracerError),
+    /// The pass failed.
+    #[error("list the descriptors of process {pid}")]
+    List {
+        /// Whose.
+        pid: Pid,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The loaded iterator: one for as many processes as there are.
+pub struct Lister {
+    object: Object,
+}
+
+impl Lister {
+    /// Loads the iterator program.
+    ///
+    /// # Errors
+    /// A kernel without BTF or iterators, or no permission.
+    pub fn load() -> Result<Self, DescriptorError> {
+        // The object's own maps stay empty: this program writes to its reader.
+        let sizes = Sizes { ring_bytes: 4096, sockets: 1 };
+        let mut object =
+            Object::load(None, sizes, LogLevel::Off).map_err(DescriptorError::Prepare)?;
+        object.iterator(PROGRAM, "task_file").map_err(DescriptorError::Prepare)?;
+        Ok(Self { object })
+    }
+
+    /// Every descriptor of a process that leads to a socket of any family, by number.
+    ///
+    /// # Errors
+    /// The kernel's; a process that is gone has no descriptors and is no error.
+    pub fn sockets_of(&mut self, pid: Pid) -> Result<Vec<SocketDescriptor>, DescriptorError> {
+        let failed = |source| DescriptorError::List { pid, source };
+        let program = self.object.loaded(PROGRAM).map_err(DescriptorError::Prepare)?;
+        let mut bytes = Vec::new();
+        let mut pass = iterate_process(program.as_fd(), pid.0).map_err(failed)?;
+        pass.read_to_end(&mut bytes).map_err(failed)?;
+        let mut seen = BTreeSet::new();
+        let mut found: Vec<SocketDescriptor> = bytes
+            .chunks_exact(size_of::<SocketDescriptor>())
+            .filter_map(|chunk| SocketDescriptor::read_from_bytes(chunk).ok())
+            // The kernel may show a descriptor again after a full buffer.
+            .filter(|d| seen.insert((d.tid, d.fd)))
+            .collect();
+        found.sort_by_key(|d| (d.tid != d.pid, d.tid, d.fd));
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::{fd::AsRawFd as _, unix::net::UnixStream};
+
+    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+
+    use super::*;
+
+    #[test]
+    fn every_socket_is_listed_with_its_flags_however_many_there_are() {
+        let pairs: Vec<_> =
+            (0..2000).map(|_| UnixStream::pair().expect("a socketpair")).collect();
+        let (first, _) = pairs.first().expect("some");
+        fcntl(first, FcntlArg::F_SETFD(FdFlag::empty())).expect("clear close-on-exec");
+        first.set_nonblocking(true).expect("set O_NONBLOCK");
+
+        let mut lister = Lister::load().expect("the iterator");
+        let own = Pid(i32::try_from(std::process::id()).expect("a pid"));
+        let found = lister.sockets_of(own).expect("a list");
+        for (a, b) in &pairs {
+            for end in [a, b] {
+                let fd = u32::try_from(end.as_raw_fd()).expect("a descriptor");
+                let entry = found.iter().find(|d| d.fd == fd).expect("listed");
+                assert_eq!((entry.family, entry.socket_type), (1, 1));
+                assert!(entry.socket.cookie != 0 && entry.socket.inode != 0);
+                let plain = end.as_raw_fd() == first.as_raw_fd();
+                assert_eq!(entry.close_on_exec, u32::from(!plain));
+                let nonblocking = entry.file_flags & OFlag::O_NONBLOCK.bits().cast_unsigned();
+                assert_eq!(nonblocking != 0, plain);
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_no_descriptors() {
+        let mut child = std::process::Command::new("true").spawn().expect("spawn");
+        let pid = Pid(i32::try_from(child.id()).expect("a pid"));
+        child.wait().expect("wait");
+        let mut lister = Lister::load().expect("the iterator");
+        // Either answer will do; what counts is that it is one.
+        if let Ok(found) = lister.sockets_of(pid) {
+            assert!(found.is_empty());
+        }
+    }
+}

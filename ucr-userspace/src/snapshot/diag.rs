@@ -1,0 +1,258 @@
+//! A snapshot of the unix sockets of a network namespace, by `sock_diag(7)`.
+//!
+//! One dump, not one request for each socket: the kernel looks an inode up by walking all of its
+//! tables. A dump is not atomic; what stands in one only is no proof of anything.
+
+use std::{collections::HashMap, fs::File, io};
+
+use netlink_packet_core::{
+    DecodeError, Emitable as _, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_sock_diag::{
+    SockDiagMessage,
+    unix::{
+        ShowFlags, StateFlags, UnixRequest, UnixResponse,
+        nlas::{Nla, UnixDiagName, Vfs},
+    },
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+
+use crate::{
+    kernel::netns::run_in,
+    model::{SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile, View},
+};
+
+/// Room for one answer of the kernel, in bytes: it fills up to 32 KiB at a time.
+const ANSWER: usize = 64 << 10;
+/// How often a dump that was disturbed is begun anew.
+const ATTEMPTS: u32 = 5;
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum DiagError {
+    /// The other network namespace could not be entered.
+    #[error("enter network namespace of process {0}")]
+    Namespace(i32, #[source] io::Error),
+    /// The netlink socket failed.
+    #[error("{0} the sock_diag socket")]
+    Socket(&'static str, #[source] io::Error),
+    /// The kernel refused the request.
+    #[error("ask sock_diag for unix sockets")]
+    Refused(#[source] io::Error),
+    /// The kernel's answer could not be understood.
+    #[error("understand sock_diag's answer: {0}")]
+    Decode(DecodeError),
+    /// A socket has a type or state that unix sockets do not have.
+    #[error("unix socket inode {inode} has unknown {field} {value}")]
+    Unknown {
+        /// Which socket.
+        inode: u32,
+        /// `type` or `state`.
+        field: &'static str,
+        /// What sock_diag said.
+        value: u8,
+    },
+    /// Sockets came and went all the time, and the kernel said so each time.
+    #[error("sock_diag's answer was inconsistent {0} times in a row")]
+    Disturbed(u32),
+}
+
+impl DiagError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(e) if e.kind() == io::ErrorKind::NotFound => {
+                Some("this kernel needs its module unix_diag: modprobe unix_diag")
+            }
+            Self::Namespace(..) => Some("entering a network namespace needs CAP_SYS_ADMIN"),
+            _ => None,
+        }
+    }
+}
+
+/// The unix sockets of our own network namespace.
+///
+/// # Errors
+/// See [`DiagError`].
+pub fn unix_sockets() -> Result<View, DiagError> {
+    dump()
+}
+
+/// The unix sockets of a process's network namespace.
+///
+/// # Errors
+/// See [`DiagError`].
+pub fn unix_sockets_of(pid: i32) -> Result<View, DiagError> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net"));
+    namespace
+        .and_then(|namespace| run_in(Some(namespace), dump))
+        .map_err(|source| DiagError::Namespace(pid, source))?
+}
+
+fn dump() -> Result<View, DiagError> {
+    let socket =
+        Socket::new(NETLINK_SOCK_DIAG).map_err(|source| DiagError::Socket("open", source))?;
+    for _ in 0..ATTEMPTS {
+        socket
+            .send_to(&request(), &SocketAddr::new(0, 0), 0)
+            .map_err(|source| DiagError::Socket("write to", source))?;
+        if let Some(view) = read(&socket)? {
+            return Ok(view);
+        }
+    }
+    Err(DiagError::Disturbed(ATTEMPTS))
+}
+
+fn request() -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut message = NetlinkMessage::new(
+        header,
+        NetlinkPayload::from(SockDiagMessage::UnixRequest(UnixRequest {
+            // The crate names two states; unconnected sockets are in a third one.
+            state_flags: StateFlags::from_bits_retain(u32::MAX),
+            inode: 0,
+            show_flags: ShowFlags::NAME
+                | ShowFlags::VFS
+                | ShowFlags::PEER
+                | ShowFlags::ICONS
+                | ShowFlags::RQLEN,
+            cookie: [0xff; 8],
+        })),
+    );
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+/// Reads one dump; `None` if the kernel says that it was disturbed (`NLM_F_DUMP_INTR`).
+fn read(socket: &Socket) -> Result<Option<View>, DiagError> {
+    const NLM_F_DUMP_INTR: u16 = 0x10;
+    let mut sockets = HashMap::new();
+    let mut disturbed = false;
+    let mut buffer = Vec::with_capacity(ANSWER);
+    loop {
+        buffer.clear();
+        socket.recv(&mut buffer, 0).map_err(|source| DiagError::Socket("read from", source))?;
+        let mut rest = buffer.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
+                .map_err(DiagError::Decode)?;
+            disturbed |= message.header.flags & NLM_F_DUMP_INTR != 0;
+            match message.payload {
+                NetlinkPayload::InnerMessage(SockDiagMessage::UnixResponse(response)) => {
+                    let socket = seen(&response)?;
+                    sockets.insert(socket.inode, socket);
+                }
+                NetlinkPayload::Done(_) => {
+                    return Ok((!disturbed).then_some(View { sockets }));
+                }
+                NetlinkPayload::Error(error) => {
+                    let code = error.code.map_or(0, |code| code.get().wrapping_neg());
+                    return Err(DiagError::Refused(io::Error::from_raw_os_error(code)));
+                }
+                _ => {}
+            }
+            let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
+            // Messages begin at multiples of four bytes.
+            rest = rest.get(length.next_multiple_of(4).max(4)..).unwrap_or(&[]);
+        }
+    }
+}
+
+fn seen(response: &UnixResponse) -> Result<SeenSocket, DiagError> {
+    let header = &response.header;
+    let unknown = |field, value| DiagError::Unknown { inode: header.inode, field, value };
+    let mut socket = SeenSocket {
+        inode: header.inode,
+        cookie: u64::from_ne_bytes(header.cookie),
+        socket_type: SocketType::from_raw(header.kind.into())
+            .ok_or(unknown("type", header.kind))?,
+        state: SocketState::from_raw(header.state).ok_or(unknown("state", header.state))?,
+        name: UnixName::Unnamed,
+        file: None,
+        peer: response.peer().filter(|inode| *inode != 0),
+        pending: response.pending_connections().map(<[u32]>::to_vec).unwrap_or_default(),
+        receive_queue: 0,
+        send_queue: 0,
+        shutdown: Shutdown(response.shutdown_state().unwrap_or(0)),
+    };
+    for attribute in &response.nlas {
+        match attribute {
+            Nla::Name(UnixDiagName::Pathname(path)) => {
+                socket.name = UnixName::from_sun_path(path.as_encoded_bytes());
+            }
+            Nla::Name(UnixDiagName::Abstract(name)) => {
+                socket.name = UnixName::Abstract(name.clone());
+            }
+            Nla::Vfs(file) => socket.file = Some(vfs_file(file)),
+            Nla::ReceiveQueueLength(receive, send) => {
+                (socket.receive_queue, socket.send_queue) = (*receive, *send);
+            }
+            _ => {}
+        }
+    }
+    Ok(socket)
+}
+
+/// The crate keeps the two fields to itself, but writes them out.
+fn vfs_file(file: &Vfs) -> VfsFile {
+    let mut bytes = [0; 8];
+    file.emit(&mut bytes);
+    let (inode, device) = bytes.split_at(4);
+    let word = |half: &[u8]| half.try_into().map_or(0, u32::from_ne_bytes);
+    VfsFile { inode: word(inode), device: word(device) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::{
+            fd::AsRawFd as _,
+            unix::{
+                fs::MetadataExt as _,
+                net::{UnixListener, UnixStream},
+            },
+        },
+        path::Path,
+    };
+
+    use super::*;
+
+    fn inode_of(socket: &impl std::os::fd::AsRawFd) -> u32 {
+        let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
+        let inode = std::fs::metadata(path).expect("an open descriptor").ino();
+        u32::try_from(inode).expect("sockfs has 32-bit inodes")
+    }
+
+    #[test]
+    fn a_listener_its_client_and_the_accepted_end_are_seen_as_they_are() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("listener");
+        let listener = UnixListener::bind(&path).expect("bind");
+        let client = UnixStream::connect(&path).expect("connect");
+        let (accepted, _) = listener.accept().expect("accept");
+        let waiting = UnixStream::connect(&path).expect("connect");
+        let view = unix_sockets().expect("a snapshot");
+
+        let seen = view.get(inode_of(&listener)).expect("the listener");
+        assert_eq!(seen.state, SocketState::Listening);
+        assert_eq!(seen.name.as_bytes(), path.as_os_str().as_encoded_bytes());
+        assert_eq!(seen.pending, [inode_of(&waiting)]);
+        assert_eq!(seen.receive_queue, 1);
+        let file = std::fs::metadata(Path::new(&path)).expect("the socket file");
+        assert_eq!(seen.file, Some(VfsFile::from_stat(file.dev(), file.ino())));
+
+        let seen = view.get(inode_of(&client)).expect("the client");
+        assert_eq!((seen.state, seen.peer), (SocketState::Connected, Some(inode_of(&accepted))));
+        assert_eq!(seen.name, UnixName::Unnamed);
+        let seen = view.get(inode_of(&accepted)).expect("the accepted end");
+        assert_eq!(seen.peer, Some(inode_of(&client)));
+        assert_eq!(seen.name.as_bytes(), path.as_os_str().as_encoded_bytes());
+        assert_eq!(view.get(inode_of(&waiting)).expect("the waiting client").peer, None);
+        assert!(listener.as_raw_fd() > 0);
+    }
+}
