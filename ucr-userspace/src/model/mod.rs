@@ -1,9 +1,11 @@
 //! What the other rooms talk about: names, sockets, processes. Pure: no I/O, no kernel calls.
 
+pub mod directory;
 pub mod name;
 pub mod socket;
 pub mod view;
 
+pub use directory::{Directories, Directory};
 pub use name::UnixName;
 pub use socket::{Credentials, Pid, Shutdown, SocketState, SocketType};
 pub use view::{SeenSocket, VfsFile, View};

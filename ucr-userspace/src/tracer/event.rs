@@ -1,12 +1,9 @@
 //! An event as user space handles it: decoded from the ring buffer, its directories spelled.
 
-use ucr_common::{
-    event::{BindEvent, Event, kind},
-    paths::{BindPaths, PATH_TRUNCATED, PATH_UNREADABLE},
-};
+use ucr_common::event::{BindEvent, Event, kind};
 use zerocopy::FromBytes as _;
 
-use crate::model::{SocketType, UnixName};
+use crate::model::{Directories, SocketType, UnixName};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,24 +12,6 @@ pub struct TraceEvent {
     pub raw: Event,
     /// For a bind to a pathname.
     pub directories: Option<Directories>,
-}
-
-/// Where a binder stood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Directories {
-    /// Working directory, absolute in its mount namespace.
-    pub cwd: Directory,
-    /// Root directory, absolute in its mount namespace.
-    pub root: Directory,
-}
-
-/// One directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Directory {
-    /// Absolute path; if it is not whole, only its lower end is there.
-    pub path: Vec<u8>,
-    /// Whether all of it could be read.
-    pub whole: bool,
 }
 
 impl TraceEvent {
@@ -82,49 +61,9 @@ impl TraceEvent {
     }
 }
 
-impl Directories {
-    /// From the dentries that the program climbed.
-    #[must_use]
-    pub fn spell(paths: &BindPaths) -> Self {
-        Self {
-            cwd: Directory::spell(&paths.cwd, paths.cwd_len, paths.cwd_flags),
-            root: Directory::spell(&paths.root, paths.root_len, paths.root_flags),
-        }
-    }
-}
-
-impl Directory {
-    fn spell(bytes: &[u8], len: u32, flags: u32) -> Self {
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let climbed = bytes.get(..len).unwrap_or(bytes);
-        let mut components: Vec<&[u8]> =
-            climbed.split(|b| *b == b'/').filter(|c| !c.is_empty()).collect();
-        components.reverse();
-        let mut path = Vec::with_capacity(climbed.len() + 1);
-        for component in components {
-            path.push(b'/');
-            path.extend_from_slice(component);
-        }
-        if path.is_empty() {
-            path.push(b'/');
-        }
-        Self { path, whole: flags & (PATH_TRUNCATED | PATH_UNREADABLE) == 0 }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_climbed_path_is_turned_round() {
-        let spelled = Directory::spell(b"leaf/parent/top/", 16, 0);
-        assert_eq!(spelled, Directory { path: b"/top/parent/leaf".to_vec(), whole: true });
-        assert_eq!(Directory::spell(&[0; 8], 0, 0).path, b"/");
-        assert!(!Directory::spell(b"leaf/", 5, PATH_TRUNCATED).whole);
-        // A length beyond the array must not reach beyond it.
-        assert_eq!(Directory::spell(b"a/", 4096, 0).path, b"/a");
-    }
 
     #[test]
     fn bytes_of_another_length_are_no_event() {

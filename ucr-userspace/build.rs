@@ -1,1 +1,0 @@
-fn main() { let out = std::env::var("OUT_DIR").unwrap(); std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/bpfel-unknown-none/release/ucr-ebpf"), format!("{out}/ucr-ebpf")).unwrap(); println!("cargo::rerun-if-changed=../target/ebpf/bpfel-unknown-none/release/ucr-ebpf"); }
