@@ -113,27 +113,35 @@ fn compile(root: &Path, out: &Path) -> Result<PathBuf, Error> {
 
 /// The cargo that goes with a compiler.
 fn cargo_for(compiler: &Compiler) -> Result<Command, Error> {
-    let (rustc, bootstrap) = match compiler {
+    let mut cargo = match compiler {
         Compiler::Rustup { toolchain } => {
-            let mut cargo = Command::new("rustup");
-            toolchain::without_outer_cargo(&mut cargo).args(["run", toolchain, "cargo"]);
-            return Ok(cargo);
+            let mut rustup = Command::new("rustup");
+            rustup.args(["run", toolchain, "cargo"]);
+            rustup
         }
-        // aya-ebpf uses one unstable feature of the language; build-std is one of cargo.
-        Compiler::Prebuilt { rustc } => (rustc, "aya_ebpf"),
-        Compiler::Sources { rustc } => (rustc, "1"),
+        Compiler::Prebuilt { rustc } | Compiler::Sources { rustc } => {
+            // Debian packages cargo apart from rustc. Any cargo drives any rustc of about its age.
+            let beside = rustc.with_file_name("cargo");
+            let program = if beside.is_file() {
+                beside.into()
+            } else {
+                variable("CARGO")?
+            };
+            Command::new(program)
+        }
     };
-    // Debian packages cargo apart from rustc. Any cargo can drive any rustc of about its age.
-    let beside = rustc.with_file_name("cargo");
-    let program = if beside.is_file() {
-        beside.into()
+    toolchain::without_outer_cargo(&mut cargo);
+    if let Compiler::Prebuilt { rustc } | Compiler::Sources { rustc } = compiler {
+        cargo.env("RUSTC", rustc);
+    }
+    // What a stable compiler has to be told: aya-ebpf uses one unstable feature of the language,
+    // build-std is an unstable one of cargo.
+    let unstable = if let Compiler::Prebuilt { .. } = compiler {
+        "aya_ebpf"
     } else {
-        variable("CARGO")?
+        "1"
     };
-    let mut cargo = Command::new(program);
-    toolchain::without_outer_cargo(&mut cargo)
-        .env("RUSTC", rustc)
-        .env("RUSTC_BOOTSTRAP", bootstrap);
+    cargo.env("RUSTC_BOOTSTRAP", unstable);
     Ok(cargo)
 }
 

@@ -16,10 +16,17 @@ pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
 /// A rustc to be used for the eBPF programs, before any other.
 pub(crate) const RUSTC_VARIABLE: &str = "UCR_EBPF_RUSTC";
-/// The rustup toolchain with library sources to be used; `nightly` if unset.
+/// The rustup toolchain with library sources to be used. If unset, `nightly` or one that stays as
+/// it is.
 pub(crate) const TOOLCHAIN_VARIABLE: &str = "UCR_EBPF_TOOLCHAIN";
 /// The bpf-linker to be used, before any other.
 pub(crate) const LINKER_VARIABLE: &str = "BPF_LINKER";
+
+/// A rustup toolchain that stays what it is, unlike `nightly`.
+const PINNED_TOOLCHAIN: &str = "1.95.0";
+
+/// Major version of the LLVM that bpf-linker is built with. It cannot read what a newer one wrote.
+const LLVM: u32 = 22;
 
 /// What can compile for [`TARGET`], in order of preference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +36,12 @@ pub(crate) enum Compiler {
         /// Program.
         rustc: PathBuf,
     },
-    /// A rustup toolchain with library sources, which allows unstable options.
+    /// A rustup toolchain with library sources.
     Rustup {
         /// As `rustup run` takes it.
         toolchain: String,
     },
-    /// A rustc with library sources that has to be told to allow unstable options.
+    /// A rustc with library sources.
     Sources {
         /// Program.
         rustc: PathBuf,
@@ -74,31 +81,57 @@ impl fmt::Display for NoLinker {
     }
 }
 
-/// Picks the compiler.
+/// Picks the compiler. One that the environment names is not asked for its version.
 pub(crate) fn compiler() -> Result<Compiler, NoCompiler> {
     let mut tried = Vec::new();
     let mut with_sources = None;
-    for rustc in rustcs() {
+    let chosen = env::var_os(RUSTC_VARIABLE).map(PathBuf::from);
+    for rustc in chosen.iter().cloned().chain(rustcs()) {
+        let name = rustc.display();
         let Some(sysroot) = sysroot(Command::new(&rustc)) else {
-            tried.push(format!("{} does not run", rustc.display()));
+            tried.push(format!("{name} does not run"));
             continue;
         };
-        if has_core(&sysroot) {
+        if !has_core(&sysroot) && !has_sources(&sysroot) {
+            tried.push(format!("{name} has no core library for it"));
+        } else if chosen.as_ref() != Some(&rustc) && !fits_linker(Command::new(&rustc)) {
+            tried.push(format!(
+                "{name} has an LLVM newer than {LLVM}, that of bpf-linker"
+            ));
+        } else if has_core(&sysroot) {
             return Ok(Compiler::Prebuilt { rustc });
-        }
-        tried.push(format!("{} has no core library for it", rustc.display()));
-        if with_sources.is_none() && has_sources(&sysroot) {
+        } else if with_sources.is_none() {
             with_sources = Some(rustc);
         }
     }
 
-    let toolchain = env::var(TOOLCHAIN_VARIABLE).unwrap_or_else(|_| "nightly".to_owned());
-    let mut rustup = Command::new("rustup");
-    rustup.args(["run", &toolchain, "rustc"]);
-    match sysroot(rustup) {
-        Some(sysroot) if has_sources(&sysroot) => return Ok(Compiler::Rustup { toolchain }),
-        Some(_) => tried.push(format!("rustup's {toolchain} has no rust-src")),
-        None => tried.push(format!("rustup has no {toolchain}")),
+    let chosen = env::var(TOOLCHAIN_VARIABLE).ok();
+    let toolchains = match &chosen {
+        Some(toolchain) => vec![toolchain.as_str()],
+        None => vec!["nightly", PINNED_TOOLCHAIN],
+    };
+    for toolchain in toolchains {
+        let rustc = || {
+            let mut rustup = Command::new("rustup");
+            rustup.args(["run", toolchain, "rustc"]);
+            rustup
+        };
+        match sysroot(rustc()) {
+            None => tried.push(format!("rustup has no {toolchain}")),
+            Some(sysroot) if !has_sources(&sysroot) => {
+                tried.push(format!("rustup's {toolchain} has no rust-src"));
+            }
+            Some(_) if chosen.is_none() && !fits_linker(rustc()) => {
+                tried.push(format!(
+                    "rustup's {toolchain} has an LLVM newer than {LLVM}, that of bpf-linker"
+                ));
+            }
+            Some(_) => {
+                return Ok(Compiler::Rustup {
+                    toolchain: toolchain.to_owned(),
+                });
+            }
+        }
     }
 
     with_sources
@@ -158,17 +191,31 @@ pub(crate) fn without_outer_cargo(command: &mut Command) -> &mut Command {
     command.env_remove("LD_LIBRARY_PATH")
 }
 
-/// Every rustc that may have a core library for the target.
-fn rustcs() -> Vec<PathBuf> {
-    let chosen = env::var_os(RUSTC_VARIABLE).map(PathBuf::from);
+/// Every rustc that is at hand.
+fn rustcs() -> impl Iterator<Item = PathBuf> {
     let cargos = env::var_os("RUSTC").map(PathBuf::from).or_else(|| {
         let beside_cargo = PathBuf::from(env::var_os("CARGO")?).with_file_name("rustc");
         beside_cargo.is_file().then_some(beside_cargo)
     });
     let debians = Some(PathBuf::from("/usr/bin/rustc")).filter(|path| path.is_file());
-    let mut all: Vec<_> = [chosen, cargos, debians].into_iter().flatten().collect();
-    all.dedup();
-    all
+    cargos.into_iter().chain(debians)
+}
+
+/// Whether bpf-linker can read what a rustc compiles.
+fn fits_linker(mut rustc: Command) -> bool {
+    let Ok(output) = without_outer_cargo(&mut rustc).arg("-vV").output() else {
+        return false;
+    };
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("LLVM version: ")?
+                .split('.')
+                .next()?
+                .parse()
+                .ok()
+        })
+        .any(|major: u32| major <= LLVM)
 }
 
 /// The folder that holds a rustc's libraries; none if it does not run.

@@ -69,7 +69,7 @@ const NEEDS: [Need; 4] = [
     Need {
         what: "a Rust compiler for eBPF",
         packages: &["rustc-web", "libstd-rust-web-dev-bpf"],
-        elsewhere: "rustup toolchain install nightly --component rust-src",
+        elsewhere: "rustup toolchain install 1.95.0 --component rust-src",
         is_met: || toolchain::compiler().is_ok(),
     },
     Need {
