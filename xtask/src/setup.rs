@@ -105,7 +105,6 @@ pub(crate) fn ensure() -> Result<Outcome> {
         .flat_map(|need| need.packages)
         .copied()
         .collect();
-    announce(&missing, lacks_linker);
     if !missing.is_empty() {
         if !apt::is_here() {
             bail!("{}", without_apt(&missing, lacks_linker));
@@ -117,6 +116,9 @@ pub(crate) fn ensure() -> Result<Outcome> {
                 packages.join(" ")
             );
         }
+    }
+    announce(&missing, lacks_linker);
+    if !missing.is_empty() {
         timed("packages installed", || apt::install(&packages))?;
         if let Some(need) = missing.iter().find(|need| !(need.is_met)()) {
             bail!(
@@ -139,7 +141,12 @@ pub(crate) fn ensure() -> Result<Outcome> {
 }
 
 fn announce(missing: &[&Need], lacks_linker: bool) {
-    println!("setup: this is missing and will be installed now, which takes about two minutes:");
+    let duration = match (missing.is_empty(), lacks_linker) {
+        (false, true) => "a minute and a half",
+        (true, _) => "a minute",
+        (false, false) => "half a minute",
+    };
+    println!("setup: this is missing and is installed now, which takes about {duration}:");
     for need in missing {
         println!(
             "  {}: Debian package {}",
