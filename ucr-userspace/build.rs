@@ -45,12 +45,7 @@ fn build() -> Result<(), Error> {
     ] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    for path in [
-        "ucr-ebpf/src",
-        "ucr-ebpf/Cargo.toml",
-        "ucr-ebpf/Cargo.lock",
-        "ucr-common",
-    ] {
+    for path in ["ucr-ebpf/src", "ucr-ebpf/Cargo.toml", "ucr-ebpf/Cargo.lock", "ucr-common"] {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
 
@@ -62,11 +57,7 @@ fn build() -> Result<(), Error> {
         None => compile(root, &out)?,
     };
     let copy = out.join("ucr-ebpf");
-    fs::copy(&object, &copy).map_err(|source| Error::Copy {
-        from: object,
-        to: copy,
-        source,
-    })?;
+    fs::copy(&object, &copy).map_err(|source| Error::Copy { from: object, to: copy, source })?;
     Ok(())
 }
 
@@ -79,30 +70,18 @@ fn compile(root: &Path, out: &Path) -> Result<PathBuf, Error> {
     let mut cargo = cargo_for(&compiler)?;
     cargo
         .current_dir(root.join("ucr-ebpf"))
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--locked",
-            "--target",
-            TARGET,
-            "--target-dir",
-        ])
+        .args(["build", "--quiet", "--release", "--locked", "--target", TARGET, "--target-dir"])
         .arg(&target_folder);
     if !matches!(compiler, Compiler::Prebuilt { .. }) {
         cargo.args(["-Z", "build-std=core"]);
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(&linker)?);
 
-    let output = cargo.output().map_err(|source| Error::Run {
-        cargo: format!("{cargo:?}"),
-        source,
-    })?;
+    let output =
+        cargo.output().map_err(|source| Error::Run { cargo: format!("{cargo:?}"), source })?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        return Err(Error::Compile {
-            said: said.into_owned(),
-        });
+        return Err(Error::Compile { said: said.into_owned() });
     }
     // Quiet cargo says nothing but warnings.
     for line in said.lines() {
@@ -122,11 +101,7 @@ fn cargo_for(compiler: &Compiler) -> Result<Command, Error> {
         Compiler::Prebuilt { rustc } | Compiler::Sources { rustc } => {
             // Debian packages cargo apart from rustc. Any cargo drives any rustc of about its age.
             let beside = rustc.with_file_name("cargo");
-            let program = if beside.is_file() {
-                beside.into()
-            } else {
-                variable("CARGO")?
-            };
+            let program = if beside.is_file() { beside.into() } else { variable("CARGO")? };
             Command::new(program)
         }
     };
@@ -136,11 +111,7 @@ fn cargo_for(compiler: &Compiler) -> Result<Command, Error> {
     }
     // What a stable compiler has to be told: aya-ebpf uses one unstable feature of the language,
     // build-std is an unstable one of cargo.
-    let unstable = if let Compiler::Prebuilt { .. } = compiler {
-        "aya_ebpf"
-    } else {
-        "1"
-    };
+    let unstable = if let Compiler::Prebuilt { .. } = compiler { "aya_ebpf" } else { "1" };
     cargo.env("RUSTC_BOOTSTRAP", unstable);
     Ok(cargo)
 }
@@ -148,17 +119,13 @@ fn cargo_for(compiler: &Compiler) -> Result<Command, Error> {
 /// Flags for the eBPF target, in cargo's encoding. Because `--target` is given, they do not reach
 /// build scripts and procedural macros.
 fn rustflags(linker: &Path) -> Result<OsString, Error> {
-    let architecture = env::var("CARGO_CFG_TARGET_ARCH").map_err(|_| Error::Variable {
-        name: "CARGO_CFG_TARGET_ARCH",
-    })?;
+    let architecture = env::var("CARGO_CFG_TARGET_ARCH")
+        .map_err(|_| Error::Variable { name: "CARGO_CFG_TARGET_ARCH" })?;
     // aya-ebpf asks for it: where `pt_regs` keeps arguments is the architecture's affair.
     let mut flags = OsString::from(format!("--cfg=bpf_target_arch=\"{architecture}\""));
     flags.push("\x1f-Cdebuginfo=2\x1f-Clink-arg=--btf\x1f-Clinker=");
     flags.push(linker);
-    for flag in env::var(FLAGS_VARIABLE)
-        .unwrap_or_default()
-        .split_whitespace()
-    {
+    for flag in env::var(FLAGS_VARIABLE).unwrap_or_default().split_whitespace() {
         flags.push("\x1f");
         flags.push(flag);
     }
@@ -168,10 +135,7 @@ fn rustflags(linker: &Path) -> Result<OsString, Error> {
 /// One folder for all profiles of the outer build, `<target>/ebpf`. Cargo marks its target folder
 /// with a file; where that is missing, this build keeps to its own folder.
 fn target_folder(out: &Path) -> PathBuf {
-    out.ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
-        .unwrap_or(out)
-        .join("ebpf")
+    out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).unwrap_or(out).join("ebpf")
 }
 
 fn variable(name: &'static str) -> Result<OsString, Error> {
@@ -180,23 +144,12 @@ fn variable(name: &'static str) -> Result<OsString, Error> {
 
 /// Why there is no object.
 enum Error {
-    Variable {
-        name: &'static str,
-    },
+    Variable { name: &'static str },
     NoCompiler(NoCompiler),
     NoLinker(NoLinker),
-    Run {
-        cargo: String,
-        source: io::Error,
-    },
-    Compile {
-        said: String,
-    },
-    Copy {
-        from: PathBuf,
-        to: PathBuf,
-        source: io::Error,
-    },
+    Run { cargo: String, source: io::Error },
+    Compile { said: String },
+    Copy { from: PathBuf, to: PathBuf, source: io::Error },
 }
 
 impl fmt::Display for Error {

@@ -47,7 +47,6 @@ pub mod counter {
     /// How many there are.
     pub const COUNT: u32 = 8;
     /// What each is called in output, by index.
-    pub const NAMES: [&str; 8] = [
-        "emitted", "lost", "ledger_full", "paths_full", "unreadable", "compat", "stale", "late",
-    ];
+    pub const NAMES: [&str; 8] =
+        ["emitted", "lost", "ledger_full", "paths_full", "unreadable", "compat", "stale", "late"];
 }

@@ -4,9 +4,12 @@ use crate::{identity::SocketId, shared};
 
 shared! {
     /// One descriptor of one task that leads to a socket of any family.
-    pub struct SocketDescriptor: 56 {
+    pub struct SocketDescriptor: 64 {
         /// The socket. The iterator asks for the cookie, so it is never 0.
         pub socket: SocketId,
+        /// References to its file: each descriptor is one, in whatever process; so is each running
+        /// call of a thread that shares its descriptor table, and each message that carries it.
+        pub references: u64,
         /// Process.
         pub pid: u32,
         /// Thread: differs from `pid` only for a thread with a descriptor table of its own.

@@ -14,14 +14,14 @@ use crate::{
 
 /// Now, in `CLOCK_BOOTTIME` nanoseconds.
 #[inline(always)]
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     // SAFETY: the helper has no conditions.
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
 /// Begins an event: everything but what is particular to its kind.
 #[inline(always)]
-pub fn begin(event: &mut Event, kind: u32, result: i64, fd: i32) {
+pub(crate) fn begin(event: &mut Event, kind: u32, result: i64, fd: i32) {
     event.kind = kind;
     event.result = result as i32;
     event.time = now();
@@ -48,7 +48,7 @@ fn is_followed(time: u64) -> bool {
 
 /// Sends an event if somebody follows.
 #[inline(always)]
-pub fn send(event: &Event) {
+pub(crate) fn send(event: &Event) {
     if is_followed(event.time) {
         output(EVENTS.output::<Event>(event, 0));
     }
@@ -56,7 +56,7 @@ pub fn send(event: &Event) {
 
 /// Sends the bind of a pathname with its directories if somebody follows.
 #[inline(always)]
-pub fn send_bind(event: &BindEvent) {
+pub(crate) fn send_bind(event: &BindEvent) {
     if is_followed(event.event.time) {
         output(EVENTS.output::<BindEvent>(event, 0));
     }

@@ -14,7 +14,7 @@ use ucr_common::{
 };
 
 use crate::{
-    kernel::{Pointer, descriptor_table, inode_of, netns_of, offset, probed, typed},
+    kernel::{Pointer, descriptor_table, inode_of, netns_of, offset, probed, references_of, typed},
     ledger::survey,
     maps::{LEDGER, User, count, scratch},
 };
@@ -29,7 +29,7 @@ struct Meta {
 
 /// `struct bpf_iter__unix` (`net/unix/af_unix.c`).
 #[repr(C)]
-pub struct UnixContext {
+struct UnixContext {
     meta: *const Meta,
     unix_sk: *mut c_void,
     uid: u32,
@@ -37,7 +37,7 @@ pub struct UnixContext {
 
 /// `struct bpf_iter__task_file` (`kernel/bpf/task_iter.c`).
 #[repr(C)]
-pub struct TaskFileContext {
+struct TaskFileContext {
     meta: *const Meta,
     task: *mut c_void,
     fd: u32,
@@ -49,7 +49,7 @@ pub struct TaskFileContext {
 /// sockets when its output does not fit into one read.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/unix")]
-pub fn seed_unix(ctx: *mut UnixContext) -> i32 {
+fn seed_unix(ctx: *mut UnixContext) -> i32 {
     // SAFETY: the kernel calls with this context; the verifier checks the access.
     let sk = unsafe { (*ctx).unix_sk };
     if sk.is_null() {
@@ -80,7 +80,7 @@ pub fn seed_unix(ctx: *mut UnixContext) -> i32 {
 /// contrast to the one above, continues where it stopped when its output is full.)
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
-pub fn list_sockets(ctx: *mut TaskFileContext) -> i32 {
+fn list_sockets(ctx: *mut TaskFileContext) -> i32 {
     // SAFETY: the kernel calls with this context; the verifier checks the access.
     let (task, file) = unsafe { ((*ctx).task, (*ctx).file) };
     if task.is_null() || file.is_null() {
@@ -110,6 +110,8 @@ pub fn list_sockets(ctx: *mut TaskFileContext) -> i32 {
     let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut()) };
     let found = SocketDescriptor {
         socket: SocketId { sk: sk as u64, cookie, inode: inode_of(sk) },
+        // The iterator itself holds one.
+        references: references_of(file).saturating_sub(1),
         // SAFETY: `task` is a `struct task_struct *`.
         pid: unsafe { typed(task, offset!(task_tgid)) },
         // SAFETY: as above.

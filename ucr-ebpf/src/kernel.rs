@@ -24,7 +24,7 @@ use ucr_common::{
 use crate::maps::count;
 
 /// `AF_UNIX`.
-pub const AF_UNIX: u16 = 1;
+pub(crate) const AF_UNIX: u16 = 1;
 /// `SOCKFS_MAGIC` (`include/uapi/linux/magic.h`).
 const SOCKFS_MAGIC: u64 = 0x534f_434b;
 
@@ -36,7 +36,7 @@ static OFFSETS: Global<Offsets> = Global::new(Offsets::EMPTY);
 
 /// One field of the table.
 #[inline(always)]
-pub fn offset_at(byte: usize) -> u64 {
+pub(crate) fn offset_at(byte: usize) -> u64 {
     let table = ptr::addr_of!(OFFSETS).cast::<u8>();
     // SAFETY: `byte` is the position of a u64 field within the table (see `offset!`).
     let field = unsafe { table.add(byte) }.cast::<u64>();
@@ -58,7 +58,7 @@ pub(crate) use offset;
 /// The verifier refuses the program if `base` is not a pointer to a kernel type that has a `T` at
 /// `offset`; nothing can go wrong at run time.
 #[inline(always)]
-pub unsafe fn typed<T: Copy>(base: Pointer, offset: u64) -> T {
+pub(crate) unsafe fn typed<T: Copy>(base: Pointer, offset: u64) -> T {
     // SAFETY: see above.
     let field = unsafe { base.cast::<u8>().add(offset as usize) }.cast::<T>();
     // SAFETY: see above; volatile, so that it stays a load of this size at this place.
@@ -67,7 +67,7 @@ pub unsafe fn typed<T: Copy>(base: Pointer, offset: u64) -> T {
 
 /// A probed load: any address; a bad one is counted and gives `None`.
 #[inline(always)]
-pub fn probed<T>(base: Pointer, offset: u64) -> Option<T> {
+pub(crate) fn probed<T>(base: Pointer, offset: u64) -> Option<T> {
     let address = base.cast::<u8>().wrapping_add(offset as usize).cast::<T>();
     // SAFETY: the helper checks the address itself.
     let value = unsafe { bpf_probe_read_kernel(address) };
@@ -79,21 +79,21 @@ pub fn probed<T>(base: Pointer, offset: u64) -> Option<T> {
 
 /// Counts a failed read. Not inlined: it stands behind every read.
 #[inline(never)]
-pub fn unreadable() -> u32 {
+pub(crate) fn unreadable() -> u32 {
     count(counter::UNREADABLE);
     0
 }
 
 /// A probed load of a pointer, `None` if it is null.
 #[inline(always)]
-pub fn follow(base: Pointer, offset: u64) -> Option<Pointer> {
+pub(crate) fn follow(base: Pointer, offset: u64) -> Option<Pointer> {
     let pointer: Pointer = probed(base, offset)?;
     if pointer.is_null() { None } else { Some(pointer) }
 }
 
 /// The current task, typed.
 #[inline(always)]
-pub fn current_task() -> Pointer {
+pub(crate) fn current_task() -> Pointer {
     // SAFETY: the helper always returns the current task.
     unsafe { bpf_get_current_task_btf() }.cast()
 }
@@ -103,7 +103,7 @@ pub fn current_task() -> Pointer {
 /// # Safety
 /// `task` must be typed (see [`typed`]).
 #[inline(always)]
-pub unsafe fn descriptor_table(task: Pointer) -> Option<Pointer> {
+pub(crate) unsafe fn descriptor_table(task: Pointer) -> Option<Pointer> {
     // SAFETY: `task` is a `struct task_struct *`.
     let files: Pointer = unsafe { typed(task, offset!(task_files)) };
     if files.is_null() {
@@ -116,7 +116,7 @@ pub unsafe fn descriptor_table(task: Pointer) -> Option<Pointer> {
 
 /// The file behind a descriptor of the current task.
 #[inline(always)]
-pub fn file_of(fd: u32) -> Option<Pointer> {
+pub(crate) fn file_of(fd: u32) -> Option<Pointer> {
     // SAFETY: the current task is typed.
     let table = unsafe { descriptor_table(current_task()) }?;
     // SAFETY: `table` is a `struct fdtable *`.
@@ -131,7 +131,7 @@ pub fn file_of(fd: u32) -> Option<Pointer> {
 
 /// The sock behind a file if that is a socket of `AF_UNIX`.
 #[inline(always)]
-pub fn unix_sock_of(file: Pointer) -> Option<Pointer> {
+pub(crate) fn unix_sock_of(file: Pointer) -> Option<Pointer> {
     let inode = follow(file, offset!(file_inode))?;
     let super_block = follow(inode, offset!(inode_sb))?;
     if probed::<u64>(super_block, offset!(sb_magic))? != SOCKFS_MAGIC {
@@ -144,21 +144,29 @@ pub fn unix_sock_of(file: Pointer) -> Option<Pointer> {
 
 /// The unix sock behind a descriptor of the current task.
 #[inline(always)]
-pub fn unix_sock_at(fd: u32) -> Option<Pointer> {
+pub(crate) fn unix_sock_at(fd: u32) -> Option<Pointer> {
     unix_sock_of(file_of(fd)?)
+}
+
+/// How many references a file has; 0 if that cannot be read.
+#[inline(always)]
+pub(crate) fn references_of(file: Pointer) -> u64 {
+    if offset!(file_ref) == ABSENT {
+        probed(file, offset!(file_count)).unwrap_or(0)
+    } else {
+        probed::<u64>(file, offset!(file_ref)).map_or(0, |beyond_one| beyond_one.wrapping_add(1))
+    }
 }
 
 /// Whether the file has exactly one reference: closing it now is its last close.
 #[inline(always)]
-pub fn is_last_reference(file: Pointer) -> bool {
-    let (at, one) =
-        if offset!(file_ref) == ABSENT { (offset!(file_count), 1) } else { (offset!(file_ref), 0) };
-    probed::<u64>(file, at) == Some(one)
+pub(crate) fn is_last_reference(file: Pointer) -> bool {
+    references_of(file) == 1
 }
 
 /// All identities of a sock, by probed reads.
 #[inline(always)]
-pub fn identity(sk: Pointer) -> SocketId {
+pub(crate) fn identity(sk: Pointer) -> SocketId {
     SocketId {
         sk: sk as u64,
         cookie: probed(sk, offset!(sk_cookie)).unwrap_or(0),
@@ -168,20 +176,20 @@ pub fn identity(sk: Pointer) -> SocketId {
 
 /// Inode number of a sock, 0 if it has none.
 #[inline(always)]
-pub fn inode_of(sk: Pointer) -> u64 {
+pub(crate) fn inode_of(sk: Pointer) -> u64 {
     let Some(socket) = follow(sk, offset!(sk_socket)) else { return 0 };
     probed(socket, offset!(alloc_ino).wrapping_sub(offset!(alloc_socket))).unwrap_or(0)
 }
 
 /// Peer of a unix sock.
 #[inline(always)]
-pub fn peer_of(sk: Pointer) -> Option<Pointer> {
+pub(crate) fn peer_of(sk: Pointer) -> Option<Pointer> {
     follow(sk, offset!(unix_peer))
 }
 
 /// Listener that an embryo waits at; 0 if the kernel has no such field, or for any other sock.
 #[inline(always)]
-pub fn listener_of(sk: Pointer) -> u64 {
+pub(crate) fn listener_of(sk: Pointer) -> u64 {
     if offset!(unix_listener) == ABSENT {
         return 0;
     }
@@ -190,37 +198,37 @@ pub fn listener_of(sk: Pointer) -> u64 {
 
 /// Inode number of the sock's network namespace.
 #[inline(always)]
-pub fn netns_of(sk: Pointer) -> u32 {
+pub(crate) fn netns_of(sk: Pointer) -> u32 {
     follow(sk, offset!(sk_net)).and_then(|net| probed(net, offset!(net_inum))).unwrap_or(0)
 }
 
 /// `sk_type`.
 #[inline(always)]
-pub fn type_of(sk: Pointer) -> u32 {
+pub(crate) fn type_of(sk: Pointer) -> u32 {
     probed::<u16>(sk, offset!(sk_type)).unwrap_or(0).into()
 }
 
 /// `sk_state`.
 #[inline(always)]
-pub fn state_of(sk: Pointer) -> u32 {
+pub(crate) fn state_of(sk: Pointer) -> u32 {
     probed::<u8>(sk, offset!(sk_state)).unwrap_or(0).into()
 }
 
 /// `sk_shutdown`.
 #[inline(always)]
-pub fn shutdown_of(sk: Pointer) -> u32 {
+pub(crate) fn shutdown_of(sk: Pointer) -> u32 {
     probed::<u8>(sk, offset!(sk_shutdown)).unwrap_or(0).into()
 }
 
 /// `sk_max_ack_backlog`.
 #[inline(always)]
-pub fn backlog_of(sk: Pointer) -> u32 {
+pub(crate) fn backlog_of(sk: Pointer) -> u32 {
     probed(sk, offset!(sk_backlog)).unwrap_or(0)
 }
 
 /// Copies the sock's own name.
 #[inline(always)]
-pub fn read_name(sk: Pointer, name: &mut RawName) {
+pub(crate) fn read_name(sk: Pointer, name: &mut RawName) {
     name.len = 0;
     let Some(address) = follow(sk, offset!(unix_addr)) else { return };
     let Some(length) = probed::<u32>(address, offset!(addr_len)) else { return };
@@ -240,7 +248,7 @@ pub fn read_name(sk: Pointer, name: &mut RawName) {
 
 /// Copies a name that a system call was given: `struct sockaddr *` in user memory and its length.
 #[inline(always)]
-pub fn read_user_name(address: u64, length: u64, name: &mut RawName) {
+pub(crate) fn read_user_name(address: u64, length: u64, name: &mut RawName) {
     name.len = 0;
     let path_at = offset!(sun_path);
     let path = (address + path_at) as *const u8;
@@ -279,7 +287,7 @@ fn copy_name(length: u64, name: &mut RawName, read: impl FnOnce(&mut [u8]) -> bo
 
 /// Two ints in user memory: what `socketpair` wrote.
 #[inline(always)]
-pub fn read_user_pair(address: u64) -> Option<[i32; 2]> {
+pub(crate) fn read_user_pair(address: u64) -> Option<[i32; 2]> {
     // SAFETY: the helper checks the address itself.
     let pair = unsafe { bpf_probe_read_user(address as *const [i32; 2]) };
     if pair.is_err() {
@@ -287,7 +295,6 @@ pub fn read_user_pair(address: u64) -> Option<[i32; 2]> {
     }
     pair.ok()
 }
-
 
 /// Most embryos that are looked at when a listener dies: `net.core.somaxconn` is 4096 by default.
 const EMBRYOS_MAX: u32 = 65_536;
@@ -301,7 +308,7 @@ struct QueueWalk {
 
 /// Calls `visit` for each embryo in a listener's queue.
 #[inline(always)]
-pub fn for_each_embryo<F: Fn(Pointer) + Copy>(listener: Pointer, visit: F) {
+pub(crate) fn for_each_embryo<F: Fn(Pointer) + Copy>(listener: Pointer, visit: F) {
     // A function item has no size: the callback makes it out of nothing.
     const { assert!(size_of::<F>() == 0) };
     let _ = visit;
@@ -334,7 +341,7 @@ extern "C" fn embryo_step<F: Fn(Pointer) + Copy>(_index: u64, walk: *mut QueueWa
 
 /// `bpf_loop`: calls `step` until it returns 1, at most `times` times.
 #[inline(always)]
-pub fn repeat<C>(times: u32, step: extern "C" fn(u64, *mut C) -> i64, context: &mut C) {
+pub(crate) fn repeat<C>(times: u32, step: extern "C" fn(u64, *mut C) -> i64, context: &mut C) {
     // SAFETY: the callback takes an index and this context, as the helper calls it.
     unsafe {
         bpf_loop(times, step as *mut c_void, ptr::from_mut(context).cast(), 0);

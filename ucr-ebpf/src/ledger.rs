@@ -28,7 +28,7 @@ const SHUT_BOTH: u32 = 3;
 const DGRAM: u32 = 2;
 
 /// What a call that failed was about.
-pub struct Failure {
+pub(crate) struct Failure {
     /// Descriptor that it named; -1 if none.
     pub fd: i32,
     /// `listen`: backlog; `shutdown`: how.
@@ -41,7 +41,7 @@ pub struct Failure {
 
 /// Reports a call that failed. The ledger stays as it is.
 #[inline(always)]
-pub fn failed(kind: u32, result: i64, sk: Option<Pointer>, failure: &Failure) {
+pub(crate) fn failed(kind: u32, result: i64, sk: Option<Pointer>, failure: &Failure) {
     let Some(Scratch { event, .. }) = scratch(User::Tracepoint) else { return };
     let event = &mut event.event;
     emit::begin(event, kind, result, failure.fd);
@@ -58,7 +58,7 @@ pub fn failed(kind: u32, result: i64, sk: Option<Pointer>, failure: &Failure) {
 
 /// `socket(2)` made `sk`.
 #[inline(never)]
-pub fn socket(sk: Pointer, fd: i32) -> u32 {
+pub(crate) fn socket(sk: Pointer, fd: i32) -> u32 {
     let Some(Scratch { event, record, .. }) = scratch(User::Tracepoint) else { return 0 };
     let event = &mut event.event;
     emit::begin(event, kind::SOCKET, i64::from(fd), fd);
@@ -71,7 +71,7 @@ pub fn socket(sk: Pointer, fd: i32) -> u32 {
 
 /// `socketpair(2)` made `a` and `b`.
 #[inline(never)]
-pub fn socketpair(a: Pointer, b: Pointer, fd_a: i32, fd_b: i32) -> u32 {
+pub(crate) fn socketpair(a: Pointer, b: Pointer, fd_a: i32, fd_b: i32) -> u32 {
     let Some(Scratch { event, record, .. }) = scratch(User::Tracepoint) else { return 0 };
     let event = &mut event.event;
     emit::begin(event, kind::SOCKETPAIR, 0, fd_a);
@@ -88,7 +88,7 @@ pub fn socketpair(a: Pointer, b: Pointer, fd_a: i32, fd_b: i32) -> u32 {
 
 /// `bind(2)` gave `sk` its name.
 #[inline(never)]
-pub fn bound(sk: Pointer, fd: i32) -> u32 {
+pub(crate) fn bound(sk: Pointer, fd: i32) -> u32 {
     let Some(Scratch { event: whole, record, .. }) = scratch(User::Tracepoint) else { return 0 };
     emit::begin(&mut whole.event, kind::BIND, 0, fd);
     describe(&mut whole.event, sk);
@@ -113,7 +113,7 @@ pub fn bound(sk: Pointer, fd: i32) -> u32 {
 
 /// `listen(2)` made `sk` a listener, or changed its backlog.
 #[inline(never)]
-pub fn listening(sk: Pointer, fd: i32) -> u32 {
+pub(crate) fn listening(sk: Pointer, fd: i32) -> u32 {
     let Some(Scratch { event, record, .. }) = scratch(User::Tracepoint) else { return 0 };
     let event = &mut event.event;
     emit::begin(event, kind::LISTEN, 0, fd);
@@ -132,7 +132,7 @@ pub fn listening(sk: Pointer, fd: i32) -> u32 {
 
 /// `connect(2)` connected `sk`; a dgram socket perhaps anew, or to nothing.
 #[inline(never)]
-pub fn connected(sk: Pointer, fd: i32) -> u32 {
+pub(crate) fn connected(sk: Pointer, fd: i32) -> u32 {
     let Some(Scratch { event, record, .. }) = scratch(User::Tracepoint) else { return 0 };
     let event = &mut event.event;
     emit::begin(event, kind::CONNECT, 0, fd);
@@ -182,7 +182,7 @@ fn embryo(sk: Pointer, client: Pointer, record: &mut Record, event: &Event) {
 
 /// `accept(2)` returned `sk`.
 #[inline(never)]
-pub fn accepted(sk: Pointer, listener: Pointer, fd: i32, listener_fd: i32) -> u32 {
+pub(crate) fn accepted(sk: Pointer, listener: Pointer, fd: i32, listener_fd: i32) -> u32 {
     let Some(Scratch { event, record, .. }) = scratch(User::Tracepoint) else { return 0 };
     let event = &mut event.event;
     emit::begin(event, kind::ACCEPT, i64::from(fd), listener_fd);
@@ -215,7 +215,7 @@ pub fn accepted(sk: Pointer, listener: Pointer, fd: i32, listener_fd: i32) -> u3
 
 /// `shutdown(2)` shut down one or both directions of `sk`.
 #[inline(never)]
-pub fn shut_down(sk: Pointer, fd: i32) -> u32 {
+pub(crate) fn shut_down(sk: Pointer, fd: i32) -> u32 {
     let Some(Scratch { event, record, .. }) = scratch(User::Tracepoint) else { return 0 };
     let event = &mut event.event;
     emit::begin(event, kind::SHUTDOWN, 0, fd);
@@ -236,7 +236,7 @@ pub fn shut_down(sk: Pointer, fd: i32) -> u32 {
 
 /// The last descriptor of `sk` is about to be closed.
 #[inline(never)]
-pub fn closed(sk: Pointer, fd: i32) -> u32 {
+pub(crate) fn closed(sk: Pointer, fd: i32) -> u32 {
     let Some(Scratch { event, .. }) = scratch(User::Tracepoint) else { return 0 };
     let event = &mut event.event;
     emit::begin(event, kind::CLOSE, 0, fd);
@@ -321,7 +321,7 @@ fn find(sk: Pointer, fresh: &mut Record, event: &Event) -> Option<&'static mut R
 
 /// Fills a record with what the kernel says of the sock now.
 #[inline(always)]
-pub fn survey(record: &mut Record, sk: Pointer) {
+pub(crate) fn survey(record: &mut Record, sk: Pointer) {
     record.socket = kernel::identity(sk);
     record.peer = kernel::peer_of(sk).map_or(SocketId::NONE, kernel::identity);
     record.listener = kernel::listener_of(sk);

@@ -14,30 +14,30 @@ use ucr_common::{
 
 /// The ledger: by address of the `struct sock`. Not preallocated: it costs what it holds.
 #[map]
-pub static LEDGER: HashMap<u64, Record> =
+pub(crate) static LEDGER: HashMap<u64, Record> =
     HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
 
 /// Where the binder of a pathname stood: by address of the `struct sock`.
 #[map]
-pub static BIND_PATHS: HashMap<u64, BindPaths> =
+pub(crate) static BIND_PATHS: HashMap<u64, BindPaths> =
     HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
 /// Events for a follower. The loader may choose another size.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
 /// Orders from user space.
 #[map]
-pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 
 /// Counted by the programs, read by user space.
 #[map]
-pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
 
 /// What a program puts together before it goes into a map or the ring buffer.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     /// For the ledger.
     pub record: Record,
     /// For the ring buffer; its `paths` also for `BIND_PATHS`.
@@ -54,7 +54,7 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
 /// Which scratch memory is whose.
 #[derive(Clone, Copy)]
 #[repr(u32)]
-pub enum User {
+pub(crate) enum User {
     /// Tracepoint programs.
     Tracepoint = 0,
     /// Iterators.
@@ -63,7 +63,7 @@ pub enum User {
 
 /// This CPU's scratch memory.
 #[inline(always)]
-pub fn scratch(user: User) -> Option<&'static mut Scratch> {
+pub(crate) fn scratch(user: User) -> Option<&'static mut Scratch> {
     let pointer = SCRATCH.get_ptr_mut(user as u32)?;
     // SAFETY: a non-null element of a per-CPU array lives as long as the program, is zeroed and
     // aligned, and nobody else on this CPU uses the same element meanwhile (see SCRATCH).
@@ -72,7 +72,7 @@ pub fn scratch(user: User) -> Option<&'static mut Scratch> {
 
 /// Adds one to a counter.
 #[inline(always)]
-pub fn count(counter: u32) {
+pub(crate) fn count(counter: u32) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter) {
         // SAFETY: a non-null element of a per-CPU array; a lost increment when an iterator is
         // preempted here is bearable.

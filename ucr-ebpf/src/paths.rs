@@ -6,15 +6,14 @@ use ucr_common::paths::{
     BindPaths, CWD_MAX, LEVELS_MAX, PATH_TRUNCATED, PATH_UNREADABLE, ROOT_MAX,
 };
 
-use crate::kernel::{
-    Pointer, current_task, follow, offset, probed, repeat, typed, unreadable};
+use crate::kernel::{Pointer, current_task, follow, offset, probed, repeat, typed, unreadable};
 
 /// Longest name of one directory entry (`NAME_MAX`), in bytes.
 const COMPONENT_MAX: u32 = 255;
 
 /// Fills in where the current task stands.
 #[inline(always)]
-pub fn fill(paths: &mut BindPaths) {
+pub(crate) fn fill(paths: &mut BindPaths) {
     paths.cwd_len = 0;
     paths.root_len = 0;
     paths.cwd_flags = PATH_UNREADABLE;

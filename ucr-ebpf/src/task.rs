@@ -13,7 +13,7 @@ const TS_COMPAT: u32 = 2;
 
 /// Fills in the current task.
 #[inline(always)]
-pub fn fill(actor: &mut Actor) {
+pub(crate) fn fill(actor: &mut Actor) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let uid_gid = bpf_get_current_uid_gid();
     actor.pid = (pid_tgid >> 32) as u32;
@@ -28,7 +28,7 @@ pub fn fill(actor: &mut Actor) {
 /// Whether the current system call came through the 32-bit entry, where numbers and arguments
 /// mean something else.
 #[inline(always)]
-pub fn is_compat() -> bool {
+pub(crate) fn is_compat() -> bool {
     // SAFETY: the current task is typed.
     let status: u32 = unsafe { typed(current_task(), offset!(task_status)) };
     status & TS_COMPAT != 0

@@ -56,11 +56,7 @@ pub(crate) struct NoCompiler {
 
 impl fmt::Display for NoCompiler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no rustc can compile for {TARGET} ({})",
-            self.tried.join("; ")
-        )
+        write!(f, "no rustc can compile for {TARGET} ({})", self.tried.join("; "))
     }
 }
 
@@ -95,9 +91,7 @@ pub(crate) fn compiler() -> Result<Compiler, NoCompiler> {
         if !has_core(&sysroot) && !has_sources(&sysroot) {
             tried.push(format!("{name} has no core library for it"));
         } else if chosen.as_ref() != Some(&rustc) && !fits_linker(Command::new(&rustc)) {
-            tried.push(format!(
-                "{name} has an LLVM newer than {LLVM}, that of bpf-linker"
-            ));
+            tried.push(format!("{name} has an LLVM newer than {LLVM}, that of bpf-linker"));
         } else if has_core(&sysroot) {
             return Ok(Compiler::Prebuilt { rustc });
         } else if with_sources.is_none() {
@@ -127,28 +121,18 @@ pub(crate) fn compiler() -> Result<Compiler, NoCompiler> {
                 ));
             }
             Some(_) => {
-                return Ok(Compiler::Rustup {
-                    toolchain: toolchain.to_owned(),
-                });
+                return Ok(Compiler::Rustup { toolchain: toolchain.to_owned() });
             }
         }
     }
 
-    with_sources
-        .map(|rustc| Compiler::Sources { rustc })
-        .ok_or(NoCompiler { tried })
+    with_sources.map(|rustc| Compiler::Sources { rustc }).ok_or(NoCompiler { tried })
 }
 
 /// Finds bpf-linker. `root` is the workspace's folder, where set-up installs one in `.tools/`.
 pub(crate) fn linker(root: &Path) -> Result<PathBuf, NoLinker> {
     if let Some(path) = env::var_os(LINKER_VARIABLE).map(PathBuf::from) {
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(NoLinker {
-                looked_in: vec![path],
-            })
-        };
+        return if path.is_file() { Ok(path) } else { Err(NoLinker { looked_in: vec![path] }) };
     }
     let mut folders = vec![root.join(".tools/bin")];
     folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
@@ -180,9 +164,7 @@ pub(crate) fn without_outer_cargo(command: &mut Command) -> &mut Command {
     ];
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let is_theirs = ["CARGO", "RUST", "__CARGO"]
-            .iter()
-            .any(|start| text.starts_with(start));
+        let is_theirs = ["CARGO", "RUST", "__CARGO"].iter().any(|start| text.starts_with(start));
         if is_theirs && !KEPT.iter().any(|start| text.starts_with(start)) {
             command.env_remove(&name);
         }
@@ -208,27 +190,15 @@ fn fits_linker(mut rustc: Command) -> bool {
     };
     String::from_utf8_lossy(&output.stdout)
         .lines()
-        .filter_map(|line| {
-            line.strip_prefix("LLVM version: ")?
-                .split('.')
-                .next()?
-                .parse()
-                .ok()
-        })
+        .filter_map(|line| line.strip_prefix("LLVM version: ")?.split('.').next()?.parse().ok())
         .any(|major: u32| major <= LLVM)
 }
 
 /// The folder that holds a rustc's libraries; none if it does not run.
 fn sysroot(mut rustc: Command) -> Option<PathBuf> {
-    let output = without_outer_cargo(&mut rustc)
-        .args(["--print", "sysroot"])
-        .output()
-        .ok()?;
+    let output = without_outer_cargo(&mut rustc).args(["--print", "sysroot"]).output().ok()?;
     let path = String::from_utf8(output.stdout).ok()?;
-    output
-        .status
-        .success()
-        .then(|| PathBuf::from(path.trim_end()))
+    output.status.success().then(|| PathBuf::from(path.trim_end()))
 }
 
 fn has_core(sysroot: &Path) -> bool {
@@ -243,7 +213,5 @@ fn has_core(sysroot: &Path) -> bool {
 }
 
 fn has_sources(sysroot: &Path) -> bool {
-    sysroot
-        .join("lib/rustlib/src/rust/library/Cargo.lock")
-        .is_file()
+    sysroot.join("lib/rustlib/src/rust/library/Cargo.lock").is_file()
 }

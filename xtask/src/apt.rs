@@ -51,9 +51,7 @@ fn run_install(packages: &[&str]) -> Result<()> {
 fn apt_get() -> Command {
     let mut apt_get = Command::new("apt-get");
     // Another apt may be at work, as on a machine that updates itself at boot: wait for it.
-    apt_get
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .args(["-qq", "-o", "DPkg::Lock::Timeout=300"]);
+    apt_get.env("DEBIAN_FRONTEND", "noninteractive").args(["-qq", "-o", "DPkg::Lock::Timeout=300"]);
     apt_get
 }
 
@@ -61,11 +59,8 @@ fn apt_get() -> Command {
 fn unknown<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     let mut unknown = Vec::new();
     for package in packages {
-        let policy = run_quietly(
-            Command::new("apt-cache")
-                .env("LC_ALL", "C")
-                .args(["policy", package]),
-        )?;
+        let policy =
+            run_quietly(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", package]))?;
         if !has_candidate(&policy) {
             unknown.push(*package);
         }
@@ -86,12 +81,8 @@ mod tests {
 
     #[test]
     fn a_package_is_to_be_had_if_it_has_a_candidate() {
-        assert!(has_candidate(
-            "gcc:\n  Installed: (none)\n  Candidate: 4:12.2.0-3\n"
-        ));
-        assert!(!has_candidate(
-            "gcc:\n  Installed: (none)\n  Candidate: (none)\n"
-        ));
+        assert!(has_candidate("gcc:\n  Installed: (none)\n  Candidate: 4:12.2.0-3\n"));
+        assert!(!has_candidate("gcc:\n  Installed: (none)\n  Candidate: (none)\n"));
         assert!(!has_candidate(""));
     }
 }

@@ -51,17 +51,11 @@ pub(crate) fn is_root() -> bool {
 
 /// Runs a command and keeps what it says to itself, unless it fails.
 pub(crate) fn run_quietly(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("run {}", shown(command)))?;
+    let output = command.output().with_context(|| format!("run {}", shown(command)))?;
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{} failed ({})\n{said}{complaint}",
-            shown(command),
-            output.status
-        );
+        bail!("{} failed ({})\n{said}{complaint}", shown(command), output.status);
     }
     Ok(said.into_owned())
 }
@@ -69,8 +63,5 @@ pub(crate) fn run_quietly(command: &mut Command) -> Result<String> {
 /// A command as one would type it, without its environment.
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

@@ -31,10 +31,7 @@ impl Args {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let start = Instant::now();
         if let Outcome::NothingMissing = ensure()? {
-            println!(
-                "setup: nothing is missing ({:.1} s)",
-                start.elapsed().as_secs_f32()
-            );
+            println!("setup: nothing is missing ({:.1} s)", start.elapsed().as_secs_f32());
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -100,11 +97,7 @@ pub(crate) fn ensure() -> Result<Outcome> {
         return Ok(Outcome::NothingMissing);
     }
 
-    let packages: Vec<&str> = missing
-        .iter()
-        .flat_map(|need| need.packages)
-        .copied()
-        .collect();
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
     if !missing.is_empty() {
         if !apt::is_here() {
             bail!("{}", without_apt(&missing, lacks_linker));
@@ -121,11 +114,7 @@ pub(crate) fn ensure() -> Result<Outcome> {
     if !missing.is_empty() {
         timed("packages installed", || apt::install(&packages))?;
         if let Some(need) = missing.iter().find(|need| !(need.is_met)()) {
-            bail!(
-                "{} installed, but there still is not {}",
-                need.packages.join(" "),
-                need.what
-            );
+            bail!("{} installed, but there still is not {}", need.packages.join(" "), need.what);
         }
     }
     if lacks_linker {
@@ -148,11 +137,7 @@ fn announce(missing: &[&Need], lacks_linker: bool) {
     };
     println!("setup: this is missing and is installed now, which takes about {duration}:");
     for need in missing {
-        println!(
-            "  {}: Debian package {}",
-            need.what,
-            need.packages.join(", ")
-        );
+        println!("  {}: Debian package {}", need.what, need.packages.join(", "));
     }
     if lacks_linker {
         println!("  bpf-linker {LINKER_VERSION}: compiled into .tools/");
@@ -192,29 +177,15 @@ fn linker_works() -> bool {
     let version = String::from_utf8_lossy(&output.stdout);
     output.status.success()
         && (!path.starts_with(commands::tools())
-            || version
-                .split_whitespace()
-                .any(|word| word == LINKER_VERSION))
+            || version.split_whitespace().any(|word| word == LINKER_VERSION))
 }
 
 /// Optimised as little as is bearable: it runs for a second, and compiling it takes a minute.
 fn install_linker() -> Result<()> {
     let mut cargo = commands::cargo();
     cargo
-        .args([
-            "install",
-            "bpf-linker",
-            "--version",
-            LINKER_VERSION,
-            "--locked",
-            "--force",
-        ])
-        .args([
-            "--no-default-features",
-            "--features",
-            LLVM_FEATURE,
-            "--root",
-        ])
+        .args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--force"])
+        .args(["--no-default-features", "--features", LLVM_FEATURE, "--root"])
         .arg(commands::tools())
         .env("LLVM_PREFIX", llvm_prefix()?)
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
@@ -252,10 +223,7 @@ fn link_redis() -> Result<()> {
     if commands::is_in_path("redis-server") {
         return Ok(());
     }
-    link(
-        Path::new(REDIS_PROGRAM),
-        &commands::tools().join("bin/redis-server"),
-    )
+    link(Path::new(REDIS_PROGRAM), &commands::tools().join("bin/redis-server"))
 }
 
 /// Makes a symbolic link, in place of one that was there.

@@ -44,9 +44,7 @@ impl Args {
         }
         test.args(self.filter);
         // Cargo puts all programs of one profile in one folder, ours and ucr.
-        let program = env::current_exe()
-            .context("find out where xtask is")?
-            .with_file_name("ucr");
+        let program = env::current_exe().context("find out where xtask is")?.with_file_name("ucr");
         test.env("UCR_BIN", program);
         if env::var_os("CI").is_some() {
             test.env("UCR_NO_SKIP", "1");

@@ -8,25 +8,25 @@ use aya_ebpf::{
 
 /// `void sched_process_exit(struct task_struct *p[, bool group_dead])`
 #[btf_tracepoint(function = "sched_process_exit")]
-pub fn probe_tp_btf(_ctx: BtfTracePointContext) -> i32 {
+fn probe_tp_btf(_ctx: BtfTracePointContext) -> i32 {
     0
 }
 
 /// `int unix_release(struct socket *sock)`: its address is taken, so it is never inlined.
 #[fentry(function = "unix_release")]
-pub fn probe_fentry(_ctx: FEntryContext) -> i32 {
+fn probe_fentry(_ctx: FEntryContext) -> i32 {
     0
 }
 
 /// `int unix_release(struct socket *sock)`
 #[fexit(function = "unix_release")]
-pub fn probe_fexit(_ctx: FExitContext) -> i32 {
+fn probe_fexit(_ctx: FExitContext) -> i32 {
     0
 }
 
 /// `int unix_stream_connect(struct sock *sock, struct sock *other, struct sock *newsk)`
 #[lsm(hook = "unix_stream_connect")]
-pub fn probe_lsm(ctx: LsmContext) -> i32 {
+fn probe_lsm(ctx: LsmContext) -> i32 {
     // What the programs before this one decided.
     ctx.arg(3)
 }

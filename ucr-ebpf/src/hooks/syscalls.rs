@@ -19,18 +19,18 @@ use crate::{
 /// System call numbers of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
 #[cfg(bpf_target_arch = "x86_64")]
 mod nr {
-    pub const CLOSE: u64 = 3;
-    pub const DUP2: u64 = 33;
-    pub const SOCKET: u64 = 41;
-    pub const CONNECT: u64 = 42;
-    pub const ACCEPT: u64 = 43;
-    pub const SHUTDOWN: u64 = 48;
-    pub const BIND: u64 = 49;
-    pub const LISTEN: u64 = 50;
-    pub const SOCKETPAIR: u64 = 53;
-    pub const ACCEPT4: u64 = 288;
-    pub const DUP3: u64 = 292;
-    pub const CLOSE_RANGE: u64 = 436;
+    pub(super) const CLOSE: u64 = 3;
+    pub(super) const DUP2: u64 = 33;
+    pub(super) const SOCKET: u64 = 41;
+    pub(super) const CONNECT: u64 = 42;
+    pub(super) const ACCEPT: u64 = 43;
+    pub(super) const SHUTDOWN: u64 = 48;
+    pub(super) const BIND: u64 = 49;
+    pub(super) const LISTEN: u64 = 50;
+    pub(super) const SOCKETPAIR: u64 = 53;
+    pub(super) const ACCEPT4: u64 = 288;
+    pub(super) const DUP3: u64 = 292;
+    pub(super) const CLOSE_RANGE: u64 = 436;
 }
 
 /// `CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC`: neither closes anything for good.
@@ -43,7 +43,7 @@ const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
 /// `void sys_enter(struct pt_regs *regs, long id)`: only for what closes descriptors, as long as
 /// they still lead somewhere.
 #[btf_tracepoint(function = "sys_enter")]
-pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     let id: u64 = ctx.arg(1);
     match id {
         nr::CLOSE | nr::DUP2 | nr::DUP3 | nr::CLOSE_RANGE => {}
@@ -88,15 +88,12 @@ fn close(fd: u32) {
 /// `void sys_exit(struct pt_regs *regs, long ret)`: for all else. The registers still hold the
 /// arguments.
 #[btf_tracepoint(function = "sys_exit")]
-pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: Pointer = ctx.arg(0);
     // SAFETY: `regs` is a `struct pt_regs *`.
     let id: u64 = unsafe { typed(regs, offset!(regs_nr)) };
     match id {
-        nr::SOCKET..=nr::ACCEPT
-        | nr::SHUTDOWN..=nr::LISTEN
-        | nr::SOCKETPAIR
-        | nr::ACCEPT4 => {}
+        nr::SOCKET..=nr::ACCEPT | nr::SHUTDOWN..=nr::LISTEN | nr::SOCKETPAIR | nr::ACCEPT4 => {}
         _ => return 0,
     }
     let result: i64 = ctx.arg(1);
@@ -225,11 +222,6 @@ fn accept(ctx: &BtfTracePointContext, call: &Call) {
         if listener.is_none() {
             debug!(ctx, "accept on {}: the listener was closed meanwhile", call.fd());
         }
-        ledger::accepted(
-            sk,
-            listener.unwrap_or(core::ptr::null()),
-            call.result as i32,
-            call.fd(),
-        );
+        ledger::accepted(sk, listener.unwrap_or(core::ptr::null()), call.result as i32, call.fd());
     }
 }

@@ -19,7 +19,7 @@ const WORDS_MAX: u32 = 65_536;
 /// `void sched_process_exit(struct task_struct *p[, bool group_dead])`: before the descriptor
 /// table is let go. Nobody can be asked whether the table really goes, so look at who is left.
 #[btf_tracepoint(function = "sched_process_exit")]
-pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
+fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
     let task = current_task();
     // SAFETY: the current task is typed.
     let signal: Pointer = unsafe { typed(task, offset!(task_signal)) };
@@ -39,7 +39,7 @@ pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
 /// `void sched_prepare_exec(struct task_struct *task, struct linux_binprm *bprm)` (6.10 and
 /// later): before close-on-exec descriptors are closed.
 #[btf_tracepoint(function = "sched_prepare_exec")]
-pub fn sched_prepare_exec(_ctx: BtfTracePointContext) -> i32 {
+fn sched_prepare_exec(_ctx: BtfTracePointContext) -> i32 {
     if table_users(current_task()) == 1 {
         sweep(0, u32::MAX, Sweep::CLOSE_ON_EXEC);
     }
@@ -48,7 +48,7 @@ pub fn sched_prepare_exec(_ctx: BtfTracePointContext) -> i32 {
 
 /// `close_range(2)`: from `first` to `last`, both included.
 #[inline(always)]
-pub fn close_between(first: u32, last: u32) {
+pub(crate) fn close_between(first: u32, last: u32) {
     sweep(first, last, Sweep::ALL);
 }
 

@@ -240,7 +240,10 @@ impl Btf {
             match (self.kind(id), self.referred(id)) {
                 (
                     Some(
-                        kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT
+                        kind::TYPEDEF
+                        | kind::VOLATILE
+                        | kind::CONST
+                        | kind::RESTRICT
                         | kind::TYPE_TAG,
                     ),
                     Some(of),

@@ -9,10 +9,7 @@ use nix::sched::{CloneFlags, setns};
 ///
 /// # Errors
 /// The kernel's, when the namespace cannot be entered (`CAP_SYS_ADMIN` is needed).
-pub fn run_in<T: Send>(
-    namespace: Option<File>,
-    work: impl FnOnce() -> T + Send,
-) -> io::Result<T> {
+pub fn run_in<T: Send>(namespace: Option<File>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     let Some(namespace) = namespace else { return Ok(work()) };
     thread::scope(|scope| {
         scope

@@ -94,8 +94,7 @@ mod tests {
 
     #[test]
     fn every_socket_is_listed_with_its_flags_however_many_there_are() {
-        let pairs: Vec<_> =
-            (0..2000).map(|_| UnixStream::pair().expect("a socketpair")).collect();
+        let pairs: Vec<_> = (0..2000).map(|_| UnixStream::pair().expect("a socketpair")).collect();
         let (first, _) = pairs.first().expect("some");
         fcntl(first, FcntlArg::F_SETFD(FdFlag::empty())).expect("clear close-on-exec");
         first.set_nonblocking(true).expect("set O_NONBLOCK");

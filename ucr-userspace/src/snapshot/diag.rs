@@ -139,8 +139,8 @@ fn read(socket: &Socket) -> Result<Option<View>, DiagError> {
         socket.recv(&mut buffer, 0).map_err(|source| DiagError::Socket("read from", source))?;
         let mut rest = buffer.as_slice();
         while !rest.is_empty() {
-            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
-                .map_err(DiagError::Decode)?;
+            let message =
+                NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(DiagError::Decode)?;
             disturbed |= message.header.flags & NLM_F_DUMP_INTR != 0;
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::UnixResponse(response)) => {

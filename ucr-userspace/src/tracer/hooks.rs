@@ -64,15 +64,7 @@ pub struct Hook {
 /// shall not be missed when it dies.
 pub const TRACEPOINT: &[Hook] = &[
     Hook { program: "sys_enter", tracepoint: "sys_enter", need: Need::Required },
-    Hook {
-        program: "sched_process_exit",
-        tracepoint: "sched_process_exit",
-        need: Need::Required,
-    },
-    Hook {
-        program: "sched_prepare_exec",
-        tracepoint: "sched_prepare_exec",
-        need: Need::Optional,
-    },
+    Hook { program: "sched_process_exit", tracepoint: "sched_process_exit", need: Need::Required },
+    Hook { program: "sched_prepare_exec", tracepoint: "sched_prepare_exec", need: Need::Optional },
     Hook { program: "sys_exit", tracepoint: "sys_exit", need: Need::Required },
 ];

@@ -134,9 +134,7 @@ impl Object {
     ///
     /// # Errors
     /// [`TracerError::Missing`] if the object was built without logging.
-    pub fn logger(
-        &mut self,
-    ) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, TracerError> {
+    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, TracerError> {
         aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|_| TracerError::Missing("AYA_LOGS"))
     }
 }

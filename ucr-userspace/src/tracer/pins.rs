@@ -79,9 +79,7 @@ impl PinDirectory {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(match self.missing_pin()? {
                     None => TracerError::AlreadyAttached { path: self.path.clone() },
-                    Some(missing) => {
-                        TracerError::Incomplete { path: self.path.clone(), missing }
-                    }
+                    Some(missing) => TracerError::Incomplete { path: self.path.clone(), missing },
                 });
             }
             other => other.map_err(files("create directory", &self.path)),
@@ -169,8 +167,9 @@ impl PinDirectory {
             // Somebody was faster. What remains wrong is the directory that was asked for.
             return if is_bpf(parent) { Ok(Mounted::Before) } else { Err(absent()) };
         }
-        mount(Some("bpf"), BPF_FS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-            .map_err(|errno| files("mount a bpf file system at", Path::new(BPF_FS))(errno.into()))?;
+        mount(Some("bpf"), BPF_FS, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(
+            |errno| files("mount a bpf file system at", Path::new(BPF_FS))(errno.into()),
+        )?;
         if is_bpf(parent) {
             return Ok(Mounted::ByUs);
         }

@@ -47,8 +47,7 @@ pub fn seed(object: &mut Object) -> Result<Seeded, TracerError> {
 
 /// One pass, in another network namespace if one is given.
 fn visit(iterator: &mut Iter, name: &str, namespace: Option<File>) -> Result<(), TracerError> {
-    let refused =
-        |source| TracerError::Program { program: PROGRAM, source: Box::new(source) };
+    let refused = |source| TracerError::Program { program: PROGRAM, source: Box::new(source) };
     let id = iterator.attach().map_err(refused)?;
     let link = iterator.take_link(id).map_err(refused)?;
     let pass = run_in(namespace, move || -> io::Result<()> {
@@ -57,7 +56,8 @@ fn visit(iterator: &mut Iter, name: &str, namespace: Option<File>) -> Result<(),
         while pass.read(&mut nothing)? > 0 {}
         Ok(())
     });
-    pass.and_then(|result| result).map_err(|source| TracerError::Seed { netns: name.to_owned(), source })
+    pass.and_then(|result| result)
+        .map_err(|source| TracerError::Seed { netns: name.to_owned(), source })
 }
 
 /// One open file for each network namespace other than ours, by the path it was found at.

@@ -90,11 +90,7 @@ pub fn attach(pins: &PinDirectory, sizes: Sizes) -> Result<Attached, TracerError
     })
 }
 
-fn attach_in(
-    pins: &PinDirectory,
-    sizes: Sizes,
-    mounted: Mounted,
-) -> Result<Attached, TracerError> {
+fn attach_in(pins: &PinDirectory, sizes: Sizes, mounted: Mounted) -> Result<Attached, TracerError> {
     let mut object = Object::load(Some(&pins.maps()), sizes, LogLevel::Off)?;
     let mut store = Store::open(&pins.maps())?;
     store.set_control(Control {

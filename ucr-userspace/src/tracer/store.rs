@@ -165,9 +165,7 @@ impl Store {
     pub fn set_control(&mut self, control: Control) -> Result<(), TracerError> {
         let mut bytes = [0; size_of::<Control>()];
         bytes.copy_from_slice(Control { shapes: SHAPES, ..control }.as_bytes());
-        self.control
-            .set(0, bytes, 0)
-            .map_err(|source| TracerError::Map { map: "CONTROL", source })
+        self.control.set(0, bytes, 0).map_err(|source| TracerError::Map { map: "CONTROL", source })
     }
 
     /// What the programs counted.

@@ -13,11 +13,7 @@ const STATEMENT_LINES: usize = 12;
 /// Looks at every `unsafe` and every attribute.
 pub(super) fn check(source: &Source<'_>, report: &mut Report<'_>) {
     let is_inside = FENCES.iter().any(|fence| source.path.starts_with(fence));
-    let mut check = Check {
-        is_inside,
-        lines: source.text.lines().collect(),
-        report,
-    };
+    let mut check = Check { is_inside, lines: source.text.lines().collect(), report };
     check.walk(source.tokens.clone());
 }
 
@@ -70,18 +66,13 @@ impl Check<'_, '_> {
         }
         let (what, is_explained) = match kind(after) {
             Kind::Code => ("a SAFETY comment", self.is_explained(line, &["SAFETY:"])),
-            Kind::Contract => (
-                "a `# Safety` section",
-                self.is_explained(line, &["SAFETY:", "# Safety"]),
-            ),
+            Kind::Contract => {
+                ("a `# Safety` section", self.is_explained(line, &["SAFETY:", "# Safety"]))
+            }
             Kind::Type => return,
         };
         if !is_explained {
-            (self.report)(
-                line,
-                "safety",
-                format!("unsafe code without {what} before it"),
-            );
+            (self.report)(line, "safety", format!("unsafe code without {what} before it"));
         }
     }
 
@@ -136,9 +127,7 @@ enum Kind {
 
 /// What the tokens after `unsafe` make of it.
 fn kind(after: &[TokenTree]) -> Kind {
-    let mut after = after
-        .iter()
-        .filter(|token| !matches!(token, TokenTree::Literal(_)));
+    let mut after = after.iter().filter(|token| !matches!(token, TokenTree::Literal(_)));
     let mut next = after.next();
     let is_extern = is_word(next, "extern");
     if is_extern {
@@ -178,10 +167,7 @@ mod tests {
     use super::super::tests::broken;
 
     fn inside(code: &str) -> Vec<(usize, &'static str)> {
-        broken(
-            "ucr-userspace/src/sys/mod.rs",
-            &format!("//! Docs.\n{code}\n"),
-        )
+        broken("ucr-userspace/src/sys/mod.rs", &format!("//! Docs.\n{code}\n"))
     }
 
     #[test]
@@ -193,15 +179,9 @@ mod tests {
             "\n#[unsafe(no_mangle)]\nfn f() {}",
             "\nm! { unsafe { x } } // SAFETY: in a macro",
         ] {
-            let found = broken(
-                "ucr-userspace/src/model/mod.rs",
-                &format!("//! Docs.\n{code}\n"),
-            );
+            let found = broken("ucr-userspace/src/model/mod.rs", &format!("//! Docs.\n{code}\n"));
             assert_eq!(found.len(), 1, "{code}: {found:?}");
-            assert!(
-                found.iter().all(|(_, rule)| *rule == "fence"),
-                "{code}: {found:?}"
-            );
+            assert!(found.iter().all(|(_, rule)| *rule == "fence"), "{code}: {found:?}");
         }
         let ebpf = "//! Docs.\n#[unsafe(no_mangle)]\nfn f() {}\n";
         assert_eq!(broken("ucr-ebpf/src/main.rs", ebpf), []);
@@ -224,10 +204,7 @@ mod tests {
         let other = "fn f() {\n    // SAFETY: a\n    unsafe { g() };\n    unsafe { h() };\n}";
         assert_eq!(inside(other), [(5, "safety")]);
         // A string is no comment.
-        assert_eq!(
-            inside("fn f() {\n let a = \"SAFETY:\"; unsafe { g() }\n}"),
-            [(3, "safety")]
-        );
+        assert_eq!(inside("fn f() {\n let a = \"SAFETY:\"; unsafe { g() }\n}"), [(3, "safety")]);
     }
 
     #[test]
@@ -248,13 +225,7 @@ mod tests {
     fn lints_are_expected_not_allowed() {
         assert_eq!(inside("#[allow(dead_code)]\nfn f() {}"), [(2, "allow")]);
         assert_eq!(inside("#![allow(dead_code)]"), [(2, "allow")]);
-        assert_eq!(
-            inside("#[cfg_attr(x, allow(dead_code))]\nfn f() {}"),
-            [(2, "allow")]
-        );
-        assert_eq!(
-            inside("#[expect(dead_code, reason = \"x\")]\nfn allow(a: u8) {}"),
-            []
-        );
+        assert_eq!(inside("#[cfg_attr(x, allow(dead_code))]\nfn f() {}"), [(2, "allow")]);
+        assert_eq!(inside("#[expect(dead_code, reason = \"x\")]\nfn allow(a: u8) {}"), []);
     }
 }

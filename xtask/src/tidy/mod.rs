@@ -62,12 +62,7 @@ struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            path,
-            line,
-            rule,
-            message,
-        } = self;
+        let Self { path, line, rule, message } = self;
         write!(f, "{}:{line}: {rule}: {message}", path.display())
     }
 }
@@ -75,12 +70,7 @@ impl fmt::Display for Violation {
 /// Holds one file against every rule for its kind.
 fn check(path: &Path, text: &str, machine: &text::Machine, found: &mut Vec<Violation>) {
     let mut report = |line, rule, message| {
-        found.push(Violation {
-            path: path.to_owned(),
-            line,
-            rule,
-            message,
-        });
+        found.push(Violation { path: path.to_owned(), line, rule, message });
     };
     text::check(path, text, machine, &mut report);
     if path.extension().is_none_or(|extension| extension != "rs") {
@@ -99,19 +89,9 @@ fn check(path: &Path, text: &str, machine: &text::Machine, found: &mut Vec<Viola
 /// What git tracks or would track, relative to the workspace.
 fn tracked_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut git = Command::new("git");
-    git.current_dir(root).args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]);
+    git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let listed = commands::run_quietly(&mut git)?;
-    Ok(listed
-        .split('\0')
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from)
-        .collect())
+    Ok(listed.split('\0').filter(|path| !path.is_empty()).map(PathBuf::from).collect())
 }
 
 #[cfg(test)]
@@ -123,10 +103,7 @@ mod tests {
         let mut found = Vec::new();
         let machine = text::Machine::with_folders(&[]);
         check(Path::new(path), text, &machine, &mut found);
-        found
-            .into_iter()
-            .map(|violation| (violation.line, violation.rule))
-            .collect()
+        found.into_iter().map(|violation| (violation.line, violation.rule)).collect()
     }
 
     #[test]
@@ -139,12 +116,7 @@ mod tests {
     fn each_violation_says_where_which_and_why() {
         let mut found = Vec::new();
         let machine = text::Machine::with_folders(&[]);
-        check(
-            Path::new("a/b.rs"),
-            "//! Docs.\nfn f() { unsafe { g() } }\n",
-            &machine,
-            &mut found,
-        );
+        check(Path::new("a/b.rs"), "//! Docs.\nfn f() { unsafe { g() } }\n", &machine, &mut found);
         let shown: Vec<String> = found.iter().map(Violation::to_string).collect();
         assert_eq!(
             shown,

@@ -16,10 +16,7 @@ pub(super) struct NamedPath {
 
 /// All paths, in the order of the text.
 pub(super) fn all(tokens: TokenStream) -> Vec<NamedPath> {
-    let mut search = Search {
-        modules: Vec::new(),
-        found: Vec::new(),
-    };
+    let mut search = Search { modules: Vec::new(), found: Vec::new() };
     search.walk(tokens);
     search.found
 }
@@ -84,11 +81,7 @@ impl Search {
             }
             at += 3;
         }
-        self.found.push(NamedPath {
-            segments,
-            line,
-            modules: self.modules.clone(),
-        });
+        self.found.push(NamedPath { segments, line, modules: self.modules.clone() });
         at
     }
 
@@ -138,12 +131,7 @@ mod tests {
     fn imports_are_taken_apart() {
         assert_eq!(
             paths("use crate::{model::{self, Pid as P, name::*}, sys};"),
-            [
-                "crate::model",
-                "crate::model::Pid",
-                "crate::model::name::*",
-                "crate::sys"
-            ]
+            ["crate::model", "crate::model::Pid", "crate::model::name::*", "crate::sys"]
         );
         assert_eq!(paths("use ::std::fs;"), ["std::fs"]);
     }
@@ -162,9 +150,7 @@ mod tests {
 
     #[test]
     fn the_modules_around_a_path_are_known() {
-        let found = all("mod a { mod tests { b!(c) } } mod d; e"
-            .parse()
-            .expect("Rust"));
+        let found = all("mod a { mod tests { b!(c) } } mod d; e".parse().expect("Rust"));
         let c = found.iter().find(|path| path.segments == ["c"]).expect("c");
         let e = found.iter().find(|path| path.segments == ["e"]).expect("e");
         assert_eq!(c.modules, ["a", "tests"]);

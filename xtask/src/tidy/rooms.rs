@@ -24,19 +24,11 @@ enum Effects {
 }
 
 const fn pure(name: &'static str, uses: &'static str) -> Room {
-    Room {
-        name,
-        uses,
-        effects: Effects::Pure,
-    }
+    Room { name, uses, effects: Effects::Pure }
 }
 
 const fn io(name: &'static str, uses: &'static str) -> Room {
-    Room {
-        name,
-        uses,
-        effects: Effects::Io,
-    }
+    Room { name, uses, effects: Effects::Io }
 }
 
 /// In the order in which data flows.
@@ -60,10 +52,7 @@ const ROOMS: [Room; 16] = [
          process",
     ),
     pure("restore::plan", "model image"),
-    io(
-        "restore",
-        "model sys kernel snapshot image image::file process restore::plan",
-    ),
+    io("restore", "model sys kernel snapshot image image::file process restore::plan"),
     io(
         "render",
         "model kernel ledger tracer snapshot crosscheck image process dump \
@@ -122,11 +111,7 @@ fn check_target(own: &Room, target: &[String], line: usize, report: &mut Report<
     let Some(room) = room_of(target).filter(|room| !room.name.is_empty()) else {
         // The library's root has no names of its own; `crate` alone is that of `pub(crate)`.
         if !target.is_empty() && !own.name.is_empty() {
-            report(
-                line,
-                "rooms",
-                format!("`{shown}` is in no room of the table"),
-            );
+            report(line, "rooms", format!("`{shown}` is in no room of the table"));
         }
         return;
     };
@@ -151,16 +136,12 @@ fn check_effects(own: &Room, path: &NamedPath, report: &mut Report<'_>) {
 }
 
 fn is_constant(name: &str) -> bool {
-    name.chars()
-        .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
 /// Tests of a pure room may read what they are about from files.
 fn is_in_tests(module: &[String], path: &NamedPath) -> bool {
-    module
-        .iter()
-        .chain(&path.modules)
-        .any(|name| name == "tests")
+    module.iter().chain(&path.modules).any(|name| name == "tests")
 }
 
 /// The path from the library's root, if it leads there: `crate`, `super`, `self`.
@@ -211,10 +192,7 @@ mod tests {
     use super::*;
 
     fn in_room(file: &str, code: &str) -> Vec<(usize, &'static str)> {
-        broken(
-            &format!("ucr-userspace/src/{file}"),
-            &format!("//! Docs.\n{code}\n"),
-        )
+        broken(&format!("ucr-userspace/src/{file}"), &format!("//! Docs.\n{code}\n"))
     }
 
     #[test]
@@ -267,18 +245,12 @@ mod tests {
             assert_eq!(in_room("image/codec.rs", code), [], "{code}");
         }
         assert_eq!(in_room("lib.rs", "pub mod model;"), []);
-        assert_eq!(
-            in_room("cli/dump.rs", "use crate::{dump, render, tracer};"),
-            []
-        );
+        assert_eq!(in_room("cli/dump.rs", "use crate::{dump, render, tracer};"), []);
     }
 
     #[test]
     fn the_plan_is_a_room_within_restore() {
-        assert_eq!(
-            in_room("restore/plan.rs", "use super::execute::run;"),
-            [(2, "rooms")]
-        );
+        assert_eq!(in_room("restore/plan.rs", "use super::execute::run;"), [(2, "rooms")]);
         assert_eq!(in_room("restore/plan/order.rs", "use super::Plan;"), []);
         assert_eq!(in_room("restore/execute.rs", "use super::plan::Plan;"), []);
     }
@@ -286,10 +258,7 @@ mod tests {
     #[test]
     fn a_room_that_is_not_in_the_table_is_named() {
         assert_eq!(in_room("attic/mod.rs", ""), [(1, "rooms")]);
-        assert_eq!(
-            in_room("ledger/mod.rs", "use crate::attic::Chest;"),
-            [(2, "rooms")]
-        );
+        assert_eq!(in_room("ledger/mod.rs", "use crate::attic::Chest;"), [(2, "rooms")]);
         assert_eq!(in_room("ledger/mod.rs", "use crate::*;"), [(2, "rooms")]);
     }
 
@@ -304,12 +273,7 @@ mod tests {
             "fn f() { libc::getpid(); }",
             "use aya::Ebpf;",
         ] {
-            for file in [
-                "model/mod.rs",
-                "ledger.rs",
-                "crosscheck.rs",
-                "image/header.rs",
-            ] {
+            for file in ["model/mod.rs", "ledger.rs", "crosscheck.rs", "image/header.rs"] {
                 assert_eq!(in_room(file, code), [(2, "pure")], "{file}: {code}");
             }
             assert_eq!(in_room("restore/plan.rs", code), [(2, "pure")], "{code}");
