@@ -3,5 +3,11 @@
 //! The rooms, in the order in which data flows through them, and the rules that they keep, are in
 //! `docs/ARCHITECTURE.md`.
 
+pub mod cli;
 pub mod image;
+pub mod imagefile;
 pub mod model;
+pub mod process;
+pub mod render;
+pub mod restore;
+pub mod sys;
