@@ -98,7 +98,7 @@ pub enum Problem {
     #[error("user or group id 4294967295 is nobody's")]
     NobodysId,
     /// `listen` needs a name, and so does a socket that was accepted.
-    #[error("a {0} socket without a name")]
+    #[error("a socket that {0} has no name")]
     Nameless(&'static str),
     /// Other bits than receive and send.
     #[error("shutdown mask {0:#x} is not possible")]
@@ -192,7 +192,7 @@ fn check_socket(socket: &Socket) -> Result<(), Problem> {
     if let Some(bound) = &socket.name {
         check_bound(bound)?;
     } else if matches!(socket.role, Role::Listening { .. }) {
-        return Err(Problem::Nameless("listening"));
+        return Err(Problem::Nameless("listens"));
     }
     if socket.shutdown.0 > Shutdown::BOTH.0 {
         return Err(Problem::ShutdownMask(socket.shutdown.0));
@@ -342,7 +342,7 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
                 listener, server, ..
             } => {
                 if second.name.is_none() {
-                    return Err(problem(server, Problem::Nameless("accepted")));
+                    return Err(problem(server, Problem::Nameless("was accepted")));
                 }
                 let Some(index) = listener else { continue };
                 let listener = look_up(image, "a connection", index)?;
