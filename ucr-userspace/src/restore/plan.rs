@@ -189,7 +189,11 @@ struct Link {
 struct Planner<'a> {
     image: &'a Image,
     binders: Vec<Binder<'a>>,
+    /// Where in `binders` a socket is.
+    by_holder: HashMap<Holder, usize>,
     links: Vec<Link>,
+    /// The first connection through each listener.
+    first_link: HashMap<Holder, SocketIndex>,
     /// What is created already.
     made: BTreeSet<Holder>,
     /// What is bound already.
@@ -244,10 +248,19 @@ impl<'a> Planner<'a> {
             }
         }
         mark_contested(&mut binders)?;
+        let by_holder = binders
+            .iter()
+            .zip(0..)
+            .map(|(binder, at)| (binder.made, at))
+            .collect();
+        let backwards = links.iter().rev();
+        let first_link = backwards.map(|link| (link.listener, link.client)).collect();
         Ok(Self {
             image,
             binders,
+            by_holder,
             links,
+            first_link,
             made: BTreeSet::new(),
             bound: BTreeSet::new(),
             listening_as: HashMap::new(),
@@ -291,12 +304,16 @@ impl<'a> Planner<'a> {
             place: place.clone(),
         });
         if let Some((_, finally)) = listens {
-            let first = self.links.iter().find(|link| link.listener == made);
-            let wanted = first.and_then(|link| self.seen_by(link.client));
+            let first = self.first_link.get(&made);
+            let wanted = first.and_then(|client| self.seen_by(*client));
             self.listen(made, wanted.or(finally));
         } else if transient {
             self.steps.push(Step::Unlink { made, place });
         }
+    }
+
+    fn binder_of(&self, made: Holder) -> Option<&Binder<'a>> {
+        self.binders.get(*self.by_holder.get(&made)?)
     }
 
     /// Whose credentials a socket's `SO_PEERCRED` is to show.
@@ -305,8 +322,7 @@ impl<'a> Planner<'a> {
     }
 
     fn listen(&mut self, made: Holder, identity: Option<Identity>) {
-        let binder = self.binders.iter().find(|binder| binder.made == made);
-        if let Some((backlog, _)) = binder.and_then(|binder| binder.listens) {
+        if let Some((backlog, _)) = self.binder_of(made).and_then(|binder| binder.listens) {
             self.steps.push(Step::Listen {
                 made,
                 backlog,
@@ -326,7 +342,7 @@ impl<'a> Planner<'a> {
         else {
             return;
         };
-        let Some(binder) = self.binders.iter().find(|binder| binder.made == listener) else {
+        let Some(binder) = self.binder_of(listener) else {
             return;
         };
         let place = binder.place.clone();
@@ -337,9 +353,13 @@ impl<'a> Planner<'a> {
         if let Some(socket) = self.socket(client) {
             self.create(Holder::Saved(client), socket.socket_type);
         }
-        let own_name =
-            self.select(|binder| binder.made == Holder::Saved(client) && !binder.contested);
-        own_name.into_iter().for_each(|number| self.bind(number));
+        if self
+            .binder_of(Holder::Saved(client))
+            .is_some_and(|binder| !binder.contested)
+            && let Some(&number) = self.by_holder.get(&Holder::Saved(client))
+        {
+            self.bind(number);
+        }
         let identity = self.seen_by(server);
         self.steps.push(Step::Connect {
             client,
@@ -487,6 +507,7 @@ impl<'a> Planner<'a> {
 
     fn done(self) -> Plan {
         let mut paths: Vec<PathUse> = Vec::new();
+        let mut at: HashMap<&[u8], usize> = HashMap::new();
         let mut abstract_names = BTreeSet::new();
         for binder in &self.binders {
             match &binder.key {
@@ -503,7 +524,8 @@ impl<'a> Planner<'a> {
                     } else {
                         Afterwards::PutBack
                     };
-                    match paths.iter_mut().find(|known| known.path == *path) {
+                    let index = *at.entry(path).or_insert(paths.len());
+                    match paths.get_mut(index) {
                         Some(known) => {
                             known.own.extend(own);
                             if binder.stays {
@@ -604,6 +626,7 @@ fn mark_contested(binders: &mut [Binder<'_>]) -> Result<(), PlanError> {
 /// temporary one does, the same for all connections that agree in name, file and type.
 fn link(image: &Image) -> (Vec<Link>, Vec<(&Bound, SocketType)>) {
     let mut links = Vec::new();
+    let mut numbers: HashMap<(&UnixName, SocketType), Vec<usize>> = HashMap::new();
     let mut temporary: Vec<(&Bound, SocketType)> = Vec::new();
     let mut listeners: HashMap<(&UnixName, SocketType), Vec<(SocketIndex, &Bound)>> =
         HashMap::new();
@@ -637,11 +660,17 @@ fn link(image: &Image) -> (Vec<Link>, Vec<(&Bound, SocketType)>) {
         });
         let holder = found.map_or_else(
             || {
-                let agrees = |(bound, socket_type): &(&Bound, SocketType)| {
-                    *bound == wanted && *socket_type == socket.socket_type
+                let same = numbers
+                    .entry((&wanted.name, socket.socket_type))
+                    .or_default();
+                let agrees = |number: &&usize| {
+                    temporary
+                        .get(**number)
+                        .is_some_and(|(bound, _)| *bound == wanted)
                 };
-                Holder::Temporary(temporary.iter().position(agrees).unwrap_or_else(|| {
+                Holder::Temporary(same.iter().find(agrees).copied().unwrap_or_else(|| {
                     temporary.push((wanted, socket.socket_type));
+                    same.push(temporary.len() - 1);
                     temporary.len() - 1
                 }))
             },

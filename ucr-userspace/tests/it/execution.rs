@@ -430,23 +430,23 @@ fn what_differs_is_named_with_both_values() {
     type Spoil = fn(&mut Image, &mut View, u32);
     let spoils: &[(Field, Spoil)] = &[
         (Field::Type, |i, _, _| {
-            i.sockets[0].socket_type = SocketType::Seqpacket
+            i.sockets[0].socket_type = SocketType::Seqpacket;
         }),
         (Field::Role, |i, _, _| i.sockets[0].role = Role::Unconnected),
         (Field::Backlog, |i, _, _| {
             i.sockets[0].role = Role::Listening { backlog: 8 }
         }),
         (Field::Backlog, |_, v, s| {
-            v.sockets.get_mut(&s).unwrap().send_queue = 8
+            v.sockets.get_mut(&s).unwrap().send_queue = 8;
         }),
         (Field::Name, |i, _, _| {
-            i.sockets[0].name = Some(abstract_name(b"other"))
+            i.sockets[0].name = Some(abstract_name(b"other"));
         }),
         (Field::Shutdown, |_, v, s| {
-            v.sockets.get_mut(&s).unwrap().shutdown = Shutdown(1)
+            v.sockets.get_mut(&s).unwrap().shutdown = Shutdown(1);
         }),
         (Field::StatusFlags, |i, _, _| {
-            i.sockets[0].status_flags = libc::O_NONBLOCK
+            i.sockets[0].status_flags = libc::O_NONBLOCK;
         }),
         (Field::Option(libc::SO_MARK), |i, _, _| {
             i.sockets[0].options = vec![SocketOption {
@@ -455,7 +455,7 @@ fn what_differs_is_named_with_both_values() {
             }];
         }),
         (Field::Option(libc::SO_PASSCRED), |i, _, _| {
-            i.sockets[13].options.clear()
+            i.sockets[13].options.clear();
         }),
         (Field::ListenerCredentials, |i, _, _| {
             let (pid, uid, gid) = (Pid(1), 77, 0);

@@ -177,3 +177,18 @@ fn what_cannot_work_is_refused() {
     b.0.processes.clear();
     assert!(matches!(plan(&b.0), Err(PlanError::Invalid(_))));
 }
+
+#[test]
+fn many_sockets_do_not_take_long() {
+    let mut b = Builder::new();
+    for number in 0..4000 {
+        let name = abstract_name(format!("{number}").as_bytes());
+        let own = abstract_name(format!("client {number}").as_bytes());
+        b.accepted(SocketType::Stream, None, name, Some(own));
+    }
+    let before = std::time::Instant::now();
+    let plan = plan(&b.0).unwrap();
+    assert_eq!(plan.steps.len(), 4000 * 8);
+    // Some 50 ms; what is quadratic takes minutes.
+    assert!(before.elapsed().as_secs() < 20, "{:?}", before.elapsed());
+}
