@@ -5,9 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
-    image::VerdictCounts,
     ledger::{Ledger, Tracked},
-    model::{SeenSocket, Shutdown, SocketState, SocketType, UnixName, View},
+    model::{SeenSocket, Shutdown, SocketState, SocketType, UnixName, VerdictCounts, View},
 };
 
 /// A socket that is to be judged: as the process holds it.

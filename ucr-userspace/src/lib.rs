@@ -3,9 +3,17 @@
 //! The rooms, in the order in which data flows through them, and the rules that they keep, are in
 //! `docs/ARCHITECTURE.md`.
 
+pub mod cli;
+pub mod crosscheck;
+pub mod dump;
 pub mod image;
+pub mod imagefile;
 pub mod kernel;
+pub mod ledger;
 pub mod model;
+pub mod process;
+pub mod render;
+pub mod restore;
 pub mod snapshot;
 pub mod sys;
 pub mod tracer;

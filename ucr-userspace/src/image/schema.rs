@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Credentials, Pid, Shutdown, SocketType, UnixName};
+use crate::model::{Credentials, Pid, Shutdown, SocketType, UnixName, VerdictCounts};
 
 /// The sockets of one process or process tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,21 +40,6 @@ pub struct Origin {
     pub netns: u32,
     /// How the tracked state compared with the kernel's.
     pub verdicts: VerdictCounts,
-}
-
-/// How many sockets got which verdict when the image was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerdictCounts {
-    /// Seen live from the beginning, and every field agrees with the kernel's report.
-    pub confirmed: u32,
-    /// Older than the tracer; what the seeding pass recorded agrees.
-    pub predates: u32,
-    /// In the ledger, but the kernel does not report it.
-    pub only_tracked: u32,
-    /// Reported by the kernel, not in the ledger.
-    pub only_snapshot: u32,
-    /// At least one field differs.
-    pub conflict: u32,
 }
 
 /// One process of the image.

@@ -3,9 +3,11 @@
 pub mod directory;
 pub mod name;
 pub mod socket;
+pub mod verdict;
 pub mod view;
 
 pub use directory::{Directories, Directory};
 pub use name::UnixName;
 pub use socket::{Credentials, Pid, Shutdown, SocketState, SocketType};
+pub use verdict::VerdictCounts;
 pub use view::{SeenSocket, VfsFile, View};

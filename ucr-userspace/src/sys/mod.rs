@@ -1,5 +1,10 @@
 //! The fence: the only room of user space where `unsafe` may stand. Each function here is safe to
-//! call, wraps one system call that no crate at hand wraps, and decides nothing.
+//! call, wraps one system call that no crate at hand offers in the form needed, and decides
+//! nothing.
 
+pub mod addr;
 pub mod bpf;
+pub mod descriptor;
 pub mod readiness;
+pub mod sockopt;
+pub mod spawn;

@@ -1,0 +1,10 @@
+//! Exit codes.
+
+/// All went well. A reader that closed the pipe early is no failure.
+pub const OK: u8 = 0;
+
+/// Refused or failed; the reason is on standard error.
+pub const FAILED: u8 = 1;
+
+/// The command line makes no sense (clap uses the same code).
+pub const USAGE: u8 = 2;

@@ -1,0 +1,210 @@
+//! `ucr restore`: bring the sockets of an image back and give them to programs.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::exit;
+use crate::image::Image;
+use crate::imagefile;
+use crate::model::View;
+use crate::render::{json, output};
+use crate::restore::execute::{Execution, RestoreError, Restored, execute};
+use crate::restore::names::{Foreign, Here, NameError, survey};
+use crate::restore::plan::{Plan, plan};
+use crate::restore::target::{self, Program};
+use crate::restore::undo::UndoProblem;
+use crate::restore::{execute::Failed, verify};
+
+/// Bring the sockets of an image back and run programs with them
+///
+/// The sockets stand at the same descriptor numbers as in the saved processes. Descriptors that
+/// were close-on-exec are left open, or they would not survive; their numbers are in the
+/// environment variable UCR_CLOEXEC_FDS, separated by commas, for a program that sets the flag
+/// again. Standard input, output and error are ucr's own, unless the image has sockets there.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RestoreArgs {
+    /// The image
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print the plan and what is in its way; do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// With --dry-run: print the plan as JSON
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
+    /// Take the place of files that are not the image's own (never of directories, never of sockets
+    /// in use)
+    #[arg(long)]
+    pub replace: bool,
+    /// The command for one saved process; once for each of a tree
+    #[arg(long, value_name = "PID=COMMAND", conflicts_with = "command")]
+    pub exec: Vec<OsString>,
+    /// The command for the only saved process
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Runs the verb. On success it does not return: the process has become the program of the saved
+/// root process. `look` takes a snapshot of the live unix sockets.
+///
+/// # Errors
+///
+/// Whatever stands in the way; everything is undone by then.
+pub fn run(
+    args: &RestoreArgs,
+    look: impl Fn() -> anyhow::Result<View>,
+) -> anyhow::Result<ExitCode> {
+    let image = imagefile::read(&args.file)?;
+    let programs = match programs(args, &image) {
+        Ok(programs) => programs,
+        Err(error) => {
+            complain(&format!("{error}"), None)?;
+            return Ok(ExitCode::from(exit::USAGE));
+        }
+    };
+    let plan = plan(&image).context("failed to plan the restore")?;
+    let view = look().context("failed to take a snapshot of the live sockets")?;
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let here = Here {
+        boot_id: boot_id.trim(),
+        view: &view,
+    };
+    let foreign = if args.replace {
+        Foreign::Replace
+    } else {
+        Foreign::Refuse
+    };
+    let (plan, obstacles) = match survey(&plan, &image, here, foreign) {
+        Ok(asides) => (plan.with_asides(asides), Vec::new()),
+        Err(obstacles) => (plan, obstacles),
+    };
+    if args.dry_run {
+        print_plan(&plan, args).context("write to standard output")?;
+    }
+    if !obstacles.is_empty() {
+        refuse(&obstacles)?;
+        return Ok(ExitCode::from(exit::FAILED));
+    }
+    if args.dry_run {
+        return Ok(ExitCode::from(exit::OK));
+    }
+    let restored = match execute(&plan, &image, Execution::default()) {
+        Ok(restored) => restored,
+        Err(error) => return Err(hinted(error)),
+    };
+    let Some(restored) = verified(&image, &plan, restored, look)? else {
+        return Ok(ExitCode::from(exit::FAILED));
+    };
+    match target::launch(restored, &image, &programs) {
+        Ok(never) => match never {},
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn programs(args: &RestoreArgs, image: &Image) -> Result<Vec<Program>, target::ProgramError> {
+    if args.dry_run && args.exec.is_empty() && args.command.is_empty() {
+        Ok(Vec::new())
+    } else if args.exec.is_empty() {
+        target::single(image, &args.command)
+    } else {
+        target::each(image, &args.exec)
+    }
+}
+
+fn print_plan(plan: &Plan, args: &RestoreArgs) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let written = if args.json {
+        writeln!(out, "{:#}", json::plan(plan))
+    } else {
+        write!(out, "{plan}")
+    };
+    output::unless_broken_pipe(written.and_then(|()| out.flush()))
+}
+
+/// One line on standard error, and what to do about it on a second one.
+fn complain(message: &str, hint: Option<&str>) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    writeln!(err, "ucr: {message}")?;
+    hint.map_or(Ok(()), |hint| writeln!(err, "ucr: hint: {hint}"))
+}
+
+fn refuse(obstacles: &[NameError]) -> io::Result<()> {
+    complain(
+        &format!("refused: {} names cannot be had", obstacles.len()),
+        None,
+    )?;
+    let mut hints: Vec<_> = obstacles.iter().filter_map(NameError::hint).collect();
+    hints.dedup();
+    obstacles
+        .iter()
+        .try_for_each(|obstacle| complain(&obstacle.to_string(), None))?;
+    let mut err = io::stderr().lock();
+    hints
+        .iter()
+        .try_for_each(|hint| writeln!(err, "ucr: hint: {hint}"))
+}
+
+fn hinted(error: RestoreError) -> anyhow::Error {
+    let hint = match &error.failed {
+        Failed::Reserve(error) => error.hint(),
+        Failed::Step { .. } => None,
+    };
+    match hint {
+        Some(hint) => anyhow::Error::new(error).context(format!("refused; hint: {hint}")),
+        None => error.into(),
+    }
+}
+
+fn left_behind(problems: &[UndoProblem]) -> io::Result<()> {
+    problems
+        .iter()
+        .try_for_each(|problem| complain(&format!("left behind: {problem}"), None))
+}
+
+/// Holds what was made against the image. `None`: it differs, was undone, and it has been said.
+fn verified(
+    image: &Image,
+    plan: &Plan,
+    restored: Restored,
+    look: impl Fn() -> anyhow::Result<View>,
+) -> anyhow::Result<Option<Restored>> {
+    let observed = verify::observe(image, &restored).context("failed to verify the restore")?;
+    let view = look().context("failed to take a snapshot of what was restored")?;
+    let differences = verify::compare(image, &observed, &view);
+    if !differences.is_empty() {
+        complain(
+            &format!("the restore failed: {} differences", differences.len()),
+            None,
+        )?;
+        for difference in &differences {
+            complain(&difference.to_string(), None)?;
+        }
+        left_behind(&restored.undo())?;
+        return Ok(None);
+    }
+    let sum = plan.summary;
+    let plural =
+        |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let line = format!(
+        "restored {} ({}, {}, {}), verified: 0 differences",
+        plural(sum.sockets, "socket"),
+        plural(sum.listeners, "listener"),
+        plural(sum.connections, "connection"),
+        plural(sum.pairs, "pair"),
+    );
+    complain(&line, None)?;
+    let other = verify::other_pids(image, &observed);
+    if other > 0 {
+        let pid = std::process::id();
+        complain(
+            &format!("note: {other} of them show pid {pid} in SO_PEERCRED, not the saved one"),
+            None,
+        )?;
+    }
+    Ok(Some(restored))
+}

@@ -1,0 +1,255 @@
+//! One socket's state, read through a descriptor that we hold.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, sockopt as typed};
+
+use super::options;
+use crate::image::SocketOption;
+use crate::image::validate::STATUS_FLAGS;
+use crate::model::{Credentials, Pid, SocketType, UnixName};
+use crate::sys::{addr, sockopt};
+
+/// What a descriptor tells about its socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketDetails {
+    /// Inode number in sockfs.
+    pub inode: u32,
+    /// `SO_COOKIE`.
+    pub cookie: u64,
+    /// `SO_TYPE`.
+    pub socket_type: SocketType,
+    /// `getsockname`.
+    pub name: UnixName,
+    /// `getpeername`; `None` if there is no peer.
+    pub peer_name: Option<UnixName>,
+    /// `SO_ACCEPTCONN`.
+    pub accepting: bool,
+    /// `F_GETFL`, reduced to what an image holds.
+    pub status_flags: i32,
+    /// `SO_PEERCRED`, if it is set. For a listener these are the credentials of the task that
+    /// called `listen` (`unix_listen`), which its clients will see.
+    pub credentials: Option<Credentials>,
+    /// Options whose value differs from that of a new socket.
+    pub options: Vec<SocketOption>,
+    /// What differs from a new socket and cannot be given to another one.
+    pub not_restorable: Vec<NotRestorable>,
+}
+
+/// State that an image cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotRestorable {
+    /// An option with this value.
+    Option {
+        /// `SO_*` name.
+        name: &'static str,
+        /// The bytes that `getsockopt` gave.
+        value: Vec<u8>,
+    },
+    /// A classic filter with so many instructions (`SO_ATTACH_FILTER`).
+    Filter {
+        /// How many.
+        instructions: usize,
+    },
+    /// An eBPF filter (`SO_ATTACH_BPF`).
+    BpfFilter,
+}
+
+impl fmt::Display for NotRestorable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option { name, value } => {
+                write!(f, "{name} =")?;
+                value.iter().try_for_each(|byte| write!(f, " {byte:02x}"))
+            }
+            Self::Filter { instructions } => {
+                write!(
+                    f,
+                    "SO_ATTACH_FILTER: a filter of {instructions} instructions"
+                )
+            }
+            Self::BpfFilter => f.write_str("SO_ATTACH_BPF: an eBPF filter"),
+        }
+    }
+}
+
+/// Why a socket's state could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The kernel refuses a question.
+    #[error("{operation} of descriptor {fd}")]
+    Read {
+        /// What was asked.
+        operation: &'static str,
+        /// Our descriptor.
+        fd: i32,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+    /// Not a unix socket, or of no type that it can have.
+    #[error("descriptor {fd} is no unix socket: family {family}, type {kind}")]
+    NotUnix {
+        /// Our descriptor.
+        fd: i32,
+        /// `SO_DOMAIN`.
+        family: i32,
+        /// `SO_TYPE`.
+        kind: i32,
+    },
+}
+
+/// What a new socket of one type looks like on the running kernel.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    options: Vec<SocketOption>,
+    reported: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Defaults {
+    /// Makes a socket, reads it and closes it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made or read.
+    pub fn probe(socket_type: SocketType) -> Result<Self, StateError> {
+        let kind = match socket_type {
+            SocketType::Stream => rustix::net::SocketType::STREAM,
+            SocketType::Dgram => rustix::net::SocketType::DGRAM,
+            SocketType::Seqpacket => rustix::net::SocketType::SEQPACKET,
+        };
+        let new = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+            .map_err(|errno| StateError::Read {
+            operation: "socket for the defaults",
+            fd: -1,
+            source: errno.into(),
+        })?;
+        let socket = new.as_fd();
+        Ok(Self {
+            options: all_options(socket)?,
+            reported: reported(socket)?,
+        })
+    }
+}
+
+fn failed(operation: &'static str, socket: BorrowedFd<'_>, source: io::Error) -> StateError {
+    StateError::Read {
+        operation,
+        fd: socket.as_raw_fd(),
+        source,
+    }
+}
+
+fn all_options(socket: BorrowedFd<'_>) -> Result<Vec<SocketOption>, StateError> {
+    options::read(socket).map_err(|(name, error)| failed(name, socket, error))
+}
+
+fn reported(socket: BorrowedFd<'_>) -> Result<Vec<(&'static str, Vec<u8>)>, StateError> {
+    let mut values = Vec::new();
+    for &(number, name) in options::REPORTED {
+        match sockopt::get(socket, number) {
+            Ok(value) => values.push((name, value)),
+            Err(error) if options::is_unknown(&error) => {}
+            Err(error) => return Err(failed(name, socket, error)),
+        }
+    }
+    Ok(values)
+}
+
+fn filter(socket: BorrowedFd<'_>) -> Result<Option<NotRestorable>, StateError> {
+    match sockopt::get_length(socket, libc::SO_GET_FILTER) {
+        Ok(0) => Ok(None),
+        Ok(instructions) => Ok(Some(NotRestorable::Filter { instructions })),
+        // A filter without the classic program it was made from (`sk_get_filter`).
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
+            Ok(Some(NotRestorable::BpfFilter))
+        }
+        Err(error) if options::is_unknown(&error) => Ok(None),
+        Err(error) => Err(failed("SO_GET_FILTER", socket, error)),
+    }
+}
+
+fn int(socket: BorrowedFd<'_>, number: i32, name: &'static str) -> Result<i32, StateError> {
+    let value = sockopt::get(socket, number).map_err(|error| failed(name, socket, error))?;
+    sockopt::as_int(&value).ok_or_else(|| failed(name, socket, io::ErrorKind::UnexpectedEof.into()))
+}
+
+/// `SO_PEERCRED`; `None` where the kernel has none (it then says pid 0 and ids of -1).
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn credentials(socket: BorrowedFd<'_>) -> Result<Option<Credentials>, StateError> {
+    const NAME: &str = "SO_PEERCRED";
+    let value =
+        sockopt::get(socket, libc::SO_PEERCRED).map_err(|error| failed(NAME, socket, error))?;
+    let (parts, rest) = value.as_chunks::<4>();
+    let (&[pid, uid, gid], []) = (parts, rest) else {
+        return Err(failed(NAME, socket, io::ErrorKind::UnexpectedEof.into()));
+    };
+    let (uid, gid) = (u32::from_ne_bytes(uid), u32::from_ne_bytes(gid));
+    let pid = Pid(i32::from_ne_bytes(pid));
+    Ok((uid != u32::MAX || gid != u32::MAX).then_some(Credentials { pid, uid, gid }))
+}
+
+/// The inode number in sockfs: 32 bits there, also where `stat` has more room.
+///
+/// # Errors
+///
+/// If `fstat` fails.
+pub fn inode(socket: BorrowedFd<'_>) -> Result<u32, StateError> {
+    let stat = rustix::fs::fstat(socket).map_err(|errno| failed("fstat", socket, errno.into()))?;
+    Ok(u32::try_from(stat.st_ino & u64::from(u32::MAX)).unwrap_or_default())
+}
+
+/// Reads a socket's state.
+///
+/// # Errors
+///
+/// If it is no unix socket, or the kernel refuses a question.
+pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails, StateError> {
+    let kind = int(socket, libc::SO_TYPE, "SO_TYPE")?;
+    let family = int(socket, libc::SO_DOMAIN, "SO_DOMAIN")?;
+    let (libc::AF_UNIX, Some(socket_type)) = (family, SocketType::from_raw(kind)) else {
+        return Err(StateError::NotUnix {
+            fd: socket.as_raw_fd(),
+            family,
+            kind,
+        });
+    };
+    let name = addr::local(socket).map_err(|error| failed("getsockname", socket, error))?;
+    let peer_name = match addr::peer(socket) {
+        Ok(name) => Some(UnixName::from_sun_path(&name)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => None,
+        Err(error) => return Err(failed("getpeername", socket, error)),
+    };
+    let cookie =
+        typed::socket_cookie(socket).map_err(|errno| failed("SO_COOKIE", socket, errno.into()))?;
+    let flags =
+        rustix::fs::fcntl_getfl(socket).map_err(|errno| failed("F_GETFL", socket, errno.into()))?;
+    let flags = libc::c_int::try_from(flags.bits()).unwrap_or_default();
+
+    let mut differing = all_options(socket)?;
+    differing.retain(|option| !defaults.options.contains(option));
+    let mut not_restorable: Vec<_> = reported(socket)?
+        .into_iter()
+        .filter(|pair| !defaults.reported.contains(pair))
+        .map(|(name, value)| NotRestorable::Option { name, value })
+        .collect();
+    not_restorable.extend(filter(socket)?);
+
+    Ok(SocketDetails {
+        inode: inode(socket)?,
+        cookie,
+        socket_type,
+        name: UnixName::from_sun_path(&name),
+        peer_name,
+        accepting: int(socket, libc::SO_ACCEPTCONN, "SO_ACCEPTCONN")? != 0,
+        status_flags: flags & STATUS_FLAGS,
+        credentials: credentials(socket)?,
+        options: differing,
+        not_restorable,
+    })
+}

@@ -1,0 +1,191 @@
+//! An image as a table for people.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use comfy_table::{Table, presets};
+
+use super::time::{SinceBoot, Utc};
+use crate::image::{Image, KnownFrom, Process, Role, Socket, SocketFile, SocketIndex};
+use crate::model::Pid;
+use crate::model::name::Escaped;
+use crate::process::options;
+
+/// An image, shown for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a>(pub &'a Image);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let image = self.0;
+        let origin = &image.origin;
+        let safe = |text: &str| Escaped(text.as_bytes()).to_string();
+        writeln!(
+            f,
+            "made {} by ucr {} on {}, kernel {}",
+            Utc(origin.created_at),
+            safe(&origin.ucr_version),
+            safe(&origin.host),
+            safe(&origin.kernel_release),
+        )?;
+        let counts = origin.verdicts;
+        writeln!(
+            f,
+            "verdicts: {} confirmed, {} predate the tracer, {} only tracked, {} only in the \
+             snapshot, {} conflicts",
+            counts.confirmed,
+            counts.predates,
+            counts.only_tracked,
+            counts.only_snapshot,
+            counts.conflict,
+        )?;
+        let peers = peers(image);
+        for process in &image.processes {
+            writeln!(f)?;
+            heading(f, process)?;
+            // An empty table would be shown as an empty line.
+            let table = table(image, process.pid, &peers);
+            writeln!(f, "{}", table.trim_fmt())?;
+        }
+        Ok(())
+    }
+}
+
+fn heading(f: &mut fmt::Formatter<'_>, process: &Process) -> fmt::Result {
+    write!(
+        f,
+        "process {} ({}), child of {}:",
+        process.pid,
+        Escaped(&process.comm),
+        process.parent
+    )?;
+    process
+        .arguments
+        .iter()
+        .try_for_each(|argument| write!(f, " {}", Escaped(argument)))?;
+    writeln!(f)
+}
+
+fn peers(image: &Image) -> HashMap<SocketIndex, SocketIndex> {
+    let ends = image.connections.iter().map(crate::image::Connection::ends);
+    ends.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
+}
+
+fn table(image: &Image, pid: Pid, peers: &HashMap<SocketIndex, SocketIndex>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "FD",
+        "SOCKET",
+        "INODE",
+        "TYPE",
+        "ROLE",
+        "NAME",
+        "PEER",
+        "KNOWN FROM",
+        "CREATOR",
+        "CREATED",
+        "STATE",
+    ]);
+    for descriptor in image
+        .descriptors
+        .iter()
+        .filter(|descriptor| descriptor.pid == pid)
+    {
+        let Some(socket) = image.sockets.get(descriptor.socket.get()) else {
+            continue;
+        };
+        let close = if descriptor.close_on_exec {
+            " cloexec"
+        } else {
+            ""
+        };
+        let peer = peers
+            .get(&descriptor.socket)
+            .map(|peer| at(image, *peer))
+            .unwrap_or_default();
+        let creator = socket
+            .creator
+            .as_ref()
+            .map(|actor| format!("{} ({}) uid {}", actor.pid, Escaped(&actor.comm), actor.uid));
+        table.add_row([
+            format!("{}{close}", descriptor.fd),
+            descriptor.socket.0.to_string(),
+            socket.inode.to_string(),
+            socket.socket_type.to_string(),
+            role(socket),
+            name(socket),
+            peer,
+            known_from(socket.known_from).to_owned(),
+            creator.unwrap_or_default(),
+            socket
+                .created_at
+                .map(|at| SinceBoot(at).to_string())
+                .unwrap_or_default(),
+            state(socket),
+        ]);
+    }
+    table
+}
+
+/// A socket by its index and the first descriptor that leads to it.
+fn at(image: &Image, index: SocketIndex) -> String {
+    let first = image
+        .descriptors
+        .iter()
+        .find(|descriptor| descriptor.socket == index);
+    let place = first.map(|first| format!(" (pid {} fd {})", first.pid, first.fd));
+    format!("socket {}{}", index.0, place.unwrap_or_default())
+}
+
+fn role(socket: &Socket) -> String {
+    match socket.role {
+        Role::Unconnected => "unconnected".to_owned(),
+        Role::Listening { backlog } => format!("listening, backlog {backlog}"),
+        Role::Connected => "connected".to_owned(),
+    }
+}
+
+fn name(socket: &Socket) -> String {
+    let Some(bound) = &socket.name else {
+        return "-".to_owned();
+    };
+    let directory = bound
+        .directory
+        .as_ref()
+        .map(|directory| format!(" in {}", Escaped(directory)));
+    let file = match bound.file {
+        Some(SocketFile::Deleted) => " (file deleted)",
+        Some(SocketFile::Replaced) => " (file replaced)",
+        Some(SocketFile::Present { .. }) | None => "",
+    };
+    format!("{}{}{file}", bound.name, directory.unwrap_or_default())
+}
+
+fn known_from(known_from: KnownFrom) -> &'static str {
+    match known_from {
+        KnownFrom::SeenLive => "seen live",
+        KnownFrom::PredatesTracer => "predates the tracer",
+        KnownFrom::Snapshot => "snapshot",
+    }
+}
+
+fn state(socket: &Socket) -> String {
+    let mut parts = Vec::new();
+    if !socket.shutdown.is_none() {
+        parts.push(format!("shut down: {}", socket.shutdown));
+    }
+    if socket.status_flags & libc::O_NONBLOCK != 0 {
+        parts.push("O_NONBLOCK".to_owned());
+    }
+    if socket.status_flags & libc::O_ASYNC != 0 {
+        parts.push("O_ASYNC".to_owned());
+    }
+    parts.extend(
+        socket
+            .options
+            .iter()
+            .map(|option| options::name(option.name)),
+    );
+    parts.join(", ")
+}

@@ -1,0 +1,417 @@
+//! Executes a plan with real sockets in this process.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{AtFlags, Mode, OFlags, chmod, chownat, fchmod, fcntl_getfl, fcntl_setfl};
+use rustix::net::{self, AddressFamily, SocketFlags};
+
+use super::files::{Entry, Facts, InDirectory, through_proc};
+use super::identity::Assumed;
+use super::plan::Plan;
+use super::reserve::{ReserveError, Reserved};
+use super::step::{Holder, Identity, Place, Step};
+use super::undo::{Undo, UndoProblem};
+use crate::image::{FileId, Image, SocketIndex};
+use crate::model::{Pid, Shutdown, SocketType};
+use crate::process::{options, state};
+use crate::sys::{addr, sockopt};
+
+/// Mode of a new socket file until all is done: nobody else connects meanwhile.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// Mode of a socket's inode in sockfs (`sock_alloc`), which becomes that of its file.
+const SOCKET_MODE: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
+
+/// How a plan is executed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Execution {
+    /// Fails on purpose before the step with this index; with the number of steps, behind the last
+    /// one. For tests of the undoing.
+    pub fail_before: Option<usize>,
+}
+
+/// Why one step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The system refuses a call.
+    #[error("{call}")]
+    Call {
+        /// Which call.
+        call: &'static str,
+        /// What it says.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody else connected first.
+    #[error("a stranger connected to the listener first: pid {0}")]
+    Stranger(Pid),
+    /// A step that needs something that no earlier step made.
+    #[error("{0} is not there")]
+    Missing(Holder),
+    /// As asked for.
+    #[error("fails on purpose")]
+    OnPurpose,
+}
+
+/// Why a restore failed. What was made is undone by then.
+#[derive(Debug)]
+pub struct RestoreError {
+    /// What could not be done.
+    pub failed: Failed,
+    /// What could not be undone.
+    pub left: Vec<UndoProblem>,
+}
+
+/// The part of a restore that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// Before the first step.
+    #[error("failed to reserve the descriptor numbers")]
+    Reserve(#[source] ReserveError),
+    /// A step, counted from 1.
+    #[error("step {number} ({step})")]
+    Step {
+        /// Its number.
+        number: usize,
+        /// As the plan shows it.
+        step: String,
+        /// Why.
+        #[source]
+        source: StepError,
+    },
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failed.fmt(f)?;
+        self.left
+            .iter()
+            .try_for_each(|problem| write!(f, "; left behind: {problem}"))
+    }
+}
+
+impl std::error::Error for RestoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failed.source()
+    }
+}
+
+/// Sockets that were made. Dropping it undoes the restore.
+#[derive(Debug)]
+pub struct Restored {
+    sockets: HashMap<Holder, OwnedFd>,
+    files: HashMap<Holder, FileId>,
+    undo: Undo,
+    reserved: Reserved,
+    finishing: Vec<Step>,
+}
+
+fn call<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> StepError {
+    move |error| StepError::Call {
+        call,
+        source: error.into(),
+    }
+}
+
+fn kind(socket_type: SocketType) -> net::SocketType {
+    match socket_type {
+        SocketType::Stream => net::SocketType::STREAM,
+        SocketType::Dgram => net::SocketType::DGRAM,
+        SocketType::Seqpacket => net::SocketType::SEQPACKET,
+    }
+}
+
+/// Executes a plan for this image.
+///
+/// # Errors
+///
+/// The first step that fails; everything before it is undone.
+pub fn execute(plan: &Plan, image: &Image, how: Execution) -> Result<Restored, RestoreError> {
+    let numbers: BTreeSet<RawFd> = image.descriptors.iter().map(|d| d.fd).collect();
+    let reserved = Reserved::new(&numbers).map_err(|error| RestoreError {
+        failed: Failed::Reserve(error),
+        left: Vec::new(),
+    })?;
+    let mut restored = Restored {
+        sockets: HashMap::new(),
+        files: HashMap::new(),
+        undo: Undo::default(),
+        reserved,
+        finishing: plan.finishing.clone(),
+    };
+    let last = "the end of the plan";
+    for index in 0..=plan.steps.len() {
+        let step = plan.steps.get(index);
+        let result = match step {
+            _ if how.fail_before == Some(index) => Err(StepError::OnPurpose),
+            Some(step) => restored.take(step),
+            None => Ok(()),
+        };
+        if let Err(source) = result {
+            let step = step.map_or_else(|| last.to_owned(), ToString::to_string);
+            let failed = Failed::Step {
+                number: index + 1,
+                step,
+                source,
+            };
+            return Err(RestoreError {
+                failed,
+                left: restored.undo(),
+            });
+        }
+    }
+    Ok(restored)
+}
+
+impl Restored {
+    /// The descriptor of a socket of the image.
+    #[must_use]
+    pub fn socket(&self, index: SocketIndex) -> Option<BorrowedFd<'_>> {
+        self.sockets.get(&Holder::Saved(index)).map(AsFd::as_fd)
+    }
+
+    /// Numbers that are kept free, and the limit.
+    #[must_use]
+    pub fn reserved(&self) -> &Reserved {
+        &self.reserved
+    }
+
+    /// Takes everything back and says what could not be.
+    #[must_use]
+    pub fn undo(mut self) -> Vec<UndoProblem> {
+        // Closed first, so that nobody connects to a file that is about to go.
+        self.sockets.clear();
+        self.undo.undo()
+    }
+
+    /// Deletes what was moved aside. From here on those files are gone; the sockets can still be
+    /// undone.
+    ///
+    /// # Errors
+    ///
+    /// The step that fails.
+    pub fn discard_asides(&mut self) -> Result<(), Failed> {
+        for (number, step) in (1..).zip(std::mem::take(&mut self.finishing)) {
+            self.take(&step).map_err(|source| Failed::Step {
+                number,
+                step: step.to_string(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What was made stays, also when this is dropped; the descriptors are closed then.
+    pub fn make_final(&mut self) {
+        self.undo.make_final();
+    }
+
+    fn get(&self, holder: Holder) -> Result<BorrowedFd<'_>, StepError> {
+        self.sockets
+            .get(&holder)
+            .map(AsFd::as_fd)
+            .ok_or(StepError::Missing(holder))
+    }
+
+    fn saved(&self, index: SocketIndex) -> Result<BorrowedFd<'_>, StepError> {
+        self.get(Holder::Saved(index))
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), StepError> {
+        match step {
+            Step::MoveAside(aside) => self.undo.move_aside(aside).map_err(call("rename")),
+            Step::PutBack(aside) => self.undo.put_back(aside).map_err(call("rename")),
+            Step::Discard(aside) => self.undo.discard(aside).map_err(call("unlink")),
+            Step::Create { made, socket_type } => {
+                let kind = kind(*socket_type);
+                let socket =
+                    net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+                        .map_err(call("socket"))?;
+                self.sockets.insert(*made, socket);
+                Ok(())
+            }
+            Step::Pair {
+                a,
+                b,
+                socket_type,
+                identity,
+            } => {
+                let kind = kind(*socket_type);
+                let (one, other) = under(*identity, || {
+                    net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+                        .map_err(call("socketpair"))
+                })?;
+                self.sockets.insert(Holder::Saved(*a), one);
+                self.sockets.insert(Holder::Saved(*b), other);
+                Ok(())
+            }
+            Step::Bind { made, place } => self.bind(*made, place),
+            Step::Listen {
+                made,
+                backlog,
+                identity,
+            } => {
+                let socket = self.get(*made)?;
+                let backlog = i32::try_from(*backlog).unwrap_or(i32::MAX);
+                under(*identity, || {
+                    net::listen(socket, backlog).map_err(call("listen"))
+                })
+            }
+            Step::Connect {
+                client,
+                place,
+                identity,
+                ..
+            } => {
+                let socket = self.saved(*client)?;
+                let name = place.name.to_sun_path();
+                let inside = InDirectory::enter(place.directory.as_deref());
+                let inside = inside.map_err(call("chdir"))?;
+                under(*identity, || {
+                    without_waiting(socket, || {
+                        addr::connect(socket, &name).map_err(call("connect"))
+                    })
+                })?;
+                inside.leave().map_err(call("chdir back"))
+            }
+            Step::Accept { server, listener } => self.accept(*server, *listener),
+            Step::Close { made } => self
+                .sockets
+                .remove(made)
+                .map(drop)
+                .ok_or(StepError::Missing(*made)),
+            Step::Unlink { made, .. } => {
+                let id = *self.files.get(made).ok_or(StepError::Missing(*made))?;
+                self.undo.unlink(id).map_err(call("unlink"))
+            }
+            Step::Shutdown { socket, how } => {
+                let how = match *how {
+                    Shutdown::RECEIVE => net::Shutdown::Read,
+                    Shutdown::SEND => net::Shutdown::Write,
+                    _ => net::Shutdown::Both,
+                };
+                net::shutdown(self.saved(*socket)?, how).map_err(call("shutdown"))
+            }
+            Step::SetOption { socket, option } => {
+                options::set(self.saved(*socket)?, option).map_err(call("setsockopt"))
+            }
+            Step::SetFlags { socket, flags } => {
+                let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
+                fcntl_setfl(self.saved(*socket)?, wanted).map_err(call("fcntl F_SETFL"))
+            }
+            Step::Attributes {
+                made,
+                place,
+                mode,
+                uid,
+                gid,
+            } => {
+                let id = *self.files.get(made).ok_or(StepError::Missing(*made))?;
+                set_attributes(id, place, *mode, *uid, *gid)
+            }
+        }
+    }
+
+    fn bind(&mut self, made: Holder, place: &Place) -> Result<(), StepError> {
+        let path = place.path();
+        let entry = path
+            .as_deref()
+            .map(Entry::of)
+            .transpose()
+            .map_err(call("open directory"))?;
+        let socket = self.get(made)?;
+        if entry.is_some() {
+            fchmod(socket, PRIVATE).map_err(call("fchmod"))?;
+        }
+        let inside = InDirectory::enter(place.directory.as_deref()).map_err(call("chdir"))?;
+        addr::bind(socket, &place.name.to_sun_path()).map_err(call("bind"))?;
+        if let (Some(entry), Some(path)) = (entry, path) {
+            // Without CAP_NET_ADMIN: what lies there must be it, a moment later.
+            let file = sockopt::bound_file(socket).or_else(|_| entry.open());
+            let facts = file
+                .and_then(|file| Facts::of(&file))
+                .map_err(call("find the file"))?;
+            self.undo.made(path, entry, facts.id);
+            self.files.insert(made, facts.id);
+            fchmod(self.get(made)?, SOCKET_MODE).map_err(call("fchmod"))?;
+        }
+        inside.leave().map_err(call("chdir back"))
+    }
+
+    fn accept(&mut self, server: SocketIndex, listener: Holder) -> Result<(), StepError> {
+        let listening = self.get(listener)?;
+        let accepted = without_waiting(listening, || {
+            net::accept_with(listening, SocketFlags::CLOEXEC).map_err(call("accept"))
+        })?;
+        let who = state::credentials(accepted.as_fd()).map_err(|error| StepError::Call {
+            call: "SO_PEERCRED",
+            source: io::Error::other(error),
+        })?;
+        let pid = who.map_or(Pid(0), |who| who.pid);
+        if u32::try_from(pid.0) != Ok(std::process::id()) {
+            return Err(StepError::Stranger(pid));
+        }
+        self.sockets.insert(Holder::Saved(server), accepted);
+        Ok(())
+    }
+}
+
+/// Runs one call under other effective ids.
+fn under<T>(
+    identity: Option<Identity>,
+    run: impl FnOnce() -> Result<T, StepError>,
+) -> Result<T, StepError> {
+    let assumed = Assumed::enter(identity).map_err(call("seteuid"))?;
+    let result = run();
+    assumed.leave().map_err(call("seteuid back"))?;
+    result
+}
+
+/// Runs one call with `O_NONBLOCK`: strangers who fill a queue, or take a connection out of it, give
+/// an error and do not hang us.
+fn without_waiting<T>(
+    socket: BorrowedFd<'_>,
+    run: impl FnOnce() -> Result<T, StepError>,
+) -> Result<T, StepError> {
+    let flags = fcntl_getfl(socket).map_err(call("fcntl F_GETFL"))?;
+    fcntl_setfl(socket, flags | OFlags::NONBLOCK).map_err(call("fcntl F_SETFL"))?;
+    let result = run();
+    fcntl_setfl(socket, flags).map_err(call("fcntl F_SETFL"))?;
+    result
+}
+
+/// Owner first: a change of owner may clear mode bits.
+fn set_attributes(
+    id: FileId,
+    place: &Place,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+) -> Result<(), StepError> {
+    let path = place.path().unwrap_or_default();
+    let entry = Entry::of(&path).map_err(call("open directory"))?;
+    let file = entry.open().map_err(call("open"))?;
+    let facts = Facts::of(&file).map_err(call("statx"))?;
+    if !super::files::same_file(facts.id, id) {
+        let source = io::Error::other("another file lies there now");
+        return Err(StepError::Call {
+            call: "chmod",
+            source,
+        });
+    }
+    if (facts.uid, facts.gid) != (uid, gid) {
+        let (uid, gid) = (
+            rustix::fs::Uid::from_raw(uid),
+            rustix::fs::Gid::from_raw(gid),
+        );
+        chownat(&file, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(call("chown"))?;
+    }
+    // An O_PATH descriptor takes no fchmod; its entry in /proc leads to the same file.
+    let path = through_proc(&file);
+    chmod(OsStr::from_bytes(&path), Mode::from_raw_mode(mode)).map_err(call("chmod"))
+}

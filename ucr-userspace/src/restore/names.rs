@@ -1,0 +1,228 @@
+//! Names that a plan needs and that are taken: which of them may be freed, and who holds the rest.
+
+use std::fmt;
+use std::io;
+
+use rustix::fs::FileType;
+use rustix::net::{AddressFamily, SocketFlags, SocketType as Kind, socket_with};
+
+use super::files::{Entry, Facts, same_file, through_proc};
+use super::plan::{PathUse, Plan};
+use super::step::Aside;
+use crate::image::Image;
+use crate::model::name::Escaped;
+use crate::model::{SocketState, SocketType, UnixName, VfsFile, View};
+use crate::sys::addr;
+
+/// What to do with a file that is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Leave it alone and fail.
+    Refuse,
+    /// Move it aside (`--replace`); never a directory, never a socket that is in use.
+    Replace,
+}
+
+/// The system that names are looked up in.
+#[derive(Clone, Copy, Debug)]
+pub struct Here<'a> {
+    /// Its boot id: file identities of an image mean something only within one boot.
+    pub boot_id: &'a str,
+    /// Its live sockets.
+    pub view: &'a View,
+}
+
+/// The kind of a file, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileKind(pub FileType);
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            FileType::RegularFile => "a regular file",
+            FileType::Directory => "a directory",
+            FileType::Symlink => "a symbolic link",
+            FileType::Fifo => "a named pipe",
+            FileType::Socket => "a socket file that is not the image's own",
+            FileType::CharacterDevice | FileType::BlockDevice => "a device",
+            FileType::Unknown => "a file of unknown kind",
+        })
+    }
+}
+
+struct Owner(Option<u32>);
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(inode) => write!(f, " (inode {inode})"),
+            None => f.write_str(" (of another network namespace, or unknown)"),
+        }
+    }
+}
+
+/// Why a name cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum NameError {
+    /// A socket holds it now.
+    #[error("{name} is taken by a live socket{}", Owner(*owner))]
+    Live {
+        /// The name, as it is shown.
+        name: String,
+        /// Its inode, if it is known.
+        owner: Option<u32>,
+    },
+    /// A file that is not ours.
+    #[error("{}: there is {kind}; it is left alone", Escaped(path))]
+    Foreign {
+        /// Where.
+        path: Vec<u8>,
+        /// What.
+        kind: FileKind,
+    },
+    /// The place cannot be looked at, or its directory is missing.
+    #[error("{operation} {}: {source}", Escaped(path))]
+    Unreachable {
+        /// What was tried.
+        operation: &'static str,
+        /// Where.
+        path: Vec<u8>,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl NameError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Foreign {
+                kind: FileKind(FileType::Directory),
+                ..
+            }
+            | Self::Unreachable { .. } => None,
+            Self::Foreign { .. } => Some("--replace takes its place"),
+            Self::Live { .. } => Some("end the process that holds it first"),
+        }
+    }
+}
+
+/// Looks up every name of a plan.
+///
+/// # Errors
+///
+/// All names that cannot be had.
+pub fn survey(
+    plan: &Plan,
+    image: &Image,
+    here: Here<'_>,
+    foreign: Foreign,
+) -> Result<Vec<Aside>, Vec<NameError>> {
+    let mut errors: Vec<_> = plan
+        .abstract_names
+        .iter()
+        .filter_map(|(name, socket_type)| taken(name, *socket_type, here.view))
+        .collect();
+    let same_boot = !image.origin.boot_id.is_empty() && image.origin.boot_id == here.boot_id;
+    let mut asides = Vec::new();
+    for wanted in &plan.paths {
+        match look(wanted, same_boot, here.view, foreign) {
+            Ok(aside) => asides.extend(aside),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() {
+        Ok(asides)
+    } else {
+        Err(errors)
+    }
+}
+
+/// Connected sockets are passed over: an accepted one shows its listener's name without holding it.
+/// If it was a bound client after all, `bind` will say so.
+fn taken(name: &[u8], socket_type: SocketType, view: &View) -> Option<NameError> {
+    let name = UnixName::Abstract(name.to_vec());
+    let holder = view.sockets.values().find(|socket| {
+        socket.name == name
+            && socket.socket_type == socket_type
+            && (socket.state != SocketState::Connected || socket_type == SocketType::Dgram)
+    })?;
+    Some(NameError::Live {
+        name: name.to_string(),
+        owner: Some(holder.inode),
+    })
+}
+
+fn look(
+    wanted: &PathUse,
+    same_boot: bool,
+    view: &View,
+    foreign: Foreign,
+) -> Result<Option<Aside>, NameError> {
+    let path = &wanted.path;
+    let unreachable = |operation| {
+        let path = path.clone();
+        move |source| NameError::Unreachable {
+            operation,
+            path,
+            source,
+        }
+    };
+    let entry = Entry::of(path).map_err(unreachable("open the directory of"))?;
+    let Some(facts) = entry.facts().map_err(unreachable("look at"))? else {
+        return Ok(None);
+    };
+    if facts.kind == FileType::Socket && is_live(&entry, facts).map_err(unreachable("look at"))? {
+        let file = VfsFile::from_stat(facts.id.device, facts.id.inode);
+        let mut holders = view
+            .sockets
+            .values()
+            .filter(|socket| socket.file == Some(file));
+        // A listener rather than one of the connections that share its file.
+        let first = holders
+            .clone()
+            .find(|socket| socket.state != SocketState::Connected);
+        let owner = first.or_else(|| holders.next()).map(|socket| socket.inode);
+        return Err(NameError::Live {
+            name: Escaped(path).to_string(),
+            owner,
+        });
+    }
+    let is_own = same_boot
+        && facts.kind == FileType::Socket
+        && wanted.own.iter().any(|own| same_file(*own, facts.id));
+    let replaceable = foreign == Foreign::Replace && facts.kind != FileType::Directory;
+    if is_own || replaceable {
+        let afterwards = wanted.afterwards;
+        return Ok(Some(Aside {
+            path: path.clone(),
+            id: facts.id,
+            afterwards,
+        }));
+    }
+    Err(NameError::Foreign {
+        path: path.clone(),
+        kind: FileKind(facts.kind),
+    })
+}
+
+/// Whether a socket of any network namespace is bound to this file: sock_diag shows only one
+/// namespace, paths reach across. Connecting a *datagram* socket asks without being noticed: with
+/// nobody there it is `ECONNREFUSED`, with a listener of another type `EPROTOTYPE`
+/// (`unix_find_bsd`), and with a datagram socket it succeeds and means nothing.
+fn is_live(entry: &Entry, facts: Facts) -> io::Result<bool> {
+    let file = entry.open()?;
+    if !same_file(Facts::of(&file)?.id, facts.id) {
+        return Err(io::Error::other("it changes while it is looked at"));
+    }
+    let probe = socket_with(AddressFamily::UNIX, Kind::DGRAM, SocketFlags::CLOEXEC, None)?;
+    match addr::connect(std::os::fd::AsFd::as_fd(&probe), &through_proc(&file)) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => Ok(false),
+            Some(libc::EPROTOTYPE | libc::EPERM) => Ok(true),
+            _ => Err(error),
+        },
+    }
+}

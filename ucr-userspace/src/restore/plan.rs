@@ -1,0 +1,688 @@
+//! An image to ordered steps. Pure.
+//!
+//! The order, and why:
+//! 1. A name that several sockets of the image had one after another is given to those that lost it
+//!    (their file is gone) before the one that still has it: each binds, makes its connections, and
+//!    its file is unlinked.
+//! 2. All other listeners bind and listen, temporary ones among them.
+//! 3. Each connection in the saved order: the client binds and connects, which does not wait for
+//!    `accept`; then the other end is accepted. One at a time, so that no backlog is too small.
+//! 4. Pairs and unconnected sockets, and names that had to wait for step 1.
+//! 5. Temporary listeners are closed, files that were gone are unlinked.
+//! 6. Shutdown, options, flags; last the mode of the socket files, which lets others in.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+
+use serde::Serialize;
+
+use super::step::{Afterwards, Aside, Holder, Identity, Place, Step};
+use crate::image::validate::{self, Invalid};
+use crate::image::{Bound, Connection, FileId, Image, Role, Socket, SocketFile, SocketIndex};
+use crate::model::{SocketType, UnixName};
+use crate::process::options;
+
+/// Why no order of steps brings an image back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The image contradicts itself.
+    #[error("the image is not consistent: {0}")]
+    Invalid(#[from] Invalid),
+    /// Two sockets are to keep one name.
+    #[error("{first} and {second} both keep the name {name}")]
+    NameTwice {
+        /// The name.
+        name: UnixName,
+        /// One of them.
+        first: Holder,
+        /// The other one.
+        second: Holder,
+    },
+    /// `..` or nothing at the end of a path.
+    #[error("the name {name} of {made} ends in no file name")]
+    NoFileName {
+        /// The name.
+        name: UnixName,
+        /// Whose.
+        made: Holder,
+    },
+    /// An option that ucr does not set.
+    #[error("socket {} has {}, which ucr does not restore", socket.0, options::name(*option))]
+    UnknownOption {
+        /// Whose.
+        socket: SocketIndex,
+        /// `SO_*` number.
+        option: i32,
+    },
+}
+
+/// A path that a plan binds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PathUse {
+    /// The absolute path.
+    pub path: Vec<u8>,
+    /// Files which are known to be the image's own.
+    pub own: Vec<FileId>,
+    /// What becomes of a file that lies there now.
+    pub afterwards: Afterwards,
+}
+
+/// What a plan makes, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Sockets of the image.
+    pub sockets: usize,
+    /// Listeners among them.
+    pub listeners: usize,
+    /// Connections through a listener.
+    pub connections: usize,
+    /// Socket pairs.
+    pub pairs: usize,
+}
+
+/// Steps in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Done one after another; each can be undone.
+    pub steps: Vec<Step>,
+    /// Done when all is verified; these cannot be undone.
+    pub finishing: Vec<Step>,
+    /// The paths that are bound.
+    pub paths: Vec<PathUse>,
+    /// The abstract names that are bound, with the type of socket: the kernel keeps them apart.
+    pub abstract_names: Vec<(Vec<u8>, SocketType)>,
+    /// In numbers.
+    pub summary: Summary,
+}
+
+impl Plan {
+    /// The plan with these files moved out of the way first.
+    #[must_use]
+    pub fn with_asides(mut self, asides: Vec<Aside>) -> Self {
+        let moves = asides.iter().cloned().map(Step::MoveAside);
+        self.steps = moves.chain(self.steps).collect();
+        for aside in asides {
+            match aside.afterwards {
+                Afterwards::PutBack => self.steps.push(Step::PutBack(aside)),
+                Afterwards::Discard => self.finishing.push(Step::Discard(aside)),
+            }
+        }
+        self
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, step) in (1..).zip(&self.steps) {
+            writeln!(f, "{number:>4}  {step}")?;
+        }
+        writeln!(f, "      verify against the image")?;
+        self.finishing
+            .iter()
+            .try_for_each(|step| writeln!(f, "      {step}"))
+    }
+}
+
+/// Makes a plan.
+///
+/// # Errors
+///
+/// An inconsistent image, and what no order of steps can bring back.
+pub fn plan(image: &Image) -> Result<Plan, PlanError> {
+    validate::check(image)?;
+    for (index, socket) in indexed(image) {
+        if let Some(option) = socket
+            .options
+            .iter()
+            .find(|o| options::known(o.name).is_none())
+        {
+            return Err(PlanError::UnknownOption {
+                socket: index,
+                option: option.name,
+            });
+        }
+    }
+    let mut planner = Planner::new(image)?;
+    planner.give_up_names_first();
+    planner.listeners();
+    planner.connections();
+    planner.others();
+    planner.leave();
+    planner.finish();
+    Ok(planner.done())
+}
+
+fn indexed(image: &Image) -> impl Iterator<Item = (SocketIndex, &Socket)> {
+    (0..).map(SocketIndex).zip(&image.sockets)
+}
+
+/// What the kernel keeps apart: a path is one file, an abstract name is one per type.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Key {
+    Path(Vec<u8>),
+    Abstract(Vec<u8>, SocketType),
+}
+
+/// A socket that calls `bind`.
+struct Binder<'a> {
+    made: Holder,
+    socket_type: SocketType,
+    place: Place,
+    key: Key,
+    file: Option<&'a SocketFile>,
+    /// For a listener: its backlog and the credentials it has in the end.
+    listens: Option<(u32, Option<Identity>)>,
+    /// Whether the name is still taken when all is done.
+    stays: bool,
+    /// Whether another binder has the same key.
+    contested: bool,
+}
+
+/// A connection with the listener it goes through.
+struct Link {
+    client: SocketIndex,
+    server: SocketIndex,
+    listener: Holder,
+    order: u32,
+}
+
+struct Planner<'a> {
+    image: &'a Image,
+    binders: Vec<Binder<'a>>,
+    /// Where in `binders` a socket is.
+    by_holder: HashMap<Holder, usize>,
+    links: Vec<Link>,
+    /// The first connection through each listener.
+    first_link: HashMap<Holder, SocketIndex>,
+    /// What is created already.
+    made: BTreeSet<Holder>,
+    /// What is bound already.
+    bound: BTreeSet<Holder>,
+    /// Under whose credentials each listener listens now.
+    listening_as: HashMap<Holder, Option<Identity>>,
+    steps: Vec<Step>,
+}
+
+fn place_of(bound: &Bound) -> Place {
+    Place {
+        name: bound.name.clone(),
+        directory: bound.directory.clone(),
+    }
+}
+
+fn is_present(bound: &Bound) -> bool {
+    matches!(bound.file, Some(SocketFile::Present { .. }))
+}
+
+impl<'a> Planner<'a> {
+    fn new(image: &'a Image) -> Result<Self, PlanError> {
+        let (links, temporary) = link(image);
+        let accepted: BTreeSet<_> = links.iter().map(|link| link.server).collect();
+        let mut binders = Vec::new();
+        for (number, (bound, socket_type)) in temporary.iter().enumerate() {
+            // One is enough: the connections are made one at a time.
+            let listens = Some((1, None));
+            binders.push(binder(
+                Holder::Temporary(number),
+                *socket_type,
+                bound,
+                listens,
+            )?);
+        }
+        for (index, socket) in indexed(image) {
+            if let Some(bound) = &socket.name
+                && !accepted.contains(&index)
+            {
+                let listens = match socket.role {
+                    Role::Listening { backlog } => {
+                        Some((backlog, socket.listener_credentials.map(Identity::from)))
+                    }
+                    Role::Unconnected | Role::Connected => None,
+                };
+                binders.push(binder(
+                    Holder::Saved(index),
+                    socket.socket_type,
+                    bound,
+                    listens,
+                )?);
+            }
+        }
+        mark_contested(&mut binders)?;
+        let by_holder = binders
+            .iter()
+            .zip(0..)
+            .map(|(binder, at)| (binder.made, at))
+            .collect();
+        let backwards = links.iter().rev();
+        let first_link = backwards.map(|link| (link.listener, link.client)).collect();
+        Ok(Self {
+            image,
+            binders,
+            by_holder,
+            links,
+            first_link,
+            made: BTreeSet::new(),
+            bound: BTreeSet::new(),
+            listening_as: HashMap::new(),
+            steps: Vec::new(),
+        })
+    }
+
+    fn socket(&self, index: SocketIndex) -> Option<&'a Socket> {
+        self.image.sockets.get(index.get())
+    }
+
+    /// Numbers of the binders that fit.
+    fn select(&self, fits: impl Fn(&Binder<'_>) -> bool) -> Vec<usize> {
+        let binders = self.binders.iter().enumerate();
+        binders
+            .filter(|(_, binder)| fits(binder))
+            .map(|(number, _)| number)
+            .collect()
+    }
+
+    fn create(&mut self, made: Holder, socket_type: SocketType) {
+        if self.made.insert(made) {
+            self.steps.push(Step::Create { made, socket_type });
+        }
+    }
+
+    /// Creates and binds; a listener listens too. A file that nobody connects through and that is
+    /// not to stay is unlinked at once.
+    fn bind(&mut self, number: usize) {
+        let Some(binder) = self.binders.get(number) else {
+            return;
+        };
+        let (made, place, listens) = (binder.made, binder.place.clone(), binder.listens);
+        let (socket_type, transient) = (binder.socket_type, !binder.stays);
+        if !self.bound.insert(made) {
+            return;
+        }
+        self.create(made, socket_type);
+        self.steps.push(Step::Bind {
+            made,
+            place: place.clone(),
+        });
+        if let Some((_, finally)) = listens {
+            let first = self.first_link.get(&made);
+            let wanted = first.and_then(|client| self.seen_by(*client));
+            self.listen(made, wanted.or(finally));
+        } else if transient {
+            self.steps.push(Step::Unlink { made, place });
+        }
+    }
+
+    fn binder_of(&self, made: Holder) -> Option<&Binder<'a>> {
+        self.binders.get(*self.by_holder.get(&made)?)
+    }
+
+    /// Whose credentials a socket's `SO_PEERCRED` is to show.
+    fn seen_by(&self, index: SocketIndex) -> Option<Identity> {
+        self.socket(index)?.peer_credentials.map(Identity::from)
+    }
+
+    fn listen(&mut self, made: Holder, identity: Option<Identity>) {
+        if let Some((backlog, _)) = self.binder_of(made).and_then(|binder| binder.listens) {
+            self.steps.push(Step::Listen {
+                made,
+                backlog,
+                identity,
+            });
+            self.listening_as.insert(made, identity);
+        }
+    }
+
+    fn connect(&mut self, number: usize) {
+        let Some(&Link {
+            client,
+            server,
+            listener,
+            ..
+        }) = self.links.get(number)
+        else {
+            return;
+        };
+        let Some(binder) = self.binder_of(listener) else {
+            return;
+        };
+        let place = binder.place.clone();
+        let wanted = self.seen_by(client);
+        if wanted.is_some() && self.listening_as.get(&listener) != Some(&wanted) {
+            self.listen(listener, wanted);
+        }
+        if let Some(socket) = self.socket(client) {
+            self.create(Holder::Saved(client), socket.socket_type);
+        }
+        if self
+            .binder_of(Holder::Saved(client))
+            .is_some_and(|binder| !binder.contested)
+            && let Some(&number) = self.by_holder.get(&Holder::Saved(client))
+        {
+            self.bind(number);
+        }
+        let identity = self.seen_by(server);
+        self.steps.push(Step::Connect {
+            client,
+            listener,
+            place,
+            identity,
+        });
+        self.steps.push(Step::Accept { server, listener });
+        self.made.insert(Holder::Saved(server));
+    }
+
+    fn connections_through(&mut self, fits: impl Fn(Holder) -> bool) {
+        let numbers = self.links.iter().enumerate();
+        let fitting: Vec<_> = numbers
+            .filter(|(_, link)| fits(link.listener))
+            .map(|(number, _)| number)
+            .collect();
+        fitting.into_iter().for_each(|number| self.connect(number));
+    }
+
+    /// The end of a listener's part: the credentials that its next clients will see, or, for a
+    /// temporary one, its close; and its file, if it is not to stay.
+    fn release(&mut self, number: usize) {
+        let Some(binder) = self.binders.get(number) else {
+            return;
+        };
+        let (made, place, stays) = (binder.made, binder.place.clone(), binder.stays);
+        let finally = binder.listens.and_then(|(_, identity)| identity);
+        if matches!(made, Holder::Temporary(_)) {
+            self.steps.push(Step::Close { made });
+        } else if finally.is_some() && self.listening_as.get(&made) != Some(&finally) {
+            self.listen(made, finally);
+        }
+        if !stays && place.path().is_some() {
+            self.steps.push(Step::Unlink { made, place });
+        }
+    }
+
+    fn give_up_names_first(&mut self) {
+        for number in self.select(|b| b.contested && !b.stays && b.listens.is_none()) {
+            self.bind(number);
+        }
+        for number in self.select(|b| b.contested && !b.stays && b.listens.is_some()) {
+            self.bind(number);
+            if let Some(made) = self.binders.get(number).map(|binder| binder.made) {
+                self.connections_through(|listener| listener == made);
+            }
+            self.release(number);
+        }
+    }
+
+    fn is_early(binder: &Binder<'_>) -> bool {
+        binder.contested && !binder.stays
+    }
+
+    fn listeners(&mut self) {
+        for number in self.select(|b| b.listens.is_some() && !Self::is_early(b)) {
+            self.bind(number);
+        }
+    }
+
+    fn connections(&mut self) {
+        let early = self.select(Self::is_early);
+        let early: BTreeSet<_> = early
+            .into_iter()
+            .filter_map(|n| self.binders.get(n))
+            .map(|b| b.made)
+            .collect();
+        self.connections_through(|listener| !early.contains(&listener));
+    }
+
+    fn others(&mut self) {
+        for connection in &self.image.connections {
+            if let Connection::Pair { a, b } = *connection
+                && let Some(socket) = self.socket(a)
+            {
+                let socket_type = socket.socket_type;
+                let identity = self.seen_by(a).or_else(|| self.seen_by(b));
+                self.steps.push(Step::Pair {
+                    a,
+                    b,
+                    socket_type,
+                    identity,
+                });
+                self.made.extend([Holder::Saved(a), Holder::Saved(b)]);
+            }
+        }
+        for (index, socket) in indexed(self.image) {
+            self.create(Holder::Saved(index), socket.socket_type);
+        }
+        for number in self.select(|binder| binder.listens.is_none()) {
+            self.bind(number);
+        }
+    }
+
+    fn leave(&mut self) {
+        for number in self.select(|b| b.listens.is_some() && !Self::is_early(b)) {
+            self.release(number);
+        }
+    }
+
+    fn finish(&mut self) {
+        let mut mirrored = BTreeSet::new();
+        for connection in &self.image.connections {
+            mirrored.insert(connection.ends().1);
+        }
+        for (socket, saved) in indexed(self.image) {
+            if !saved.shutdown.is_none() && !mirrored.contains(&socket) {
+                self.steps.push(Step::Shutdown {
+                    socket,
+                    how: saved.shutdown,
+                });
+            }
+            let rank = |number| {
+                options::TABLE
+                    .iter()
+                    .position(|known| known.number == number)
+            };
+            let mut ordered = saved.options.clone();
+            ordered.sort_by_key(|option| rank(option.name));
+            let set = ordered
+                .into_iter()
+                .map(|option| Step::SetOption { socket, option });
+            self.steps.extend(set);
+            if saved.status_flags != 0 {
+                self.steps.push(Step::SetFlags {
+                    socket,
+                    flags: saved.status_flags,
+                });
+            }
+        }
+        for binder in &self.binders {
+            if let Some(&SocketFile::Present { mode, uid, gid, .. }) = binder.file {
+                let (made, place) = (binder.made, binder.place.clone());
+                self.steps.push(Step::Attributes {
+                    made,
+                    place,
+                    mode,
+                    uid,
+                    gid,
+                });
+            }
+        }
+    }
+
+    fn done(self) -> Plan {
+        let mut paths: Vec<PathUse> = Vec::new();
+        let mut at: HashMap<&[u8], usize> = HashMap::new();
+        let mut abstract_names = BTreeSet::new();
+        for binder in &self.binders {
+            match &binder.key {
+                Key::Abstract(name, socket_type) => {
+                    abstract_names.insert((name.clone(), *socket_type));
+                }
+                Key::Path(path) => {
+                    let own = binder.file.and_then(|file| match file {
+                        SocketFile::Present { id, .. } => Some(*id),
+                        SocketFile::Deleted | SocketFile::Replaced => None,
+                    });
+                    let afterwards = if binder.stays {
+                        Afterwards::Discard
+                    } else {
+                        Afterwards::PutBack
+                    };
+                    let index = *at.entry(path).or_insert(paths.len());
+                    match paths.get_mut(index) {
+                        Some(known) => {
+                            known.own.extend(own);
+                            if binder.stays {
+                                known.afterwards = afterwards;
+                            }
+                        }
+                        None => paths.push(PathUse {
+                            path: path.clone(),
+                            own: own.into_iter().collect(),
+                            afterwards,
+                        }),
+                    }
+                }
+            }
+        }
+        let roles = self.image.sockets.iter().map(|socket| socket.role);
+        let summary = Summary {
+            sockets: self.image.sockets.len(),
+            listeners: roles
+                .filter(|role| matches!(role, Role::Listening { .. }))
+                .count(),
+            connections: self.links.len(),
+            pairs: self.image.connections.len() - self.links.len(),
+        };
+        Plan {
+            steps: self.steps,
+            finishing: Vec::new(),
+            paths,
+            abstract_names: abstract_names.into_iter().collect(),
+            summary,
+        }
+    }
+}
+
+fn binder<'a>(
+    made: Holder,
+    socket_type: SocketType,
+    bound: &'a Bound,
+    listens: Option<(u32, Option<Identity>)>,
+) -> Result<Binder<'a>, PlanError> {
+    let place = place_of(bound);
+    let key = match place.path() {
+        None => Key::Abstract(bound.name.as_bytes().to_vec(), socket_type),
+        Some(path) => {
+            let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            let slash = bound.name.as_bytes().ends_with(b"/");
+            if slash || last.is_empty() || last == b".." {
+                return Err(PlanError::NoFileName {
+                    name: bound.name.clone(),
+                    made,
+                });
+            }
+            Key::Path(path)
+        }
+    };
+    let stays = match key {
+        Key::Abstract(..) => matches!(made, Holder::Saved(_)),
+        Key::Path(_) => is_present(bound),
+    };
+    let file = bound.file.as_ref();
+    Ok(Binder {
+        made,
+        socket_type,
+        place,
+        key,
+        file,
+        listens,
+        stays,
+        contested: false,
+    })
+}
+
+/// Finds names that have more than one binder; only one of them may keep it.
+fn mark_contested(binders: &mut [Binder<'_>]) -> Result<(), PlanError> {
+    let mut count: HashMap<Key, usize> = HashMap::new();
+    let mut keeper: HashMap<&Key, &Binder<'_>> = HashMap::new();
+    for binder in &*binders {
+        *count.entry(binder.key.clone()).or_default() += 1;
+        if binder.stays
+            && let Some(other) = keeper.insert(&binder.key, binder)
+        {
+            let name = binder.place.name.clone();
+            return Err(PlanError::NameTwice {
+                name,
+                first: other.made,
+                second: binder.made,
+            });
+        }
+    }
+    for binder in binders {
+        binder.contested = count.get(&binder.key).is_some_and(|count| *count > 1);
+    }
+    Ok(())
+}
+
+/// Decides through which listener each connection goes, in the saved order. A listener of the image
+/// will do if it has the name that the accepted end is to have, and the same socket file; else a
+/// temporary one does, the same for all connections that agree in name, file and type.
+fn link(image: &Image) -> (Vec<Link>, Vec<(&Bound, SocketType)>) {
+    let mut links = Vec::new();
+    let mut numbers: HashMap<(&UnixName, SocketType), Vec<usize>> = HashMap::new();
+    let mut temporary: Vec<(&Bound, SocketType)> = Vec::new();
+    let mut listeners: HashMap<(&UnixName, SocketType), Vec<(SocketIndex, &Bound)>> =
+        HashMap::new();
+    for (index, socket) in indexed(image) {
+        if let (Role::Listening { .. }, Some(bound)) = (socket.role, &socket.name) {
+            let same = listeners
+                .entry((&bound.name, socket.socket_type))
+                .or_default();
+            same.push((index, bound));
+        }
+    }
+    for connection in &image.connections {
+        let Connection::Accepted {
+            client,
+            server,
+            listener,
+            order,
+        } = *connection
+        else {
+            continue;
+        };
+        let Some(socket) = image.sockets.get(server.get()) else {
+            continue;
+        };
+        let Some(wanted) = &socket.name else { continue };
+        let same = listeners.get(&(&wanted.name, socket.socket_type));
+        let found = same.and_then(|same| {
+            // The one it came through, whatever became of the file; else one with the same file.
+            let named = same.iter().find(|(index, _)| Some(*index) == listener);
+            named.or_else(|| same.iter().find(|(_, bound)| *bound == wanted))
+        });
+        let holder = found.map_or_else(
+            || {
+                let same = numbers
+                    .entry((&wanted.name, socket.socket_type))
+                    .or_default();
+                let agrees = |number: &&usize| {
+                    temporary
+                        .get(**number)
+                        .is_some_and(|(bound, _)| *bound == wanted)
+                };
+                Holder::Temporary(same.iter().find(agrees).copied().unwrap_or_else(|| {
+                    temporary.push((wanted, socket.socket_type));
+                    same.push(temporary.len() - 1);
+                    temporary.len() - 1
+                }))
+            },
+            |(index, _)| Holder::Saved(*index),
+        );
+        links.push(Link {
+            client,
+            server,
+            listener: holder,
+            order,
+        });
+    }
+    links.sort_by_key(|link| link.order);
+    (links, temporary)
+}

@@ -1,0 +1,336 @@
+//! The steps of a plan: one system call each, or a few that belong together.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::image::{FileId, SocketIndex, SocketOption};
+use crate::model::name::Escaped;
+use crate::model::{Credentials, Shutdown, SocketType, UnixName};
+use crate::process::options;
+
+/// A socket that a plan makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holder {
+    /// One of the image.
+    Saved(SocketIndex),
+    /// A listener that is needed only to make connections.
+    Temporary(usize),
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Saved(index) => write!(f, "socket {}", index.0),
+            Self::Temporary(number) => write!(f, "temporary listener {number}"),
+        }
+    }
+}
+
+/// The effective ids under which a call is made, for the sake of `SO_PEERCRED`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+}
+
+impl From<Credentials> for Identity {
+    fn from(credentials: Credentials) -> Self {
+        Self {
+            uid: credentials.uid,
+            gid: credentials.gid,
+        }
+    }
+}
+
+/// A name and the directory from which it is used.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Place {
+    /// The bytes for `bind` and `connect`.
+    pub name: UnixName,
+    /// For a relative pathname: the absolute directory.
+    pub directory: Option<Vec<u8>>,
+}
+
+impl Place {
+    /// The absolute path, without `.` and empty components; `None` for an abstract name.
+    #[must_use]
+    pub fn path(&self) -> Option<Vec<u8>> {
+        let UnixName::Pathname(name) = &self.name else {
+            return None;
+        };
+        let directory = self
+            .directory
+            .iter()
+            .flat_map(|path| path.split(|byte| *byte == b'/'));
+        let mut path = Vec::new();
+        for part in directory.chain(name.split(|byte| *byte == b'/')) {
+            if !part.is_empty() && part != b"." {
+                path.push(b'/');
+                path.extend_from_slice(part);
+            }
+        }
+        Some(path)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)?;
+        match &self.directory {
+            Some(directory) => write!(f, " in {}", Escaped(directory)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What becomes of a file that was moved aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Afterwards {
+    /// Deleted when everything else has succeeded: a socket of the image takes its place.
+    Discard,
+    /// Moved back: nothing of the image stays under its name.
+    PutBack,
+}
+
+/// A file that lies where a socket is to be bound, and may be moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Aside {
+    /// Where it lies: an absolute path.
+    pub path: Vec<u8>,
+    /// Which file it is: if it is another one by then, it is not touched.
+    pub id: FileId,
+    /// What becomes of it.
+    pub afterwards: Afterwards,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Rename a file to a hidden name in its directory.
+    MoveAside(Aside),
+    /// `socket`.
+    Create {
+        /// Which one.
+        made: Holder,
+        /// Its type.
+        socket_type: SocketType,
+    },
+    /// `socketpair`.
+    Pair {
+        /// One end.
+        a: SocketIndex,
+        /// The other end.
+        b: SocketIndex,
+        /// Their type.
+        socket_type: SocketType,
+        /// Whose credentials both ends see.
+        identity: Option<Identity>,
+    },
+    /// `bind`, from the directory if there is one.
+    Bind {
+        /// Which one.
+        made: Holder,
+        /// To what.
+        place: Place,
+    },
+    /// `listen`; again on a listener, it changes whose credentials the next client sees.
+    Listen {
+        /// Which one.
+        made: Holder,
+        /// Its backlog.
+        backlog: u32,
+        /// Whose credentials clients see.
+        identity: Option<Identity>,
+    },
+    /// `connect`.
+    Connect {
+        /// The end that connects.
+        client: SocketIndex,
+        /// The listener.
+        listener: Holder,
+        /// Where the listener is.
+        place: Place,
+        /// Whose credentials the accepted end sees.
+        identity: Option<Identity>,
+    },
+    /// `accept`.
+    Accept {
+        /// The end that this makes.
+        server: SocketIndex,
+        /// The listener.
+        listener: Holder,
+    },
+    /// `close` of a temporary listener.
+    Close {
+        /// Which one.
+        made: Holder,
+    },
+    /// Remove the file that `bind` made.
+    Unlink {
+        /// Bound by which one.
+        made: Holder,
+        /// Where.
+        place: Place,
+    },
+    /// Move a file back.
+    PutBack(Aside),
+    /// `shutdown`; the peer's side follows by itself.
+    Shutdown {
+        /// Which one.
+        socket: SocketIndex,
+        /// What is shut down.
+        how: Shutdown,
+    },
+    /// `setsockopt`.
+    SetOption {
+        /// Which one.
+        socket: SocketIndex,
+        /// What.
+        option: SocketOption,
+    },
+    /// `fcntl(F_SETFL)`.
+    SetFlags {
+        /// Which one.
+        socket: SocketIndex,
+        /// `O_NONBLOCK`, `O_ASYNC` or neither.
+        flags: i32,
+    },
+    /// Owner and mode of the file that `bind` made.
+    Attributes {
+        /// Bound by which one.
+        made: Holder,
+        /// Where.
+        place: Place,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// Delete a file that was moved aside.
+    Discard(Aside),
+}
+
+struct As(Option<Identity>);
+
+impl fmt::Display for As {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(Identity { uid, gid }) => write!(f, " as uid {uid} gid {gid}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn flag_names(flags: i32) -> &'static str {
+    match (flags & libc::O_NONBLOCK != 0, flags & libc::O_ASYNC != 0) {
+        (false, false) => "none",
+        (true, false) => "O_NONBLOCK",
+        (false, true) => "O_ASYNC",
+        (true, true) => "O_NONBLOCK|O_ASYNC",
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MoveAside(aside) => write!(f, "move {} aside", Escaped(&aside.path)),
+            Self::Create { made, socket_type } => write!(f, "create {made} ({socket_type})"),
+            Self::Pair {
+                a,
+                b,
+                socket_type,
+                identity,
+            } => {
+                write!(
+                    f,
+                    "socketpair of sockets {} and {} ({socket_type})",
+                    a.0, b.0
+                )?;
+                As(*identity).fmt(f)
+            }
+            Self::Bind { made, place } => write!(f, "bind {made} to {place}"),
+            Self::Listen {
+                made,
+                backlog,
+                identity,
+            } => {
+                write!(
+                    f,
+                    "listen on {made} with backlog {backlog}{}",
+                    As(*identity)
+                )
+            }
+            Self::Connect {
+                client,
+                listener,
+                place,
+                identity,
+            } => {
+                let client = Holder::Saved(*client);
+                write!(
+                    f,
+                    "connect {client} to {listener} at {place}{}",
+                    As(*identity)
+                )
+            }
+            Self::Accept { server, listener } => {
+                write!(f, "accept {} from {listener}", Holder::Saved(*server))
+            }
+            Self::Close { made } => write!(f, "close {made}"),
+            Self::Unlink { made, place } => write!(f, "unlink {place} of {made}"),
+            Self::PutBack(aside) => write!(f, "move {} back", Escaped(&aside.path)),
+            Self::Shutdown { socket, how } => {
+                write!(f, "shut down socket {}: {how}", socket.0)
+            }
+            Self::SetOption { socket, option } => {
+                write!(
+                    f,
+                    "set {} of socket {} to",
+                    options::name(option.name),
+                    socket.0
+                )?;
+                match option.value.first_chunk() {
+                    Some(bytes) if option.value.len() == bytes.len() => {
+                        write!(f, " {}", i32::from_ne_bytes(*bytes))
+                    }
+                    _ => option
+                        .value
+                        .iter()
+                        .try_for_each(|byte| write!(f, " {byte:02x}")),
+                }
+            }
+            Self::SetFlags { socket, flags } => {
+                write!(
+                    f,
+                    "set status flags of socket {}: {}",
+                    socket.0,
+                    flag_names(*flags)
+                )
+            }
+            Self::Attributes {
+                place,
+                mode,
+                uid,
+                gid,
+                ..
+            } => {
+                write!(f, "set mode {mode:04o} owner {uid}:{gid} of {place}")
+            }
+            Self::Discard(aside) => {
+                write!(
+                    f,
+                    "delete what was moved aside from {}",
+                    Escaped(&aside.path)
+                )
+            }
+        }
+    }
+}

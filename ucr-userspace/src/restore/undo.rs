@@ -1,0 +1,207 @@
+//! What a restore has made outside of descriptors, and how it is taken back.
+
+use std::fmt;
+use std::io;
+
+use super::files::{Entry, same_file};
+use super::step::Aside;
+use crate::image::FileId;
+use crate::model::name::Escaped;
+
+/// Something that a restore did to the file system.
+#[derive(Debug)]
+enum Deed {
+    /// `bind` made this file.
+    Made {
+        path: Vec<u8>,
+        entry: Entry,
+        id: FileId,
+    },
+    /// A file was renamed; `hidden` is where it is now.
+    Moved {
+        aside: Aside,
+        hidden: Entry,
+        name: Vec<u8>,
+    },
+}
+
+/// Something that could not be taken back.
+#[derive(Debug)]
+pub struct UndoProblem {
+    /// Which file.
+    path: Vec<u8>,
+    /// What was tried.
+    operation: &'static str,
+    /// Why not.
+    source: io::Error,
+}
+
+impl fmt::Display for UndoProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {}: {}",
+            self.operation,
+            Escaped(&self.path),
+            self.source
+        )
+    }
+}
+
+/// The deeds in their order. They are taken back in reverse when it is dropped, unless they were
+/// made final.
+#[derive(Debug, Default)]
+pub struct Undo {
+    deeds: Vec<Deed>,
+}
+
+impl Undo {
+    /// Remembers a file that was made.
+    pub(super) fn made(&mut self, path: Vec<u8>, entry: Entry, id: FileId) {
+        self.deeds.push(Deed::Made { path, entry, id });
+    }
+
+    /// Moves a file aside, to a hidden name in its directory, and remembers it.
+    ///
+    /// # Errors
+    ///
+    /// If it is not that file any more, or cannot be renamed.
+    pub(super) fn move_aside(&mut self, aside: &Aside) -> io::Result<()> {
+        let entry = Entry::of(&aside.path)?;
+        if !entry
+            .facts()?
+            .is_some_and(|facts| same_file(facts.id, aside.id))
+        {
+            return Err(io::Error::other("another file lies there now"));
+        }
+        let mut number = 0;
+        let hidden = loop {
+            let name = format!(".ucr-aside-{}-{number}", std::process::id());
+            match entry.rename(name.as_bytes()) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 10_000 => {
+                    number += 1;
+                }
+                result => break result?,
+            }
+        };
+        let name = entry.file_name().to_vec();
+        let is_it = hidden
+            .facts()?
+            .is_some_and(|facts| same_file(facts.id, aside.id));
+        self.deeds.push(Deed::Moved {
+            aside: aside.clone(),
+            hidden,
+            name,
+        });
+        // Exchanged between the look and the rename: undoing puts it back.
+        if is_it {
+            Ok(())
+        } else {
+            Err(io::Error::other("another file lies there now"))
+        }
+    }
+
+    /// Removes a file that was made before.
+    ///
+    /// # Errors
+    ///
+    /// If another file lies there now, or it cannot be removed.
+    pub(super) fn unlink(&mut self, id: FileId) -> io::Result<()> {
+        let found = self
+            .deeds
+            .iter()
+            .position(|deed| matches!(deed, Deed::Made { id: made, .. } if same_file(*made, id)));
+        let Some(index) = found else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let Deed::Made { entry, .. } = self.deeds.remove(index) else {
+            return Ok(());
+        };
+        if entry.unlink_if(id)? {
+            Ok(())
+        } else {
+            Err(io::Error::other("another file lies there now"))
+        }
+    }
+
+    /// Renames a file that was moved aside back.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be renamed; then it is still remembered.
+    pub(super) fn put_back(&mut self, aside: &Aside) -> io::Result<()> {
+        let index = self.moved(aside).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(Deed::Moved { hidden, name, .. }) = self.deeds.get(index) {
+            hidden.rename(name)?;
+        }
+        self.deeds.remove(index);
+        Ok(())
+    }
+
+    /// Deletes a file that was moved aside.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be removed.
+    pub(super) fn discard(&mut self, aside: &Aside) -> io::Result<()> {
+        let index = self.moved(aside).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(Deed::Moved { hidden, .. }) = self.deeds.get(index) {
+            hidden.unlink_if(aside.id)?;
+        }
+        self.deeds.remove(index);
+        Ok(())
+    }
+
+    fn moved(&self, wanted: &Aside) -> Option<usize> {
+        self.deeds
+            .iter()
+            .position(|deed| matches!(deed, Deed::Moved { aside, .. } if aside == wanted))
+    }
+
+    /// Takes everything back, the latest first, and says what could not be.
+    pub(super) fn undo(&mut self) -> Vec<UndoProblem> {
+        let mut problems = Vec::new();
+        while let Some(deed) = self.deeds.pop() {
+            let (path, operation, result) = match deed {
+                Deed::Made { path, entry, id } => {
+                    // If it is gone or another one, it is no longer ours to remove.
+                    (
+                        path,
+                        "remove the socket file",
+                        entry.unlink_if(id).map(drop),
+                    )
+                }
+                Deed::Moved {
+                    aside,
+                    hidden,
+                    name,
+                } => (
+                    aside.path,
+                    "move back the file",
+                    hidden.rename(&name).map(drop),
+                ),
+            };
+            if let Err(source) = result {
+                problems.push(UndoProblem {
+                    path,
+                    operation,
+                    source,
+                });
+            }
+        }
+        problems
+    }
+
+    /// Forgets everything: what was made stays.
+    pub(super) fn make_final(&mut self) {
+        self.deeds.clear();
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        for problem in self.undo() {
+            tracing::error!(%problem, "failed to undo");
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! Plans executed in this process, compared with the image, and undone.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use ucr::image::*;
+use ucr::model::*;
+use ucr::restore::execute::{Execution, Failed, Restored, StepError, execute};
+use ucr::restore::names::{Foreign, Here, NameError, survey};
+use ucr::restore::plan::plan;
+use ucr::restore::verify::{Difference, Field, compare, observe};
+use ucr::sys::addr;
+
+use crate::support::*;
+
+fn restore(image: &Image) -> Restored {
+    execute(&plan(image).unwrap(), image, Execution::default()).unwrap()
+}
+
+fn differences(image: &Image, restored: &Restored) -> Vec<Difference> {
+    compare(image, &observe(image, restored).unwrap(), &view())
+}
+
+fn open_descriptors() -> BTreeSet<i32> {
+    let entries = fs::read_dir("/proc/self/fd").unwrap();
+    let mut numbers: BTreeSet<i32> = entries
+        .filter_map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().ok())
+        .collect();
+    // The one that read this list is closed by now; which of the numbers it was is seen by asking.
+    numbers.retain(|number| {
+        Path::new(&format!("/proc/self/fd/{number}")).exists()
+            || fs::read_link(format!("/proc/self/fd/{number}")).is_ok()
+    });
+    numbers
+}
+
+fn files(directory: &Path) -> BTreeSet<Vec<u8>> {
+    let entries = fs::read_dir(directory).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().as_bytes().to_vec())
+        .collect()
+}
+
+fn stream(socket: BorrowedFd<'_>) -> UnixStream {
+    UnixStream::from(socket.try_clone_to_owned().unwrap())
+}
+
+/// Sends through one end and receives at the other.
+fn talk(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
+    stream(from).write_all(b"counter 42").unwrap();
+    let mut heard = [0; 10];
+    stream(to).read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"counter 42");
+}
+
+#[test]
+fn everything_comes_back_as_the_image_says() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let image = everything(directory.path());
+    let restored = restore(&image);
+    assert_eq!(differences(&image, &restored), []);
+
+    for connection in &image.connections {
+        let (a, b) = connection.ends();
+        let (one, other) = (restored.socket(a).unwrap(), restored.socket(b).unwrap());
+        assert_eq!(addr::local(one).unwrap(), addr::peer(other).unwrap());
+        assert_eq!(addr::local(other).unwrap(), addr::peer(one).unwrap());
+        if image.sockets[a.get()].shutdown.is_none() {
+            talk(one, other);
+            talk(other, one);
+        }
+    }
+    // The listeners answer under their real names.
+    let path = directory.path().join(OsStr::from_bytes(b"listener\n\xff"));
+    let late = UnixStream::connect(&path).unwrap();
+    let listener = UnixListener::from(
+        restored
+            .socket(SocketIndex(0))
+            .unwrap()
+            .try_clone_to_owned()
+            .unwrap(),
+    );
+    let (accepted, _) = listener.accept().unwrap();
+    talk(late.as_fd(), accepted.as_fd());
+    let expected: [&[u8]; 3] = [b"client", b"listener\n\xff", b"unconnected"];
+    assert_eq!(files(directory.path()), expected.map(<[u8]>::to_vec).into());
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o751);
+
+    assert!(restored.undo().is_empty());
+    assert_eq!(files(directory.path()), BTreeSet::new());
+}
+
+#[test]
+fn a_fault_at_any_step_leaves_nothing_behind() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("client"), "foreign").unwrap();
+    fs::write(directory.path().join("gone"), "foreign too").unwrap();
+    let before = files(directory.path());
+    let image = everything(directory.path());
+    let seen = view();
+    let here = Here {
+        boot_id: "another boot",
+        view: &seen,
+    };
+    let plan = plan(&image).unwrap();
+    let asides = survey(&plan, &image, here, Foreign::Replace).unwrap();
+    assert_eq!(asides.len(), 2);
+    let plan = plan.with_asides(asides);
+    let descriptors = open_descriptors();
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    let names = |view: &View| {
+        let mine = view.sockets.values().map(|socket| socket.name.to_string());
+        mine.filter(|name| name.contains("ucr-test"))
+            .collect::<Vec<_>>()
+    };
+    for fail_before in 0..=plan.steps.len() {
+        let how = Execution {
+            fail_before: Some(fail_before),
+        };
+        let error = execute(&plan, &image, how).unwrap_err();
+        match &error.failed {
+            Failed::Step {
+                number,
+                source: StepError::OnPurpose,
+                ..
+            } => {
+                assert_eq!(*number, fail_before + 1);
+            }
+            other => panic!("{other}"),
+        }
+        assert!(error.left.is_empty(), "{error}");
+        assert_eq!(files(directory.path()), before, "{error}");
+        assert_eq!(
+            fs::read(directory.path().join("client")).unwrap(),
+            b"foreign"
+        );
+        assert_eq!(
+            fs::read(directory.path().join("gone")).unwrap(),
+            b"foreign too"
+        );
+        assert_eq!(open_descriptors(), descriptors, "{error}");
+        assert_eq!(names(&view()), Vec::<String>::new(), "{error}");
+        let now = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+        assert_eq!(now, limit);
+    }
+    // Nothing of the image stays at one of them: it is back. The other one is replaced in the end.
+    let mut restored = execute(&plan, &image, Execution::default()).unwrap();
+    assert_eq!(
+        fs::read(directory.path().join("gone")).unwrap(),
+        b"foreign too"
+    );
+    let found = differences(&image, &restored);
+    assert_eq!(found, []);
+    restored.discard_asides().unwrap();
+    assert!(
+        fs::metadata(directory.path().join("client"))
+            .unwrap()
+            .file_type()
+            .is_socket()
+    );
+    restored.make_final();
+    drop(restored);
+    let left = files(directory.path());
+    assert!(
+        left.iter().all(|name| !name.starts_with(b".ucr")),
+        "{left:?}"
+    );
+    assert_eq!(left.len(), 4);
+}
+
+#[test]
+fn credentials_are_seen_as_saved() {
+    let _alone = alone();
+    assert!(nix::unistd::geteuid().is_root(), "this test needs root");
+    let directory = tempfile::tempdir().unwrap();
+    // Nobody but root may enter.
+    fs::set_permissions(
+        directory.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
+    let who = |uid, gid| {
+        Some(Credentials {
+            pid: Pid(1),
+            uid,
+            gid,
+        })
+    };
+    let mut b = Builder::new();
+    let id = FileId {
+        device: 1,
+        inode: 2,
+        born: None,
+    };
+    let file = SocketFile::Present {
+        id,
+        mode: 0o640,
+        uid: 1003,
+        gid: 1004,
+    };
+    let name = path_name(directory.path().join("x"), file);
+    let listener = b.listener(SocketType::Stream, name.clone());
+    b.get(listener).listener_credentials = who(1001, 1002);
+    let (client, server) = b.accepted(SocketType::Stream, Some(listener), name.clone(), None);
+    b.get(client).peer_credentials = who(1005, 1006);
+    b.get(server).peer_credentials = who(1007, 1008);
+    let (client, server) = b.accepted(SocketType::Stream, Some(listener), name, None);
+    b.get(client).peer_credentials = who(0, 0);
+    b.get(server).peer_credentials = who(1009, 0);
+    let (one, other) = b.pair(SocketType::Seqpacket);
+    b.get(one).peer_credentials = who(1010, 1011);
+    b.get(other).peer_credentials = who(1010, 1011);
+    let restored = restore(&b.0);
+    assert_eq!(differences(&b.0, &restored), []);
+    assert!(nix::unistd::geteuid().is_root() && nix::unistd::getegid().as_raw() == 0);
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let ids = |key: &str| {
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(key))
+            .unwrap()
+            .to_owned();
+        line.split_whitespace()
+            .skip(1)
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!((ids("Uid:").len(), ids("Gid:").len()), (1, 1), "{status}");
+    assert_eq!(ids("CapEff:"), ids("CapPrm:"));
+}
+
+#[test]
+fn relative_names_keep_their_bytes_and_the_longest_fits() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let before = std::env::current_dir().unwrap();
+    let mut b = Builder::new();
+    for name in [b"./relative//x".to_vec(), vec![b'y'; 108]] {
+        let bound = Bound {
+            name: UnixName::Pathname(name),
+            directory: Some(directory.path().as_os_str().as_bytes().to_vec()),
+            file: Some(present(0o600)),
+        };
+        let listener = b.listener(SocketType::Seqpacket, bound.clone());
+        b.accepted(SocketType::Seqpacket, Some(listener), bound, None);
+    }
+    fs::create_dir(directory.path().join("relative")).unwrap();
+    let restored = restore(&b.0);
+    assert_eq!(differences(&b.0, &restored), []);
+    assert_eq!(std::env::current_dir().unwrap(), before);
+    let details = addr::peer(restored.socket(SocketIndex(4)).unwrap()).unwrap();
+    assert_eq!(
+        UnixName::from_sun_path(&details),
+        UnixName::Pathname(vec![b'y'; 108])
+    );
+    drop(restored);
+    assert_eq!(files(&directory.path().join("relative")), BTreeSet::new());
+}
+
+#[test]
+fn one_name_passes_from_generation_to_generation() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("d");
+    let mut b = Builder::new();
+    let now = path_name(&path, present(0o600));
+    let (deleted, replaced) = (
+        path_name(&path, SocketFile::Deleted),
+        path_name(&path, SocketFile::Replaced),
+    );
+    let third = b.listener(SocketType::Stream, now.clone());
+    let second = b.listener(SocketType::Stream, replaced.clone());
+    b.accepted(SocketType::Stream, Some(second), replaced, None);
+    b.accepted(SocketType::Stream, Some(third), now, None);
+    b.accepted(SocketType::Stream, None, deleted.clone(), Some(deleted));
+    let restored = restore(&b.0);
+    assert_eq!(differences(&b.0, &restored), []);
+    assert_eq!(files(directory.path()), [b"d".to_vec()].into());
+}
+
+#[test]
+fn foreign_files_are_left_alone_and_all_of_them_named() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("file"), "foreign").unwrap();
+    fs::create_dir(at("directory")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", at("link")).unwrap();
+    drop(UnixListener::bind(at("stale")).unwrap());
+    let live = UnixListener::bind(at("live")).unwrap();
+    let mut b = Builder::new();
+    for name in [
+        "file",
+        "directory",
+        "link",
+        "stale",
+        "live",
+        "free",
+        "missing/x",
+    ] {
+        b.listener(SocketType::Stream, path_name(at(name), present(0o600)));
+    }
+    let abstract_live = OwnedFd::from(rustix_listener(b"ucr-test-live"));
+    b.listener(SocketType::Stream, abstract_name(b"ucr-test-live"));
+    let plan = plan(&b.0).unwrap();
+    let seen = view();
+    let here = Here {
+        boot_id: "this boot",
+        view: &seen,
+    };
+    let before = files(directory.path());
+    let said = |foreign| {
+        let errors = survey(&plan, &b.0, here, foreign).unwrap_err();
+        let root = directory.path().to_str().unwrap();
+        let show = |error: &NameError| error.to_string().replace(root, "DIR");
+        errors.iter().map(show).collect::<Vec<_>>()
+    };
+    let inode = |fd: BorrowedFd<'_>| ucr::process::state::inode(fd).unwrap();
+    let live = format!(
+        "DIR/live is taken by a live socket (inode {})",
+        inode(live.as_fd())
+    );
+    let taken = inode(abstract_live.as_fd());
+    let taken = format!("@ucr-test-live is taken by a live socket (inode {taken})");
+    let missing = "open the directory of DIR/missing/x: No such file or directory (os error 2)";
+    assert_eq!(
+        said(Foreign::Refuse),
+        [
+            &taken,
+            "DIR/file: there is a regular file; it is left alone",
+            "DIR/directory: there is a directory; it is left alone",
+            "DIR/link: there is a symbolic link; it is left alone",
+            "DIR/stale: there is a socket file that is not the image's own; it is left alone",
+            &live,
+            missing,
+        ]
+    );
+    assert_eq!(
+        said(Foreign::Replace),
+        [
+            &taken,
+            "DIR/directory: there is a directory; it is left alone",
+            &live,
+            missing
+        ]
+    );
+    assert_eq!(files(directory.path()), before);
+    // Without having asked, the step fails, and nothing is touched either.
+    let error = execute(&plan, &b.0, Execution::default()).unwrap_err();
+    assert!(error.to_string().contains("bind socket 0 to"), "{error}");
+    assert_eq!(files(directory.path()), before);
+    assert_eq!(fs::read(at("file")).unwrap(), b"foreign");
+}
+
+fn rustix_listener(name: &[u8]) -> UnixListener {
+    use std::os::linux::net::SocketAddrExt;
+    let name = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+    UnixListener::bind_addr(&name).unwrap()
+}
+
+#[test]
+fn the_images_own_stale_file_is_replaced_within_one_boot_only() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("own");
+    drop(UnixListener::bind(&path).unwrap());
+    let id = ucr::restore::files::Facts::at(path.as_os_str().as_bytes())
+        .unwrap()
+        .unwrap()
+        .id;
+    let mut b = Builder::new();
+    let file = SocketFile::Present {
+        id,
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+    };
+    b.listener(SocketType::Stream, path_name(&path, file));
+    let plan = plan(&b.0).unwrap();
+    let seen = view();
+    let rebooted = Here {
+        boot_id: "another boot",
+        view: &seen,
+    };
+    assert!(survey(&plan, &b.0, rebooted, Foreign::Refuse).is_err());
+    let here = Here {
+        boot_id: "this boot",
+        view: &seen,
+    };
+    let plan = plan
+        .clone()
+        .with_asides(survey(&plan, &b.0, here, Foreign::Refuse).unwrap());
+
+    let restored = execute(&plan, &b.0, Execution::default()).unwrap();
+    assert_eq!(files(directory.path()).len(), 2);
+    assert_eq!(differences(&b.0, &restored), []);
+    drop(restored);
+    let back = ucr::restore::files::Facts::at(path.as_os_str().as_bytes())
+        .unwrap()
+        .unwrap();
+    assert_eq!(back.id, id);
+
+    let mut restored = execute(&plan, &b.0, Execution::default()).unwrap();
+    restored.discard_asides().unwrap();
+    assert_eq!(files(directory.path()), [b"own".to_vec()].into());
+    // Put in the place of ours meanwhile: it is not removed.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "somebody else's").unwrap();
+    assert!(restored.undo().is_empty());
+    assert_eq!(fs::read(&path).unwrap(), b"somebody else's");
+}
+
+#[test]
+fn what_differs_is_named_with_both_values() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let image = everything(directory.path());
+    let restored = restore(&image);
+    let observed = observe(&image, &restored).unwrap();
+    let seen = view();
+    type Spoil = fn(&mut Image, &mut View, u32);
+    let spoils: &[(Field, Spoil)] = &[
+        (Field::Type, |i, _, _| {
+            i.sockets[0].socket_type = SocketType::Seqpacket;
+        }),
+        (Field::Role, |i, _, _| i.sockets[0].role = Role::Unconnected),
+        (Field::Backlog, |i, _, _| {
+            i.sockets[0].role = Role::Listening { backlog: 8 }
+        }),
+        (Field::Backlog, |_, v, s| {
+            v.sockets.get_mut(&s).unwrap().send_queue = 8;
+        }),
+        (Field::Name, |i, _, _| {
+            i.sockets[0].name = Some(abstract_name(b"other"));
+        }),
+        (Field::Shutdown, |_, v, s| {
+            v.sockets.get_mut(&s).unwrap().shutdown = Shutdown(1);
+        }),
+        (Field::StatusFlags, |i, _, _| {
+            i.sockets[0].status_flags = libc::O_NONBLOCK;
+        }),
+        (Field::Option(libc::SO_MARK), |i, _, _| {
+            i.sockets[0].options = vec![SocketOption {
+                name: libc::SO_MARK,
+                value: vec![1; 4],
+            }];
+        }),
+        (Field::Option(libc::SO_PASSCRED), |i, _, _| {
+            i.sockets[13].options.clear();
+        }),
+        (Field::ListenerCredentials, |i, _, _| {
+            let (pid, uid, gid) = (Pid(1), 77, 0);
+            i.sockets[0].listener_credentials = Some(Credentials { pid, uid, gid });
+        }),
+        (Field::PeerCredentials, |i, _, _| {
+            let (pid, uid, gid) = (Pid(1), 77, 0);
+            i.sockets[2].peer_credentials = Some(Credentials { pid, uid, gid });
+        }),
+        (Field::PeerName, |i, _, _| i.sockets[3].name = None),
+        (Field::Peer, |i, _, _| i.connections.swap_ends()),
+        (Field::File, |i, _, _| {
+            i.sockets[0].name.as_mut().unwrap().file = Some(SocketFile::Deleted);
+        }),
+        (Field::FileMode, |i, _, _| {
+            i.sockets[0].name.as_mut().unwrap().file = Some(present(0o600));
+        }),
+        (Field::FileOwner, |i, _, _| {
+            let id = FileId {
+                device: 1,
+                inode: 2,
+                born: None,
+            };
+            let file = SocketFile::Present {
+                id,
+                mode: 0o751,
+                uid: 5,
+                gid: 0,
+            };
+            i.sockets[0].name.as_mut().unwrap().file = Some(file);
+        }),
+        (Field::Snapshot, |_, v, s| drop(v.sockets.remove(&s))),
+    ];
+    for (field, spoil) in spoils {
+        let (mut image, mut seen) = (image.clone(), seen.clone());
+        spoil(&mut image, &mut seen, observed[0].details.inode);
+        let found = compare(&image, &observed, &seen);
+        let named = found.iter().find(|difference| difference.field == *field);
+        let named = named.unwrap_or_else(|| panic!("{field} is missing in {found:?}"));
+        assert_ne!(named.wanted, named.found);
+        assert!(
+            named
+                .to_string()
+                .starts_with(&format!("socket {}: {field}: ", named.socket.0))
+        );
+    }
+}
+
+trait SwapEnds {
+    fn swap_ends(&mut self);
+}
+
+impl SwapEnds for Vec<Connection> {
+    /// The first two connections get each other's server.
+    fn swap_ends(&mut self) {
+        let (a, b) = (self[0].ends().1, self[1].ends().1);
+        for (connection, other) in self.iter_mut().zip([b, a]) {
+            if let Connection::Accepted { server, .. } = connection {
+                *server = other;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_number_beyond_the_limit_is_refused_with_a_hint() {
+    let _alone = alone();
+    let mut b = Builder::new();
+    b.add(socket(SocketType::Stream, Role::Unconnected));
+    b.0.descriptors[0].fd = i32::MAX - 1;
+    let error = execute(&plan(&b.0).unwrap(), &b.0, Execution::default()).unwrap_err();
+    match error.failed {
+        Failed::Reserve(error) => assert!(error.hint().is_some(), "{error}"),
+        other => panic!("{other}"),
+    }
+}

@@ -1,0 +1,18 @@
+//! Images made by hand: encoded, planned, restored in this process and looked at.
+//!
+//! `cfg(test)` tells clippy that helpers, too, may unwrap.
+
+#[cfg(test)]
+mod execution;
+#[cfg(test)]
+mod file;
+#[cfg(test)]
+mod format;
+#[cfg(test)]
+mod options;
+#[cfg(test)]
+mod planning;
+#[cfg(test)]
+mod programs;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,284 @@
+//! Images made by hand, the kernel's report through sock_diag, and what serial tests need.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use netlink_sys::{Socket as Netlink, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use ucr::image::*;
+use ucr::model::*;
+
+/// The working directory, the limits and the descriptors belong to the whole process.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) const PID: Pid = Pid(100);
+
+/// Builds an image step by step.
+pub(crate) struct Builder(pub(crate) Image);
+
+pub(crate) fn process(pid: i32, parent: i32) -> Process {
+    let arguments = vec![b"victim".to_vec()];
+    Process {
+        pid: Pid(pid),
+        parent: Pid(parent),
+        comm: b"victim".to_vec(),
+        arguments,
+    }
+}
+
+pub(crate) fn socket(socket_type: SocketType, role: Role) -> Socket {
+    Socket {
+        cookie: 0,
+        inode: 0,
+        socket_type,
+        role,
+        name: None,
+        status_flags: 0,
+        shutdown: Shutdown::default(),
+        peer_credentials: None,
+        listener_credentials: None,
+        options: Vec::new(),
+        known_from: KnownFrom::Snapshot,
+        created_at: None,
+        creator: None,
+    }
+}
+
+pub(crate) fn abstract_name(name: &[u8]) -> Bound {
+    Bound {
+        name: UnixName::Abstract(name.to_vec()),
+        directory: None,
+        file: None,
+    }
+}
+
+pub(crate) fn path_name(path: impl AsRef<Path>, file: SocketFile) -> Bound {
+    let name = UnixName::Pathname(path.as_ref().as_os_str().as_bytes().to_vec());
+    Bound {
+        name,
+        directory: None,
+        file: Some(file),
+    }
+}
+
+pub(crate) fn present(mode: u32) -> SocketFile {
+    let id = FileId {
+        device: 1,
+        inode: 2,
+        born: None,
+    };
+    SocketFile::Present {
+        id,
+        mode,
+        uid: 0,
+        gid: 0,
+    }
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self(Image {
+            origin: Origin {
+                ucr_version: "0.1.0".to_owned(),
+                created_at: 1_700_000_000,
+                kernel_release: "6.18.0".to_owned(),
+                host: "victim".to_owned(),
+                boot_id: "this boot".to_owned(),
+                netns: 4_026_531_840,
+                verdicts: VerdictCounts::default(),
+            },
+            processes: vec![process(PID.0, 1)],
+            sockets: Vec::new(),
+            descriptors: Vec::new(),
+            connections: Vec::new(),
+        })
+    }
+
+    /// Adds a socket with one descriptor, from 40 on.
+    pub(crate) fn add(&mut self, mut socket: Socket) -> SocketIndex {
+        let count = u32::try_from(self.0.sockets.len()).unwrap();
+        socket.cookie = u64::from(count) + 1000;
+        socket.inode = count + 5000;
+        let index = SocketIndex(count);
+        self.0.sockets.push(socket);
+        let fd = 40 + i32::try_from(count).unwrap();
+        self.0.descriptors.push(Descriptor {
+            pid: PID,
+            fd,
+            socket: index,
+            close_on_exec: false,
+        });
+        index
+    }
+
+    pub(crate) fn listener(&mut self, socket_type: SocketType, bound: Bound) -> SocketIndex {
+        let listening = socket(socket_type, Role::Listening { backlog: 7 });
+        self.add(Socket {
+            name: Some(bound),
+            ..listening
+        })
+    }
+
+    /// A connection through a listener of the image, or of none.
+    pub(crate) fn accepted(
+        &mut self,
+        socket_type: SocketType,
+        listener: Option<SocketIndex>,
+        server_name: Bound,
+        client_name: Option<Bound>,
+    ) -> (SocketIndex, SocketIndex) {
+        let order = u32::try_from(self.0.connections.len()).unwrap();
+        let client = self.add(Socket {
+            name: client_name,
+            ..socket(socket_type, Role::Connected)
+        });
+        let server = self.add(Socket {
+            name: Some(server_name),
+            ..socket(socket_type, Role::Connected)
+        });
+        self.0.connections.push(Connection::Accepted {
+            client,
+            server,
+            listener,
+            order,
+        });
+        (client, server)
+    }
+
+    pub(crate) fn pair(&mut self, socket_type: SocketType) -> (SocketIndex, SocketIndex) {
+        let a = self.add(socket(socket_type, Role::Connected));
+        let b = self.add(socket(socket_type, Role::Connected));
+        self.0.connections.push(Connection::Pair { a, b });
+        (a, b)
+    }
+
+    pub(crate) fn get(&mut self, index: SocketIndex) -> &mut Socket {
+        &mut self.0.sockets[index.get()]
+    }
+}
+
+/// A bit of everything, with names below `directory`.
+pub(crate) fn everything(directory: &Path) -> Image {
+    let mut b = Builder::new();
+    let at = |name: &[u8]| path_name(directory.join(OsStr::from_bytes(name)), present(0o751));
+    let stream = SocketType::Stream;
+    let path = b.listener(stream, at(b"listener\n\xff"));
+    let nul = b.listener(SocketType::Seqpacket, abstract_name(b"ucr-test\0\n\xff"));
+    b.accepted(stream, Some(path), at(b"listener\n\xff"), None);
+    b.accepted(
+        stream,
+        Some(path),
+        at(b"listener\n\xff"),
+        Some(at(b"client")),
+    );
+    let by = abstract_name(b"ucr-test\0\n\xff");
+    b.accepted(
+        SocketType::Seqpacket,
+        Some(nul),
+        by,
+        Some(abstract_name(b"ucr-test-client")),
+    );
+    // Its listener has gone, and so has the file.
+    let gone = path_name(directory.join("gone"), SocketFile::Deleted);
+    b.accepted(stream, None, gone.clone(), None);
+    let (client, server) = b.accepted(stream, None, gone, None);
+    b.get(client).shutdown = Shutdown::SEND;
+    b.get(server).shutdown = Shutdown::RECEIVE;
+    let (one, other) = b.pair(SocketType::Seqpacket);
+    b.get(one).name = Some(abstract_name(b"ucr-test-pair"));
+    b.get(other).status_flags = libc::O_NONBLOCK;
+    b.get(other).options = vec![SocketOption {
+        name: libc::SO_PASSCRED,
+        value: 1i32.to_ne_bytes().to_vec(),
+    }];
+    let unconnected = b.add(socket(stream, Role::Unconnected));
+    b.get(unconnected).name = Some(at(b"unconnected"));
+    b.add(socket(stream, Role::Unconnected));
+    b.0
+}
+
+fn number(bytes: &[u8]) -> u32 {
+    bytes
+        .first_chunk()
+        .map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+}
+
+/// What sock_diag reports about this network namespace.
+pub(crate) fn view() -> View {
+    let mut request = Vec::new();
+    let (dump_request, by_family, everything) = (0x301u16, 20u16, 0x7fu32);
+    request.extend_from_slice(&40u32.to_ne_bytes());
+    request.extend_from_slice(&by_family.to_ne_bytes());
+    request.extend_from_slice(&dump_request.to_ne_bytes());
+    request.extend_from_slice(&[0; 8]);
+    request.extend_from_slice(&[1, 0, 0, 0]);
+    request.extend_from_slice(&u32::MAX.to_ne_bytes());
+    request.extend_from_slice(&0u32.to_ne_bytes());
+    request.extend_from_slice(&everything.to_ne_bytes());
+    request.extend_from_slice(&[0xff; 8]);
+    let netlink = Netlink::new(NETLINK_SOCK_DIAG).unwrap();
+    netlink.connect(&SocketAddr::new(0, 0)).unwrap();
+    netlink.send(&request, 0).unwrap();
+    let mut sockets = HashMap::new();
+    loop {
+        let (reply, _) = netlink.recv_from_full().unwrap();
+        let mut rest = reply.as_slice();
+        while rest.len() >= 16 {
+            let length = usize::try_from(number(rest)).unwrap();
+            let kind = u16::from_ne_bytes([rest[4], rest[5]]);
+            match kind {
+                3 => return View { sockets },
+                20 => {
+                    let seen = parse(&rest[16..length]);
+                    sockets.insert(seen.inode, seen);
+                }
+                other => panic!("netlink message of type {other}"),
+            }
+            rest = &rest[rest.len().min(length.next_multiple_of(4))..];
+        }
+    }
+}
+
+fn parse(message: &[u8]) -> SeenSocket {
+    let mut seen = SeenSocket {
+        inode: number(&message[4..]),
+        cookie: u64::from(number(&message[8..])) | u64::from(number(&message[12..])) << 32,
+        socket_type: SocketType::from_raw(message[1].into()).unwrap(),
+        state: SocketState::from_raw(message[2]).unwrap(),
+        name: UnixName::Unnamed,
+        file: None,
+        peer: None,
+        pending: Vec::new(),
+        receive_queue: 0,
+        send_queue: 0,
+        shutdown: Shutdown::default(),
+        uid: None,
+    };
+    let mut rest = &message[16..];
+    while rest.len() >= 4 {
+        let length = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));
+        let value = &rest[4..length];
+        match u16::from_ne_bytes([rest[2], rest[3]]) {
+            0 => seen.name = UnixName::from_sun_path(value),
+            1 => {
+                seen.file = Some(VfsFile {
+                    inode: number(value),
+                    device: number(&value[4..]),
+                });
+            }
+            2 => seen.peer = Some(number(value)).filter(|inode| *inode != 0),
+            3 => seen.pending = value.chunks(4).map(number).collect(),
+            4 => (seen.receive_queue, seen.send_queue) = (number(value), number(&value[4..])),
+            6 => seen.shutdown = Shutdown(value[0]),
+            7 => seen.uid = Some(number(value)),
+            _ => {}
+        }
+        rest = &rest[rest.len().min(length.next_multiple_of(4))..];
+    }
+    seen
+}
