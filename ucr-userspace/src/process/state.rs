@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, sockopt as typed};
 
-use super::options;
+use super::{option_table, options};
 use crate::image::SocketOption;
 use crate::image::validate::STATUS_FLAGS;
 use crate::model::{Credentials, Pid, SocketType, UnixName};
@@ -148,7 +148,7 @@ fn all_options(socket: BorrowedFd<'_>) -> Result<Vec<SocketOption>, StateError> 
 
 fn reported(socket: BorrowedFd<'_>) -> Result<Vec<(&'static str, Vec<u8>)>, StateError> {
     let mut values = Vec::new();
-    for &(number, name) in options::REPORTED {
+    for &(number, name) in option_table::REPORTED {
         match sockopt::get(socket, number) {
             Ok(value) => values.push((name, value)),
             Err(error) if options::is_unknown(&error) => {}

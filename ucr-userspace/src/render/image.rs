@@ -9,7 +9,7 @@ use super::time::{SinceBoot, Utc};
 use crate::image::{Image, KnownFrom, Process, Role, Socket, SocketFile, SocketIndex};
 use crate::model::Pid;
 use crate::model::name::Escaped;
-use crate::process::options;
+use crate::process::option_table;
 
 /// An image, shown for people.
 #[derive(Clone, Copy, Debug)]
@@ -185,7 +185,7 @@ fn state(socket: &Socket) -> String {
         socket
             .options
             .iter()
-            .map(|option| options::name(option.name)),
+            .map(|option| option_table::name(option.name)),
     );
     parts.join(", ")
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::image::{Bound, Connection, FileId, Image, KnownFrom, Role, Socket, SocketFile, header};
 use crate::model::{Credentials, UnixName};
-use crate::process::options;
+use crate::process::option_table;
 use crate::restore::plan::Plan;
 
 fn hex(bytes: &[u8]) -> String {
@@ -71,7 +71,7 @@ fn socket(index: usize, socket: &Socket) -> Value {
         .options
         .iter()
         .map(|option| {
-            let name = options::name(option.name);
+            let name = option_table::name(option.name);
             json!({ "number": option.name, "name": name, "hex": hex(&option.value) })
         })
         .collect();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::image::{FileId, SocketIndex, SocketOption};
 use crate::model::name::Escaped;
 use crate::model::{Credentials, Shutdown, SocketType, UnixName};
-use crate::process::options;
+use crate::process::option_table;
 
 /// A socket that a plan makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -294,7 +294,7 @@ impl fmt::Display for Step {
                 write!(
                     f,
                     "set {} of socket {} to",
-                    options::name(option.name),
+                    option_table::name(option.name),
                     socket.0
                 )?;
                 match option.value.first_chunk() {

@@ -8,7 +8,7 @@ use super::step::Place;
 use crate::image::{Bound, Image, Role, Socket, SocketFile, SocketIndex};
 use crate::model::name::Escaped;
 use crate::model::{Credentials, SeenSocket, SocketState, UnixName, VfsFile, View};
-use crate::process::options;
+use crate::process::option_table;
 use crate::process::state::{self, Defaults, SocketDetails, StateError};
 
 /// One socket as it is now.
@@ -89,7 +89,7 @@ pub enum Field {
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Option(number) => return f.write_str(&options::name(*number)),
+            Self::Option(number) => return f.write_str(&option_table::name(*number)),
             Self::Type => "type",
             Self::Role => "role",
             Self::Backlog => "backlog",
@@ -330,7 +330,7 @@ impl Check<'_> {
             let found = find(&details.options, wanted.name);
             let same = found
                 .as_ref()
-                .is_some_and(|f| options::equal(wanted.name, &wanted.value, f));
+                .is_some_and(|f| option_table::equal(wanted.name, &wanted.value, f));
             if !same {
                 let field = Field::Option(wanted.name);
                 self.differs(field, value(Some(&wanted.value)), value(found.as_deref()));

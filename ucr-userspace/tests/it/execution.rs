@@ -15,6 +15,7 @@ use ucr::model::*;
 use ucr::restore::execute::{Execution, Failed, Restored, StepError, execute};
 use ucr::restore::names::{Foreign, Here, NameError, survey};
 use ucr::restore::plan::plan;
+use ucr::restore::step::Step;
 use ucr::restore::verify::{Difference, Field, compare, observe};
 use ucr::sys::addr;
 
@@ -531,4 +532,72 @@ fn a_number_beyond_the_limit_is_refused_with_a_hint() {
         Failed::Reserve(error) => assert!(error.hint().is_some(), "{error}"),
         other => panic!("{other}"),
     }
+}
+
+/// The test starts itself a second time, as a stranger who connects wherever it can.
+#[test]
+fn a_stranger_who_connects_first_is_noticed() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+    const NAME: &[u8] = b"ucr-test-stranger";
+    const STRANGER: &str = "UCR_TEST_STRANGER";
+    if std::env::var_os(STRANGER).is_some() {
+        let address = SocketAddr::from_abstract_name(NAME).unwrap();
+        let before = std::time::Instant::now();
+        while before.elapsed().as_secs() < 60 {
+            drop(UnixStream::connect_addr(&address));
+        }
+        return;
+    }
+    let _alone = alone();
+    let mut b = Builder::new();
+    let listener = b.listener(SocketType::Stream, abstract_name(NAME));
+    b.accepted(
+        SocketType::Stream,
+        Some(listener),
+        abstract_name(NAME),
+        None,
+    );
+    // Time for the stranger between listening and connecting.
+    let mut plan = plan(&b.0).unwrap();
+    let listen = plan
+        .steps
+        .iter()
+        .find(|step| matches!(step, Step::Listen { .. }));
+    let many = vec![listen.unwrap().clone(); 1000];
+    plan.steps.splice(2..2, many);
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args([
+        "--exact",
+        "execution::a_stranger_who_connects_first_is_noticed",
+    ]);
+    let mut stranger = command.env(STRANGER, "").spawn().unwrap();
+    let pid = i32::try_from(stranger.id()).unwrap();
+    let before = std::time::Instant::now();
+    let found = loop {
+        match execute(&plan, &b.0, Execution::default()) {
+            Err(error) => match error.failed {
+                Failed::Step {
+                    source: StepError::Stranger(Pid(who)),
+                    ..
+                } => break Some(who),
+                // The queue is full of the stranger's connections.
+                Failed::Step {
+                    source:
+                        StepError::Call {
+                            call: "connect", ..
+                        },
+                    ..
+                } => {}
+                other => panic!("{other}"),
+            },
+            Ok(restored) => drop(restored),
+        }
+        if before.elapsed().as_secs() > 30 {
+            break None;
+        }
+    };
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert_eq!(found, Some(pid));
 }

@@ -5,8 +5,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use ucr::image::SocketOption;
 use ucr::model::*;
-use ucr::process::options;
 use ucr::process::state::{self, Defaults, NotRestorable};
+use ucr::process::{option_table, options};
 use ucr::sys::sockopt;
 
 fn stream() -> OwnedFd {
@@ -65,7 +65,7 @@ fn every_option_that_is_set_is_saved_and_comes_back() {
         let first = stream();
         sockopt::set(first.as_fd(), number, &value).unwrap();
         let saved = state::read(first.as_fd(), &defaults).unwrap().options;
-        let name = options::name(number);
+        let name = option_table::name(number);
         assert!(
             saved.iter().any(|option| option.name == number),
             "{name}: {saved:?}"
@@ -80,7 +80,7 @@ fn every_option_that_is_set_is_saved_and_comes_back() {
         for (a, b) in saved.iter().zip(&again) {
             assert_eq!(a.name, b.name);
             assert!(
-                options::equal(a.name, &a.value, &b.value),
+                option_table::equal(a.name, &a.value, &b.value),
                 "{name}: {a:?} {b:?}"
             );
         }

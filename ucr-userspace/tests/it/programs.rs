@@ -162,6 +162,23 @@ fn a_program_that_cannot_run_undoes_everything() {
 }
 
 #[test]
+fn what_went_wrong_is_said_to_people_not_to_a_restored_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("image");
+    let mut b = Builder::new();
+    b.pair(SocketType::Stream);
+    b.0.descriptors[0].fd = 1;
+    b.0.descriptors[1].fd = 2;
+    imagefile::write(&file, &b.0).unwrap();
+    let output = restore(&[file.to_str().unwrap(), "--", "/no/such/program"]);
+    let err = text(&output.stderr);
+    assert!(
+        err.contains("execute `/no/such/program` for saved process 100"),
+        "{err}"
+    );
+}
+
+#[test]
 fn a_dry_run_prints_the_plan_and_touches_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (file, _) = family(directory.path());
