@@ -46,7 +46,17 @@ pub mod counter {
     pub const LATE: u32 = 7;
     /// How many there are.
     pub const COUNT: u32 = 8;
-    /// What each is called in output, by index.
-    pub const NAMES: [&str; 8] =
-        ["emitted", "lost", "ledger_full", "paths_full", "unreadable", "compat", "stale", "late"];
+    /// What each is called in output, and what it counts; by index.
+    pub const MEANINGS: [(&str, &str); 8] = [
+        ("emitted", "events written to the ring buffer"),
+        ("lost", "events lost because the ring buffer was full"),
+        ("ledger_full", "sockets not recorded because the ledger was full"),
+        ("paths_full", "directories of a bind not recorded because their map was full"),
+        ("unreadable", "reads of memory that failed where they should not"),
+        ("compat", "calls by the 32-bit entry, not decoded"),
+        ("stale", "records of sockets whose end was missed, replaced by a new one"),
+        ("late", "sockets first seen in the middle of their life"),
+    ];
+
+    const _: () = assert!(MEANINGS.len() == COUNT as usize);
 }

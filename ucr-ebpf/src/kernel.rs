@@ -29,7 +29,7 @@ pub(crate) const AF_UNIX: u16 = 1;
 const SOCKFS_MAGIC: u64 = 0x534f_434b;
 
 /// A kernel address. Not a reference: what it points to may go at any time.
-pub type Pointer = *const c_void;
+pub(crate) type Pointer = *const c_void;
 
 #[unsafe(no_mangle)]
 static OFFSETS: Global<Offsets> = Global::new(Offsets::EMPTY);

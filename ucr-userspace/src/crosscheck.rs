@@ -285,8 +285,7 @@ mod tests {
         ];
         for (field, change, tracked, seen) in changes {
             let found = verdict(&ledger(change), &view(|_| {}));
-            let wanted =
-                Difference { field, tracked: tracked.to_owned(), seen: seen.to_owned() };
+            let wanted = Difference { field, tracked: tracked.to_owned(), seen: seen.to_owned() };
             assert_eq!(found, Verdict::Conflict(vec![wanted]));
         }
         let listening = view(|s| {
@@ -294,11 +293,8 @@ mod tests {
             s.send_queue = 8;
         });
         let found = verdict(&ledger(|r| r.state = 10), &listening);
-        let wanted = Difference {
-            field: Field::Backlog,
-            tracked: "0".to_owned(),
-            seen: "8".to_owned(),
-        };
+        let wanted =
+            Difference { field: Field::Backlog, tracked: "0".to_owned(), seen: "8".to_owned() };
         assert_eq!(found, Verdict::Conflict(vec![wanted]));
     }
 

@@ -49,11 +49,7 @@ pub enum ImageFileError {
 
 fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImageFileError {
     let path = path.to_path_buf();
-    move |source| ImageFileError::Io {
-        operation,
-        path,
-        source,
-    }
+    move |source| ImageFileError::Io { operation, path, source }
 }
 
 /// Reads and decodes an image file.
@@ -72,19 +68,13 @@ pub fn read(path: &Path) -> Result<Image, ImageFileError> {
         .open(path)
         .map_err(io_error("open", path))?;
     if !file.metadata().map_err(io_error("stat", path))?.is_file() {
-        return Err(ImageFileError::NotRegular {
-            path: path.to_path_buf(),
-        });
+        return Err(ImageFileError::NotRegular { path: path.to_path_buf() });
     }
     let mut bytes = Vec::new();
     // One byte more than allowed, so that the decoder sees a file that grows meanwhile.
-    file.take(MAX_FILE_LEN + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io_error("read", path))?;
-    image::decode(&bytes).map_err(|source| ImageFileError::Decode {
-        path: path.to_path_buf(),
-        source,
-    })
+    file.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes).map_err(io_error("read", path))?;
+    image::decode(&bytes)
+        .map_err(|source| ImageFileError::Decode { path: path.to_path_buf(), source })
 }
 
 /// Writes an image: a temporary file with mode 0600 in the same directory, synced, renamed over
@@ -101,9 +91,7 @@ pub fn write(path: &Path, image: &Image) -> Result<u64, ImageFileError> {
     let bytes = image::encode(image).map_err(ImageFileError::Encode)?;
     match fs::symlink_metadata(path) {
         Ok(there) if !there.is_file() => {
-            return Err(ImageFileError::NotRegular {
-                path: path.to_path_buf(),
-            });
+            return Err(ImageFileError::NotRegular { path: path.to_path_buf() });
         }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -120,8 +108,7 @@ pub fn write(path: &Path, image: &Image) -> Result<u64, ImageFileError> {
         .map_err(io_error("create a temporary file in", directory))?;
     file.write_all(&bytes).map_err(io_error("write", path))?;
     file.as_file().sync_all().map_err(io_error("sync", path))?;
-    file.persist(path)
-        .map_err(|error| io_error("rename to", path)(error.error))?;
+    file.persist(path).map_err(|error| io_error("rename to", path)(error.error))?;
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(io_error("sync", directory))?;
     Ok(u64::try_from(bytes.len()).unwrap_or(u64::MAX))

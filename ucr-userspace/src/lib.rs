@@ -3,9 +3,11 @@
 //! The rooms, in the order in which data flows through them, and the rules that they keep, are in
 //! `docs/ARCHITECTURE.md`.
 
+pub mod causes;
 pub mod cli;
 pub mod crosscheck;
 pub mod dump;
+pub mod features;
 pub mod image;
 pub mod imagefile;
 pub mod kernel;

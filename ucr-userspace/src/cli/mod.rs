@@ -1,6 +1,71 @@
-//! The verbs of the command line, one file each. They decide nothing: they read arguments, call the
+//! The command line: one file for each verb. They decide nothing: they read arguments, call the
 //! library, and print.
 
+pub mod attach;
+pub mod detach;
+pub mod dump;
 pub mod exit;
+pub mod features;
+pub mod report;
 pub mod restore;
 pub mod show;
+pub mod status;
+pub mod trace;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    snapshot::diag::unix_sockets,
+    tracer::pins::{self, PinDirectory},
+};
+
+/// Watch unix sockets being born, named and paired; dump the sockets of a process to an image;
+/// bring them back
+///
+/// Exit status: 0 done, 1 failed, 2 the command line makes no sense, 3 refused (what is in the way
+/// has been listed).
+#[derive(Debug, Parser)]
+#[command(name = "ucr", version, arg_required_else_help = true)]
+struct Cli {
+    /// Where the maps and links of attached tracing are pinned, on a bpf file system
+    #[arg(long, global = true, env = "UCR_PIN_DIR", default_value = pins::DEFAULT, value_name = "DIR")]
+    pin_dir: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Features(features::FeaturesArgs),
+    Attach(attach::AttachArgs),
+    Detach(detach::DetachArgs),
+    Status(status::StatusArgs),
+    Trace(trace::TraceArgs),
+    Dump(dump::DumpArgs),
+    Show(show::ShowArgs),
+    Restore(restore::RestoreArgs),
+}
+
+/// Runs the program: what `main` does.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    report::log_to_stderr();
+    let pins = PinDirectory::new(cli.pin_dir);
+    let outcome = match &cli.verb {
+        Verb::Features(args) => features::run(args),
+        Verb::Attach(args) => attach::run(args, &pins),
+        Verb::Detach(args) => detach::run(args, &pins),
+        Verb::Status(args) => status::run(args, &pins),
+        Verb::Trace(args) => trace::run(args, &pins),
+        Verb::Dump(args) => dump::run(args, &pins),
+        Verb::Show(args) => show::run(args),
+        Verb::Restore(args) => restore::run(args, || Ok(unix_sockets()?)),
+    };
+    outcome.unwrap_or_else(|error| {
+        report::error(&error);
+        ExitCode::from(exit::FAILED)
+    })
+}

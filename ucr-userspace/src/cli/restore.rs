@@ -70,15 +70,8 @@ pub fn run(
     let plan = plan(&image).context("failed to plan the restore")?;
     let view = look().context("failed to take a snapshot of the live sockets")?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let here = Here {
-        boot_id: boot_id.trim(),
-        view: &view,
-    };
-    let foreign = if args.replace {
-        Foreign::Replace
-    } else {
-        Foreign::Refuse
-    };
+    let here = Here { boot_id: boot_id.trim(), view: &view };
+    let foreign = if args.replace { Foreign::Replace } else { Foreign::Refuse };
     let (plan, obstacles) = match survey(&plan, &image, here, foreign) {
         Ok(asides) => (plan.with_asides(asides), Vec::new()),
         Err(obstacles) => (plan, obstacles),
@@ -118,11 +111,8 @@ fn programs(args: &RestoreArgs, image: &Image) -> Result<Vec<Program>, target::P
 
 fn print_plan(plan: &Plan, args: &RestoreArgs) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let written = if args.json {
-        writeln!(out, "{:#}", json::plan(plan))
-    } else {
-        write!(out, "{plan}")
-    };
+    let written =
+        if args.json { writeln!(out, "{:#}", json::plan(plan)) } else { write!(out, "{plan}") };
     output::unless_broken_pipe(written.and_then(|()| out.flush()))
 }
 
@@ -134,19 +124,12 @@ fn complain(message: &str, hint: Option<&str>) -> io::Result<()> {
 }
 
 fn refuse(obstacles: &[NameError]) -> io::Result<()> {
-    complain(
-        &format!("refused: {} names cannot be had", obstacles.len()),
-        None,
-    )?;
+    complain(&format!("refused: {} names cannot be had", obstacles.len()), None)?;
     let mut hints: Vec<_> = obstacles.iter().filter_map(NameError::hint).collect();
     hints.dedup();
-    obstacles
-        .iter()
-        .try_for_each(|obstacle| complain(&obstacle.to_string(), None))?;
+    obstacles.iter().try_for_each(|obstacle| complain(&obstacle.to_string(), None))?;
     let mut err = io::stderr().lock();
-    hints
-        .iter()
-        .try_for_each(|hint| writeln!(err, "ucr: hint: {hint}"))
+    hints.iter().try_for_each(|hint| writeln!(err, "ucr: hint: {hint}"))
 }
 
 fn hinted(error: RestoreError) -> anyhow::Error {
@@ -161,9 +144,7 @@ fn hinted(error: RestoreError) -> anyhow::Error {
 }
 
 fn left_behind(problems: &[UndoProblem]) -> io::Result<()> {
-    problems
-        .iter()
-        .try_for_each(|problem| complain(&format!("left behind: {problem}"), None))
+    problems.iter().try_for_each(|problem| complain(&format!("left behind: {problem}"), None))
 }
 
 /// Holds what was made against the image. `None`: it differs, was undone, and it has been said.
@@ -177,10 +158,7 @@ fn verified(
     let view = look().context("failed to take a snapshot of what was restored")?;
     let differences = verify::compare(image, &observed, &view);
     if !differences.is_empty() {
-        complain(
-            &format!("the restore failed: {} differences", differences.len()),
-            None,
-        )?;
+        complain(&format!("the restore failed: {} differences", differences.len()), None)?;
         for difference in &differences {
             complain(&difference.to_string(), None)?;
         }

@@ -111,10 +111,9 @@ pub fn encode(image: &Image) -> Result<Vec<u8>, EncodeError> {
     let mut file = header::write(header::CURRENT, &payload);
     file.extend_from_slice(&payload);
     match u64::try_from(file.len()) {
-        Ok(found) if found > MAX_FILE_LEN => Err(EncodeError::TooLarge {
-            found,
-            limit: MAX_FILE_LEN,
-        }),
+        Ok(found) if found > MAX_FILE_LEN => {
+            Err(EncodeError::TooLarge { found, limit: MAX_FILE_LEN })
+        }
         _ => Ok(file),
     }
 }
@@ -131,10 +130,7 @@ pub fn encode(image: &Image) -> Result<Vec<u8>, EncodeError> {
 pub fn decode(file: &[u8]) -> Result<Image, DecodeError> {
     match u64::try_from(file.len()) {
         Ok(found) if found > MAX_FILE_LEN => {
-            return Err(DecodeError::TooLarge {
-                found,
-                limit: MAX_FILE_LEN,
-            });
+            return Err(DecodeError::TooLarge { found, limit: MAX_FILE_LEN });
         }
         _ => {}
     }

@@ -89,29 +89,17 @@ pub(crate) fn check(file: &[u8]) -> Result<(Version, &[u8]), DecodeError> {
     if file.get(..start) != MAGIC.get(..start) {
         return Err(DecodeError::NotAnImage);
     }
-    let too_short = DecodeError::TooShort {
-        found: file.len(),
-        needed: HEADER_LEN,
-    };
+    let too_short = DecodeError::TooShort { found: file.len(), needed: HEADER_LEN };
     let Some((head, payload)) = file.split_at_checked(HEADER_LEN) else {
         return Err(too_short);
     };
     let mut fields = Fields(head.split_at(MAGIC.len()).1);
-    let version = Version {
-        major: fields.u16(),
-        minor: fields.u16(),
-    };
+    let version = Version { major: fields.u16(), minor: fields.u16() };
     if version > CURRENT {
-        return Err(DecodeError::TooNew {
-            found: version,
-            supported: CURRENT,
-        });
+        return Err(DecodeError::TooNew { found: version, supported: CURRENT });
     }
     if version < OLDEST {
-        return Err(DecodeError::TooOld {
-            found: version,
-            supported: OLDEST,
-        });
+        return Err(DecodeError::TooOld { found: version, supported: OLDEST });
     }
     let unknown = fields.u32() & !KNOWN_FLAGS;
     if unknown != 0 {
@@ -142,10 +130,7 @@ struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
     fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (number, rest) = self
-            .0
-            .split_first_chunk()
-            .map_or(([0; N], &[][..]), |(n, r)| (*n, r));
+        let (number, rest) = self.0.split_first_chunk().map_or(([0; N], &[][..]), |(n, r)| (*n, r));
         self.0 = rest;
         number
     }

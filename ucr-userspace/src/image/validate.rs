@@ -200,20 +200,14 @@ fn check_socket(socket: &Socket) -> Result<(), Problem> {
     if socket.status_flags & !STATUS_FLAGS != 0 {
         return Err(Problem::StatusFlags(socket.status_flags));
     }
-    for credentials in [socket.peer_credentials, socket.listener_credentials]
-        .iter()
-        .flatten()
-    {
+    for credentials in [socket.peer_credentials, socket.listener_credentials].iter().flatten() {
         let Credentials { uid, gid, .. } = *credentials;
         check_ids(uid, gid)?;
     }
     let mut names = HashSet::new();
     for option in &socket.options {
         if option.value.is_empty() || option.value.len() > MAX_OPTION_LEN {
-            return Err(Problem::OptionSize {
-                name: option.name,
-                len: option.value.len(),
-            });
+            return Err(Problem::OptionSize { name: option.name, len: option.value.len() });
         }
         if !names.insert(option.name) {
             return Err(Problem::OptionTwice(option.name));
@@ -249,20 +243,13 @@ fn check_bound(bound: &Bound) -> Result<(), Problem> {
 }
 
 fn check_ids(uid: u32, gid: u32) -> Result<(), Problem> {
-    if uid == u32::MAX || gid == u32::MAX {
-        Err(Problem::NobodysId)
-    } else {
-        Ok(())
-    }
+    if uid == u32::MAX || gid == u32::MAX { Err(Problem::NobodysId) } else { Ok(()) }
 }
 
 fn check_descriptors(image: &Image, pids: &HashSet<Pid>) -> Result<(), Invalid> {
     let mut numbers = HashSet::new();
     let mut reached = HashSet::new();
-    for &Descriptor {
-        pid, fd, socket, ..
-    } in &image.descriptors
-    {
+    for &Descriptor { pid, fd, socket, .. } in &image.descriptors {
         if fd < 0 {
             return Err(Invalid::NegativeDescriptor { pid, fd });
         }
@@ -275,15 +262,9 @@ fn check_descriptors(image: &Image, pids: &HashSet<Pid>) -> Result<(), Invalid> 
         look_up(image, "a descriptor", socket)?;
         reached.insert(socket);
     }
-    match (0u32..)
-        .zip(&image.sockets)
-        .find(|(index, _)| !reached.contains(&SocketIndex(*index)))
-    {
+    match (0u32..).zip(&image.sockets).find(|(index, _)| !reached.contains(&SocketIndex(*index))) {
         None => Ok(()),
-        Some((index, _)) => Err(Invalid::Socket {
-            index,
-            problem: Problem::NoDescriptor,
-        }),
+        Some((index, _)) => Err(Invalid::Socket { index, problem: Problem::NoDescriptor }),
     }
 }
 
@@ -303,10 +284,7 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
     let mut ends: HashMap<SocketIndex, SocketIndex> = HashMap::new();
     for connection in &image.connections {
         let (a, b) = connection.ends();
-        let problem = |index: SocketIndex, problem| Invalid::Socket {
-            index: index.0,
-            problem,
-        };
+        let problem = |index: SocketIndex, problem| Invalid::Socket { index: index.0, problem };
         for (this, other) in [(a, b), (b, a)] {
             let socket = look_up(image, "a connection", this)?;
             if socket.role != Role::Connected {
@@ -318,16 +296,10 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
         }
         let (first, second) = (look_up(image, "", a)?, look_up(image, "", b)?);
         if first.socket_type != second.socket_type {
-            return Err(problem(
-                a,
-                Problem::PeerType(first.socket_type, second.socket_type),
-            ));
+            return Err(problem(a, Problem::PeerType(first.socket_type, second.socket_type)));
         }
         if first.shutdown != second.shutdown.mirrored() {
-            return Err(problem(
-                a,
-                Problem::ShutdownNotMirrored(first.shutdown, second.shutdown),
-            ));
+            return Err(problem(a, Problem::ShutdownNotMirrored(first.shutdown, second.shutdown)));
         }
         match *connection {
             Connection::Pair { .. } => {
@@ -338,9 +310,7 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
                     return Err(problem(a, Problem::PairCredentials));
                 }
             }
-            Connection::Accepted {
-                listener, server, ..
-            } => {
+            Connection::Accepted { listener, server, .. } => {
                 if second.name.is_none() {
                     return Err(problem(server, Problem::Nameless("was accepted")));
                 }
@@ -361,9 +331,6 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
     });
     match alone {
         None => Ok(()),
-        Some((index, _)) => Err(Invalid::Socket {
-            index,
-            problem: Problem::NotInConnection,
-        }),
+        Some((index, _)) => Err(Invalid::Socket { index, problem: Problem::NotInConnection }),
     }
 }

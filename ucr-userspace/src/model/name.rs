@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
 
 /// Room for a name in `struct sockaddr_un` (`sun_path`), in bytes.
 pub const SUN_PATH_MAX: usize = 108;
@@ -113,6 +113,45 @@ impl fmt::Display for Escaped<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Serializes a name for people and programs: its kind, its own bytes as text (lossy, for
+/// reading) and in hexadecimal digits (exact, for using).
+///
+/// # Errors
+/// The serializer's.
+pub fn exact<S: Serializer>(name: &UnixName, serializer: S) -> Result<S::Ok, S::Error> {
+    let kind = match name {
+        UnixName::Unnamed => "unnamed",
+        UnixName::Pathname(_) => "pathname",
+        UnixName::Abstract(_) => "abstract",
+    };
+    let bytes = name.as_bytes();
+    let mut fields = serializer.serialize_struct("UnixName", 3)?;
+    fields.serialize_field("kind", kind)?;
+    fields.serialize_field("text", &String::from_utf8_lossy(bytes))?;
+    fields.serialize_field("hex", &Hex(bytes).to_string())?;
+    fields.end()
+}
+
+/// A name that serializes as [`exact`] does.
+#[derive(Clone, Copy, Debug)]
+pub struct Exact<'a>(pub &'a UnixName);
+
+impl Serialize for Exact<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        exact(self.0, serializer)
+    }
+}
+
+/// Bytes as hexadecimal digits.
+#[derive(Clone, Copy, Debug)]
+pub struct Hex<'a>(pub &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -111,9 +111,7 @@ impl FreezeError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Refused { source, .. }
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
+            Self::Refused { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run it as root, or with CAP_SYS_PTRACE")
             }
             Self::Traced { .. } => Some("end the debugger or tracer first"),

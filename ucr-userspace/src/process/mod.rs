@@ -1,5 +1,8 @@
-//! A live process: what can be read from its sockets.
+//! A live process: what can be read from it and its sockets, and how it is stopped.
 
+pub mod files;
+pub mod freeze;
 pub mod option_table;
 pub mod options;
+pub mod procfs;
 pub mod state;

@@ -45,12 +45,7 @@ pub struct Known {
 }
 
 const fn plain(number: i32, name: &'static str) -> Known {
-    Known {
-        number,
-        name,
-        set: Set::Plain,
-        compare: Compare::Exact,
-    }
+    Known { number, name, set: Set::Plain, compare: Compare::Exact }
 }
 
 // Not in libc.
@@ -66,17 +61,13 @@ pub const TABLE: &[Known] = &[
     Known {
         number: libc::SO_SNDBUF,
         name: "SO_SNDBUF",
-        set: Set::Halved {
-            forced: libc::SO_SNDBUFFORCE,
-        },
+        set: Set::Halved { forced: libc::SO_SNDBUFFORCE },
         compare: Compare::Exact,
     },
     Known {
         number: libc::SO_RCVBUF,
         name: "SO_RCVBUF",
-        set: Set::Halved {
-            forced: libc::SO_RCVBUFFORCE,
-        },
+        set: Set::Halved { forced: libc::SO_RCVBUFFORCE },
         compare: Compare::Exact,
     },
     plain(libc::SO_BUF_LOCK, "SO_BUF_LOCK"),
@@ -90,12 +81,7 @@ pub const TABLE: &[Known] = &[
     plain(libc::SO_NO_CHECK, "SO_NO_CHECK"),
     plain(libc::SO_PRIORITY, "SO_PRIORITY"),
     plain(libc::SO_MARK, "SO_MARK"),
-    Known {
-        number: libc::SO_LINGER,
-        name: "SO_LINGER",
-        set: Set::Linger,
-        compare: Compare::Exact,
-    },
+    Known { number: libc::SO_LINGER, name: "SO_LINGER", set: Set::Linger, compare: Compare::Exact },
     plain(libc::SO_PASSCRED, "SO_PASSCRED"),
     plain(libc::SO_PASSSEC, "SO_PASSSEC"),
     plain(SO_PASSPIDFD, "SO_PASSPIDFD"),
@@ -187,9 +173,7 @@ fn microseconds(value: &[u8]) -> Option<i128> {
     let (micros, []) = rest.split_first_chunk()? else {
         return None;
     };
-    let (seconds, micros) = (
-        libc::c_long::from_ne_bytes(*seconds),
-        libc::c_long::from_ne_bytes(*micros),
-    );
+    let (seconds, micros) =
+        (libc::c_long::from_ne_bytes(*seconds), libc::c_long::from_ne_bytes(*micros));
     Some(i128::from(seconds) * 1_000_000 + i128::from(micros))
 }

@@ -16,10 +16,7 @@ pub fn read(socket: BorrowedFd<'_>) -> Result<Vec<SocketOption>, (&'static str, 
     let mut options = Vec::new();
     for known in TABLE {
         match sockopt::get(socket, known.number) {
-            Ok(value) => options.push(SocketOption {
-                name: known.number,
-                value,
-            }),
+            Ok(value) => options.push(SocketOption { name: known.number, value }),
             Err(error) if is_unknown(&error) => {}
             Err(error) => return Err((known.name, error)),
         }
@@ -29,10 +26,7 @@ pub fn read(socket: BorrowedFd<'_>) -> Result<Vec<SocketOption>, (&'static str, 
 
 /// Whether the kernel says by this that it does not have the option for this kind of socket.
 pub(super) fn is_unknown(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP)
-    )
+    matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP))
 }
 
 /// Sets an option so that reading it gives `option.value` again.

@@ -108,8 +108,7 @@ fn parse_status(bytes: &[u8]) -> Option<Status> {
 /// See [`ProcError`].
 pub fn threads(pid: Pid) -> Result<Vec<Pid>, ProcError> {
     let path = PathBuf::from(format!("/proc/{pid}/task"));
-    let entries =
-        fs::read_dir(&path).map_err(|source| ProcError { path: path.clone(), source })?;
+    let entries = fs::read_dir(&path).map_err(|source| ProcError { path: path.clone(), source })?;
     let mut threads = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|source| ProcError { path: path.clone(), source })?;
@@ -163,6 +162,15 @@ pub fn tree(root: Pid) -> Result<Vec<Pid>, ProcError> {
         next += 1;
     }
     Ok(found)
+}
+
+/// What this boot is called (`boot_id`).
+///
+/// # Errors
+/// See [`ProcError`].
+pub fn boot_id() -> Result<String, ProcError> {
+    let id = read(PathBuf::from("/proc/sys/kernel/random/boot_id"))?;
+    Ok(String::from_utf8_lossy(&id).trim().to_owned())
 }
 
 /// Which file a link of `/proc/PID` leads to (`root`, `ns/mnt`, `ns/net` …).

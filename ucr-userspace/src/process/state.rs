@@ -65,10 +65,7 @@ impl fmt::Display for NotRestorable {
                 value.iter().try_for_each(|byte| write!(f, " {byte:02x}"))
             }
             Self::Filter { instructions } => {
-                write!(
-                    f,
-                    "SO_ATTACH_FILTER: a filter of {instructions} instructions"
-                )
+                write!(f, "SO_ATTACH_FILTER: a filter of {instructions} instructions")
             }
             Self::BpfFilter => f.write_str("SO_ATTACH_BPF: an eBPF filter"),
         }
@@ -127,19 +124,12 @@ impl Defaults {
             source: errno.into(),
         })?;
         let socket = new.as_fd();
-        Ok(Self {
-            options: all_options(socket)?,
-            reported: reported(socket)?,
-        })
+        Ok(Self { options: all_options(socket)?, reported: reported(socket)? })
     }
 }
 
 fn failed(operation: &'static str, socket: BorrowedFd<'_>, source: io::Error) -> StateError {
-    StateError::Read {
-        operation,
-        fd: socket.as_raw_fd(),
-        source,
-    }
+    StateError::Read { operation, fd: socket.as_raw_fd(), source }
 }
 
 fn all_options(socket: BorrowedFd<'_>) -> Result<Vec<SocketOption>, StateError> {
@@ -213,11 +203,7 @@ pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails
     let kind = int(socket, libc::SO_TYPE, "SO_TYPE")?;
     let family = int(socket, libc::SO_DOMAIN, "SO_DOMAIN")?;
     let (libc::AF_UNIX, Some(socket_type)) = (family, SocketType::from_raw(kind)) else {
-        return Err(StateError::NotUnix {
-            fd: socket.as_raw_fd(),
-            family,
-            kind,
-        });
+        return Err(StateError::NotUnix { fd: socket.as_raw_fd(), family, kind });
     };
     let name = addr::local(socket).map_err(|error| failed("getsockname", socket, error))?;
     let peer_name = match addr::peer(socket) {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use comfy_table::{Table, presets};
 
-use super::time::{SinceBoot, Utc};
+use super::time::{SinceBoot, UtcSeconds};
 use crate::image::{Image, KnownFrom, Process, Role, Socket, SocketFile, SocketIndex};
 use crate::model::Pid;
 use crate::model::name::Escaped;
@@ -23,7 +23,7 @@ impl fmt::Display for Shown<'_> {
         writeln!(
             f,
             "made {} by ucr {} on {}, kernel {}",
-            Utc(origin.created_at),
+            UtcSeconds(origin.created_at),
             safe(&origin.ucr_version),
             safe(&origin.host),
             safe(&origin.kernel_release),
@@ -59,10 +59,7 @@ fn heading(f: &mut fmt::Formatter<'_>, process: &Process) -> fmt::Result {
         Escaped(&process.comm),
         process.parent
     )?;
-    process
-        .arguments
-        .iter()
-        .try_for_each(|argument| write!(f, " {}", Escaped(argument)))?;
+    process.arguments.iter().try_for_each(|argument| write!(f, " {}", Escaped(argument)))?;
     writeln!(f)
 }
 
@@ -87,23 +84,12 @@ fn table(image: &Image, pid: Pid, peers: &HashMap<SocketIndex, SocketIndex>) -> 
         "CREATED",
         "STATE",
     ]);
-    for descriptor in image
-        .descriptors
-        .iter()
-        .filter(|descriptor| descriptor.pid == pid)
-    {
+    for descriptor in image.descriptors.iter().filter(|descriptor| descriptor.pid == pid) {
         let Some(socket) = image.sockets.get(descriptor.socket.get()) else {
             continue;
         };
-        let close = if descriptor.close_on_exec {
-            " cloexec"
-        } else {
-            ""
-        };
-        let peer = peers
-            .get(&descriptor.socket)
-            .map(|peer| at(image, *peer))
-            .unwrap_or_default();
+        let close = if descriptor.close_on_exec { " cloexec" } else { "" };
+        let peer = peers.get(&descriptor.socket).map(|peer| at(image, *peer)).unwrap_or_default();
         let creator = socket
             .creator
             .as_ref()
@@ -118,10 +104,7 @@ fn table(image: &Image, pid: Pid, peers: &HashMap<SocketIndex, SocketIndex>) -> 
             peer,
             known_from(socket.known_from).to_owned(),
             creator.unwrap_or_default(),
-            socket
-                .created_at
-                .map(|at| SinceBoot(at).to_string())
-                .unwrap_or_default(),
+            socket.created_at.map(|at| SinceBoot(at).to_string()).unwrap_or_default(),
             state(socket),
         ]);
     }
@@ -130,10 +113,7 @@ fn table(image: &Image, pid: Pid, peers: &HashMap<SocketIndex, SocketIndex>) -> 
 
 /// A socket by its index and the first descriptor that leads to it.
 fn at(image: &Image, index: SocketIndex) -> String {
-    let first = image
-        .descriptors
-        .iter()
-        .find(|descriptor| descriptor.socket == index);
+    let first = image.descriptors.iter().find(|descriptor| descriptor.socket == index);
     let place = first.map(|first| format!(" (pid {} fd {})", first.pid, first.fd));
     format!("socket {}{}", index.0, place.unwrap_or_default())
 }
@@ -150,10 +130,7 @@ fn name(socket: &Socket) -> String {
     let Some(bound) = &socket.name else {
         return "-".to_owned();
     };
-    let directory = bound
-        .directory
-        .as_ref()
-        .map(|directory| format!(" in {}", Escaped(directory)));
+    let directory = bound.directory.as_ref().map(|directory| format!(" in {}", Escaped(directory)));
     let file = match bound.file {
         Some(SocketFile::Deleted) => " (file deleted)",
         Some(SocketFile::Replaced) => " (file replaced)",
@@ -181,11 +158,6 @@ fn state(socket: &Socket) -> String {
     if socket.status_flags & libc::O_ASYNC != 0 {
         parts.push("O_ASYNC".to_owned());
     }
-    parts.extend(
-        socket
-            .options
-            .iter()
-            .map(|option| option_table::name(option.name)),
-    );
+    parts.extend(socket.options.iter().map(|option| option_table::name(option.name)));
     parts.join(", ")
 }

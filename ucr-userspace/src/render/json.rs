@@ -1,20 +1,15 @@
 //! Exact JSON: bytes that are no UTF-8 survive as hexadecimal digits.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
 use crate::image::{Bound, Connection, FileId, Image, KnownFrom, Role, Socket, SocketFile, header};
+use crate::model::name::{Exact, Hex};
 use crate::model::{Credentials, UnixName};
 use crate::process::option_table;
 use crate::restore::plan::Plan;
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _: std::fmt::Result = write!(text, "{byte:02x}");
-        text
-    })
+    Hex(bytes).to_string()
 }
 
 /// Bytes: `text` for reading (lossy), `hex` for using.
@@ -26,13 +21,7 @@ pub fn bytes(bytes: &[u8]) -> Value {
 /// A name: its kind, and its own bytes (without the NUL that marks an abstract name).
 #[must_use]
 pub fn name(name: &UnixName) -> Value {
-    let kind = match name {
-        UnixName::Unnamed => "unnamed",
-        UnixName::Pathname(_) => "pathname",
-        UnixName::Abstract(_) => "abstract",
-    };
-    let own = name.as_bytes();
-    json!({ "kind": kind, "text": String::from_utf8_lossy(own), "hex": hex(own) })
+    json!(Exact(name))
 }
 
 fn file_id(id: FileId) -> Value {
@@ -110,12 +99,7 @@ fn socket(index: usize, socket: &Socket) -> Value {
 fn connection(connection: &Connection) -> Value {
     match *connection {
         Connection::Pair { a, b } => json!({ "kind": "pair", "a": a.0, "b": b.0 }),
-        Connection::Accepted {
-            client,
-            server,
-            listener,
-            order,
-        } => json!({
+        Connection::Accepted { client, server, listener, order } => json!({
             "kind": "accepted",
             "client": client.0,
             "server": server.0,

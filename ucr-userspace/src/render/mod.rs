@@ -1,5 +1,8 @@
 //! Turning things into text for people and JSON for programs.
 
+pub mod dump;
+pub mod event;
+pub mod features;
 pub mod image;
 pub mod json;
 pub mod output;

@@ -1,33 +1,41 @@
 //! Times for people.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{self, SystemTime},
+};
 
-/// Seconds since the epoch, shown as date and time of day in UTC.
+/// Nanoseconds since the epoch, shown as date and time of day in UTC, to the microsecond.
 #[derive(Clone, Copy, Debug)]
 pub struct Utc(pub u64);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, second) = (self.0 / 86_400, self.0 % 86_400);
-        // Counted from 1 March of the year 0, so that a leap day is the last day of its year.
-        let days = days + 719_468;
-        let (era, day_of_era) = (days / 146_097, days % 146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 {
-            month_from_march + 3
-        } else {
-            month_from_march - 9
-        };
-        let year = era * 400 + year_of_era + u64::from(month <= 2);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC"
-        )
+        let when = SystemTime::UNIX_EPOCH + time::Duration::from_nanos(self.0);
+        humantime::format_rfc3339_micros(when).fmt(f)
+    }
+}
+
+/// Seconds since the epoch, shown as date and time of day in UTC.
+#[derive(Clone, Copy, Debug)]
+pub struct UtcSeconds(pub u64);
+
+impl fmt::Display for UtcSeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An image may claim any second; the calendar ends with the year 9999.
+        const LAST: u64 = 253_402_300_799;
+        let when = SystemTime::UNIX_EPOCH + time::Duration::from_secs(self.0.min(LAST));
+        humantime::format_rfc3339_seconds(when).fmt(f)
+    }
+}
+
+/// Nanoseconds, shown as days, hours, minutes and seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Duration(pub u64);
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(time::Duration::from_secs(self.0 / 1_000_000_000)).fmt(f)
     }
 }
 
@@ -47,15 +55,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, text) in [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_782_399, "2000-02-28 23:59:59 UTC"),
-            (951_782_400, "2000-02-29 00:00:00 UTC"),
-            (1_700_000_000, "2023-11-14 22:13:20 UTC"),
-            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
-        ] {
-            assert_eq!(Utc(seconds).to_string(), text);
-        }
+    fn no_time_that_an_image_may_claim_is_too_late_to_be_shown() {
+        assert_eq!(UtcSeconds(951_782_400).to_string(), "2000-02-29T00:00:00Z");
+        assert_eq!(UtcSeconds(u64::MAX).to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(Utc(1_500_000_000).to_string(), "1970-01-01T00:00:01.500000Z");
+        assert!(Utc(u64::MAX).to_string().starts_with("2554-"));
     }
 }

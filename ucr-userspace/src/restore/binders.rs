@@ -43,10 +43,7 @@ pub(super) struct Link {
 }
 
 fn place_of(bound: &Bound) -> Place {
-    Place {
-        name: bound.name.clone(),
-        directory: bound.directory.clone(),
-    }
+    Place { name: bound.name.clone(), directory: bound.directory.clone() }
 }
 
 fn is_present(bound: &Bound) -> bool {
@@ -66,10 +63,7 @@ pub(super) fn binder<'a>(
             let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
             let slash = bound.name.as_bytes().ends_with(b"/");
             if slash || last.is_empty() || last == b".." {
-                return Err(PlanError::NoFileName {
-                    name: bound.name.clone(),
-                    made,
-                });
+                return Err(PlanError::NoFileName { name: bound.name.clone(), made });
             }
             Key::Path(path)
         }
@@ -79,16 +73,7 @@ pub(super) fn binder<'a>(
         Key::Path(_) => is_present(bound),
     };
     let file = bound.file.as_ref();
-    Ok(Binder {
-        made,
-        socket_type,
-        place,
-        key,
-        file,
-        listens,
-        stays,
-        contested: false,
-    })
+    Ok(Binder { made, socket_type, place, key, file, listens, stays, contested: false })
 }
 
 /// Finds names that have more than one binder; only one of them may keep it.
@@ -101,11 +86,7 @@ pub(super) fn mark_contested(binders: &mut [Binder<'_>]) -> Result<(), PlanError
             && let Some(other) = keeper.insert(&binder.key, binder)
         {
             let name = binder.place.name.clone();
-            return Err(PlanError::NameTwice {
-                name,
-                first: other.made,
-                second: binder.made,
-            });
+            return Err(PlanError::NameTwice { name, first: other.made, second: binder.made });
         }
     }
     for binder in binders {
@@ -125,20 +106,12 @@ pub(super) fn link(image: &Image) -> (Vec<Link>, Vec<(&Bound, SocketType)>) {
         HashMap::new();
     for (index, socket) in indexed(image) {
         if let (Role::Listening { .. }, Some(bound)) = (socket.role, &socket.name) {
-            let same = listeners
-                .entry((&bound.name, socket.socket_type))
-                .or_default();
+            let same = listeners.entry((&bound.name, socket.socket_type)).or_default();
             same.push((index, bound));
         }
     }
     for connection in &image.connections {
-        let Connection::Accepted {
-            client,
-            server,
-            listener,
-            order,
-        } = *connection
-        else {
+        let Connection::Accepted { client, server, listener, order } = *connection else {
             continue;
         };
         let Some(socket) = image.sockets.get(server.get()) else {
@@ -153,13 +126,9 @@ pub(super) fn link(image: &Image) -> (Vec<Link>, Vec<(&Bound, SocketType)>) {
         });
         let holder = found.map_or_else(
             || {
-                let same = numbers
-                    .entry((&wanted.name, socket.socket_type))
-                    .or_default();
+                let same = numbers.entry((&wanted.name, socket.socket_type)).or_default();
                 let agrees = |number: &&usize| {
-                    temporary
-                        .get(**number)
-                        .is_some_and(|(bound, _)| *bound == wanted)
+                    temporary.get(**number).is_some_and(|(bound, _)| *bound == wanted)
                 };
                 Holder::Temporary(same.iter().find(agrees).copied().unwrap_or_else(|| {
                     temporary.push((wanted, socket.socket_type));
@@ -169,12 +138,7 @@ pub(super) fn link(image: &Image) -> (Vec<Link>, Vec<(&Bound, SocketType)>) {
             },
             |(index, _)| Holder::Saved(*index),
         );
-        links.push(Link {
-            client,
-            server,
-            listener: holder,
-            order,
-        });
+        links.push(Link { client, server, listener: holder, order });
     }
     links.sort_by_key(|link| link.order);
     (links, temporary)

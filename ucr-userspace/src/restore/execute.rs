@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{AtFlags, Mode, OFlags, chmod, chownat, fchmod, fcntl_getfl, fcntl_setfl};
 use rustix::net::{self, AddressFamily, SocketFlags};
 
-use super::files::{Entry, Facts, InDirectory, through_proc};
+use super::files::{Entry, InDirectory, through_proc};
 use super::identity::Assumed;
 use super::plan::Plan;
 use super::reserve::{ReserveError, Reserved};
@@ -18,6 +18,7 @@ use super::step::{Holder, Identity, Place, Step};
 use super::undo::{Undo, UndoProblem};
 use crate::image::{FileId, Image, SocketIndex};
 use crate::model::{Pid, Shutdown, SocketType};
+use crate::process::files::{Facts, same_file};
 use crate::process::{options, state};
 use crate::sys::{addr, sockopt};
 
@@ -89,9 +90,7 @@ pub enum Failed {
 impl fmt::Display for RestoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.failed.fmt(f)?;
-        self.left
-            .iter()
-            .try_for_each(|problem| write!(f, "; left behind: {problem}"))
+        self.left.iter().try_for_each(|problem| write!(f, "; left behind: {problem}"))
     }
 }
 
@@ -112,10 +111,7 @@ pub struct Restored {
 }
 
 fn call<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> StepError {
-    move |error| StepError::Call {
-        call,
-        source: error.into(),
-    }
+    move |error| StepError::Call { call, source: error.into() }
 }
 
 fn kind(socket_type: SocketType) -> net::SocketType {
@@ -133,10 +129,8 @@ fn kind(socket_type: SocketType) -> net::SocketType {
 /// The first step that fails; everything before it is undone.
 pub fn execute(plan: &Plan, image: &Image, how: Execution) -> Result<Restored, RestoreError> {
     let numbers: BTreeSet<RawFd> = image.descriptors.iter().map(|d| d.fd).collect();
-    let reserved = Reserved::new(&numbers).map_err(|error| RestoreError {
-        failed: Failed::Reserve(error),
-        left: Vec::new(),
-    })?;
+    let reserved = Reserved::new(&numbers)
+        .map_err(|error| RestoreError { failed: Failed::Reserve(error), left: Vec::new() })?;
     let mut restored = Restored {
         sockets: HashMap::new(),
         files: HashMap::new(),
@@ -154,15 +148,8 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution) -> Result<Restored, R
         };
         if let Err(source) = result {
             let step = step.map_or_else(|| last.to_owned(), ToString::to_string);
-            let failed = Failed::Step {
-                number: index + 1,
-                step,
-                source,
-            };
-            return Err(RestoreError {
-                failed,
-                left: restored.undo(),
-            });
+            let failed = Failed::Step { number: index + 1, step, source };
+            return Err(RestoreError { failed, left: restored.undo() });
         }
     }
     Ok(restored)
@@ -212,10 +199,7 @@ impl Restored {
     }
 
     fn get(&self, holder: Holder) -> Result<BorrowedFd<'_>, StepError> {
-        self.sockets
-            .get(&holder)
-            .map(AsFd::as_fd)
-            .ok_or(StepError::Missing(holder))
+        self.sockets.get(&holder).map(AsFd::as_fd).ok_or(StepError::Missing(holder))
     }
 
     fn saved(&self, index: SocketIndex) -> Result<BorrowedFd<'_>, StepError> {
@@ -235,12 +219,7 @@ impl Restored {
                 self.sockets.insert(*made, socket);
                 Ok(())
             }
-            Step::Pair {
-                a,
-                b,
-                socket_type,
-                identity,
-            } => {
+            Step::Pair { a, b, socket_type, identity } => {
                 let kind = kind(*socket_type);
                 let (one, other) = under(*identity, || {
                     net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
@@ -251,23 +230,12 @@ impl Restored {
                 Ok(())
             }
             Step::Bind { made, place } => self.bind(*made, place),
-            Step::Listen {
-                made,
-                backlog,
-                identity,
-            } => {
+            Step::Listen { made, backlog, identity } => {
                 let socket = self.get(*made)?;
                 let backlog = i32::try_from(*backlog).unwrap_or(i32::MAX);
-                under(*identity, || {
-                    net::listen(socket, backlog).map_err(call("listen"))
-                })
+                under(*identity, || net::listen(socket, backlog).map_err(call("listen")))
             }
-            Step::Connect {
-                client,
-                place,
-                identity,
-                ..
-            } => {
+            Step::Connect { client, place, identity, .. } => {
                 let socket = self.saved(*client)?;
                 let name = place.name.to_sun_path();
                 let inside = InDirectory::enter(place.directory.as_deref());
@@ -280,11 +248,9 @@ impl Restored {
                 inside.leave().map_err(call("chdir back"))
             }
             Step::Accept { server, listener } => self.accept(*server, *listener),
-            Step::Close { made } => self
-                .sockets
-                .remove(made)
-                .map(drop)
-                .ok_or(StepError::Missing(*made)),
+            Step::Close { made } => {
+                self.sockets.remove(made).map(drop).ok_or(StepError::Missing(*made))
+            }
             Step::Unlink { made, .. } => {
                 let id = *self.files.get(made).ok_or(StepError::Missing(*made))?;
                 self.undo.unlink(id).map_err(call("unlink"))
@@ -304,13 +270,7 @@ impl Restored {
                 let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
                 fcntl_setfl(self.saved(*socket)?, wanted).map_err(call("fcntl F_SETFL"))
             }
-            Step::Attributes {
-                made,
-                place,
-                mode,
-                uid,
-                gid,
-            } => {
+            Step::Attributes { made, place, mode, uid, gid } => {
                 let id = *self.files.get(made).ok_or(StepError::Missing(*made))?;
                 set_attributes(id, place, *mode, *uid, *gid)
             }
@@ -319,11 +279,7 @@ impl Restored {
 
     fn bind(&mut self, made: Holder, place: &Place) -> Result<(), StepError> {
         let path = place.path();
-        let entry = path
-            .as_deref()
-            .map(Entry::of)
-            .transpose()
-            .map_err(call("open directory"))?;
+        let entry = path.as_deref().map(Entry::of).transpose().map_err(call("open directory"))?;
         let socket = self.get(made)?;
         if entry.is_some() {
             fchmod(socket, PRIVATE).map_err(call("fchmod"))?;
@@ -333,9 +289,7 @@ impl Restored {
         if let (Some(entry), Some(path)) = (entry, path) {
             // Without CAP_NET_ADMIN: what lies there must be it, a moment later.
             let file = sockopt::bound_file(socket).or_else(|_| entry.open());
-            let facts = file
-                .and_then(|file| Facts::of(&file))
-                .map_err(call("find the file"))?;
+            let facts = file.and_then(|file| Facts::of(&file)).map_err(call("find the file"))?;
             self.undo.made(path, entry, facts.id);
             self.files.insert(made, facts.id);
             fchmod(self.get(made)?, SOCKET_MODE).map_err(call("fchmod"))?;
@@ -397,18 +351,12 @@ fn set_attributes(
     let entry = Entry::of(&path).map_err(call("open directory"))?;
     let file = entry.open().map_err(call("open"))?;
     let facts = Facts::of(&file).map_err(call("statx"))?;
-    if !super::files::same_file(facts.id, id) {
+    if !same_file(facts.id, id) {
         let source = io::Error::other("another file lies there now");
-        return Err(StepError::Call {
-            call: "chmod",
-            source,
-        });
+        return Err(StepError::Call { call: "chmod", source });
     }
     if (facts.uid, facts.gid) != (uid, gid) {
-        let (uid, gid) = (
-            rustix::fs::Uid::from_raw(uid),
-            rustix::fs::Gid::from_raw(gid),
-        );
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
         chownat(&file, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(call("chown"))?;
     }
     // An O_PATH descriptor takes no fchmod; its entry in /proc leads to the same file.

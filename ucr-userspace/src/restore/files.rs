@@ -3,93 +3,14 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, StatxFlags, makedev, open, openat,
-    renameat_with, statx, unlinkat,
-};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, open, openat, renameat_with, unlinkat};
 use rustix::process::fchdir;
 
 use crate::image::FileId;
-
-/// What `stat` says about a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Which file it is.
-    pub id: FileId,
-    /// What kind of file.
-    pub kind: FileType,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
-
-impl Facts {
-    /// Facts about an open file.
-    ///
-    /// # Errors
-    ///
-    /// What `statx` refuses.
-    pub fn of(file: &OwnedFd) -> io::Result<Self> {
-        Self::stat(file, OsStr::new(""), AtFlags::EMPTY_PATH)
-    }
-
-    /// Facts about what lies at a path; symbolic links are not followed. `None` if there is
-    /// nothing.
-    ///
-    /// # Errors
-    ///
-    /// What `statx` refuses.
-    pub fn at(path: &[u8]) -> io::Result<Option<Self>> {
-        present(Self::stat(
-            CWD,
-            OsStr::from_bytes(path),
-            AtFlags::SYMLINK_NOFOLLOW,
-        ))
-    }
-
-    fn stat(directory: impl AsFd, path: &OsStr, flags: AtFlags) -> io::Result<Self> {
-        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-        let found = statx(directory, path, flags, wanted)?;
-        let born = (found.stx_mask & StatxFlags::BTIME.bits() != 0).then(|| {
-            let seconds = u64::try_from(found.stx_btime.tv_sec).unwrap_or_default();
-            seconds.saturating_mul(1_000_000_000) + u64::from(found.stx_btime.tv_nsec)
-        });
-        let device = makedev(found.stx_dev_major, found.stx_dev_minor);
-        let mode = u32::from(found.stx_mode);
-        Ok(Self {
-            id: FileId {
-                device,
-                inode: found.stx_ino,
-                born,
-            },
-            kind: FileType::from_raw_mode(mode),
-            mode: mode & 0o7777,
-            uid: found.stx_uid,
-            gid: found.stx_gid,
-        })
-    }
-}
-
-fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether two identities are of one file: the birth time counts where both have one.
-#[must_use]
-pub fn same_file(a: FileId, b: FileId) -> bool {
-    let same_birth = a.born.zip(b.born).is_none_or(|(a, b)| a == b);
-    a.device == b.device && a.inode == b.inode && same_birth
-}
+use crate::process::files::{Facts, same_file};
 
 /// An entry of a directory; there may or may not be a file.
 #[derive(Debug)]
@@ -105,17 +26,11 @@ impl Entry {
     ///
     /// If there is no such directory, or it cannot be opened.
     pub fn of(path: &[u8]) -> io::Result<Self> {
-        let at = path
-            .iter()
-            .rposition(|byte| *byte == b'/')
-            .ok_or(io::ErrorKind::InvalidInput)?;
+        let at = path.iter().rposition(|byte| *byte == b'/').ok_or(io::ErrorKind::InvalidInput)?;
         let (parent, name) = path.split_at(at + 1);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = open(OsStr::from_bytes(parent), flags, Mode::empty())?;
-        Ok(Self {
-            directory,
-            name: name.to_vec(),
-        })
+        Ok(Self { directory, name: name.to_vec() })
     }
 
     fn name(&self) -> &OsStr {
@@ -128,11 +43,7 @@ impl Entry {
     ///
     /// What `statx` refuses.
     pub fn facts(&self) -> io::Result<Option<Facts>> {
-        present(Facts::stat(
-            &self.directory,
-            self.name(),
-            AtFlags::SYMLINK_NOFOLLOW,
-        ))
+        Facts::in_directory(&self.directory, OsStr::from_bytes(&self.name))
     }
 
     /// An `O_PATH` descriptor of what lies there.
@@ -165,18 +76,10 @@ impl Entry {
     ///
     /// `EEXIST` if something lies at the new name, else what `renameat2` refuses.
     pub fn rename(&self, to: &[u8]) -> io::Result<Self> {
-        let moved = Self {
-            directory: self.directory.try_clone()?,
-            name: to.to_vec(),
-        };
+        let moved = Self { directory: self.directory.try_clone()?, name: to.to_vec() };
         let directory = &self.directory;
-        match renameat_with(
-            directory,
-            self.name(),
-            directory,
-            moved.name(),
-            RenameFlags::NOREPLACE,
-        ) {
+        match renameat_with(directory, self.name(), directory, moved.name(), RenameFlags::NOREPLACE)
+        {
             // A file system without this flag: look first, then rename.
             Err(rustix::io::Errno::INVAL) => {
                 if moved.facts()?.is_some() {
@@ -217,9 +120,7 @@ impl InDirectory {
         let before = open(".", flags, Mode::empty())?;
         let there = open(OsStr::from_bytes(directory), flags, Mode::empty())?;
         fchdir(there)?;
-        Ok(Self {
-            before: Some(before),
-        })
+        Ok(Self { before: Some(before) })
     }
 
     /// Changes back.

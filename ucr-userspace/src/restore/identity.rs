@@ -22,34 +22,20 @@ pub struct Assumed {
 }
 
 fn current() -> Identity {
-    Identity {
-        uid: geteuid().as_raw(),
-        gid: getegid().as_raw(),
-    }
+    Identity { uid: geteuid().as_raw(), gid: getegid().as_raw() }
 }
 
 /// Asks for nothing: an id of -1 changes nothing and returns the present one.
 fn file_system_ids() -> (Uid, Gid) {
-    (
-        setfsuid(Uid::from_raw(u32::MAX)),
-        setfsgid(Gid::from_raw(u32::MAX)),
-    )
+    (setfsuid(Uid::from_raw(u32::MAX)), setfsgid(Gid::from_raw(u32::MAX)))
 }
 
 fn set_effective_uid(uid: u32) -> io::Result<()> {
-    Ok(set_thread_res_uid(
-        None,
-        rustix::process::Uid::from_raw(uid),
-        None,
-    )?)
+    Ok(set_thread_res_uid(None, rustix::process::Uid::from_raw(uid), None)?)
 }
 
 fn set_effective_gid(gid: u32) -> io::Result<()> {
-    Ok(set_thread_res_gid(
-        None,
-        rustix::process::Gid::from_raw(gid),
-        None,
-    )?)
+    Ok(set_thread_res_gid(None, rustix::process::Gid::from_raw(gid), None)?)
 }
 
 impl Assumed {
@@ -65,9 +51,7 @@ impl Assumed {
         };
         let (fsuid, fsgid) = file_system_ids();
         // The group first: the right to change it goes with the user. From here on dropping undoes.
-        let assumed = Self {
-            before: Some(before),
-        };
+        let assumed = Self { before: Some(before) };
         set_effective_gid(wanted.gid)?;
         set_effective_uid(wanted.uid)?;
         setfsgid(fsgid);

@@ -6,12 +6,13 @@ use std::io;
 use rustix::fs::FileType;
 use rustix::net::{AddressFamily, SocketFlags, SocketType as Kind, socket_with};
 
-use super::files::{Entry, Facts, same_file, through_proc};
+use super::files::{Entry, through_proc};
 use super::plan::{PathUse, Plan};
 use super::step::Aside;
 use crate::image::Image;
 use crate::model::name::Escaped;
 use crate::model::{SocketState, SocketType, UnixName, VfsFile, View};
+use crate::process::files::{Facts, same_file};
 use crate::sys::addr;
 
 /// What to do with a file that is not ours.
@@ -97,10 +98,7 @@ impl NameError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Foreign {
-                kind: FileKind(FileType::Directory),
-                ..
-            }
+            Self::Foreign { kind: FileKind(FileType::Directory), .. }
             | Self::Unreachable { .. } => None,
             Self::Foreign { .. } => Some("--replace takes its place"),
             Self::Live { .. } => Some("end the process that holds it first"),
@@ -132,11 +130,7 @@ pub fn survey(
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() {
-        Ok(asides)
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(asides) } else { Err(errors) }
 }
 
 /// Connected sockets are passed over: an accepted one shows its listener's name without holding it.
@@ -148,10 +142,7 @@ fn taken(name: &[u8], socket_type: SocketType, view: &View) -> Option<NameError>
             && socket.socket_type == socket_type
             && (socket.state != SocketState::Connected || socket_type == SocketType::Dgram)
     })?;
-    Some(NameError::Live {
-        name: name.to_string(),
-        owner: Some(holder.inode),
-    })
+    Some(NameError::Live { name: name.to_string(), owner: Some(holder.inode) })
 }
 
 fn look(
@@ -163,11 +154,7 @@ fn look(
     let path = &wanted.path;
     let unreachable = |operation| {
         let path = path.clone();
-        move |source| NameError::Unreachable {
-            operation,
-            path,
-            source,
-        }
+        move |source| NameError::Unreachable { operation, path, source }
     };
     let entry = Entry::of(path).map_err(unreachable("open the directory of"))?;
     let Some(facts) = entry.facts().map_err(unreachable("look at"))? else {
@@ -175,19 +162,11 @@ fn look(
     };
     if facts.kind == FileType::Socket && is_live(&entry, facts).map_err(unreachable("look at"))? {
         let file = VfsFile::from_stat(facts.id.device, facts.id.inode);
-        let mut holders = view
-            .sockets
-            .values()
-            .filter(|socket| socket.file == Some(file));
+        let mut holders = view.sockets.values().filter(|socket| socket.file == Some(file));
         // A listener rather than one of the connections that share its file.
-        let first = holders
-            .clone()
-            .find(|socket| socket.state != SocketState::Connected);
+        let first = holders.clone().find(|socket| socket.state != SocketState::Connected);
         let owner = first.or_else(|| holders.next()).map(|socket| socket.inode);
-        return Err(NameError::Live {
-            name: Escaped(path).to_string(),
-            owner,
-        });
+        return Err(NameError::Live { name: Escaped(path).to_string(), owner });
     }
     let is_own = same_boot
         && facts.kind == FileType::Socket
@@ -195,16 +174,9 @@ fn look(
     let replaceable = foreign == Foreign::Replace && facts.kind != FileType::Directory;
     if is_own || replaceable {
         let afterwards = wanted.afterwards;
-        return Ok(Some(Aside {
-            path: path.clone(),
-            id: facts.id,
-            afterwards,
-        }));
+        return Ok(Some(Aside { path: path.clone(), id: facts.id, afterwards }));
     }
-    Err(NameError::Foreign {
-        path: path.clone(),
-        kind: FileKind(facts.kind),
-    })
+    Err(NameError::Foreign { path: path.clone(), kind: FileKind(facts.kind) })
 }
 
 /// Whether a socket of any network namespace is bound to this file: sock_diag shows only one

@@ -118,9 +118,7 @@ impl fmt::Display for Plan {
             writeln!(f, "{number:>4}  {step}")?;
         }
         writeln!(f, "      verify against the image")?;
-        self.finishing
-            .iter()
-            .try_for_each(|step| writeln!(f, "      {step}"))
+        self.finishing.iter().try_for_each(|step| writeln!(f, "      {step}"))
     }
 }
 
@@ -132,15 +130,9 @@ impl fmt::Display for Plan {
 pub fn plan(image: &Image) -> Result<Plan, PlanError> {
     validate::check(image)?;
     for (index, socket) in indexed(image) {
-        if let Some(option) = socket
-            .options
-            .iter()
-            .find(|o| option_table::known(o.name).is_none())
+        if let Some(option) = socket.options.iter().find(|o| option_table::known(o.name).is_none())
         {
-            return Err(PlanError::UnknownOption {
-                socket: index,
-                option: option.name,
-            });
+            return Err(PlanError::UnknownOption { socket: index, option: option.name });
         }
     }
     let mut planner = Planner::new(image)?;
@@ -178,12 +170,7 @@ impl<'a> Planner<'a> {
         for (number, (bound, socket_type)) in temporary.iter().enumerate() {
             // One is enough: the connections are made one at a time.
             let listens = Some((1, None));
-            binders.push(binder(
-                Holder::Temporary(number),
-                *socket_type,
-                bound,
-                listens,
-            )?);
+            binders.push(binder(Holder::Temporary(number), *socket_type, bound, listens)?);
         }
         for (index, socket) in indexed(image) {
             if let Some(bound) = &socket.name
@@ -195,20 +182,11 @@ impl<'a> Planner<'a> {
                     }
                     Role::Unconnected | Role::Connected => None,
                 };
-                binders.push(binder(
-                    Holder::Saved(index),
-                    socket.socket_type,
-                    bound,
-                    listens,
-                )?);
+                binders.push(binder(Holder::Saved(index), socket.socket_type, bound, listens)?);
             }
         }
         mark_contested(&mut binders)?;
-        let by_holder = binders
-            .iter()
-            .zip(0..)
-            .map(|(binder, at)| (binder.made, at))
-            .collect();
+        let by_holder = binders.iter().zip(0..).map(|(binder, at)| (binder.made, at)).collect();
         let backwards = links.iter().rev();
         let first_link = backwards.map(|link| (link.listener, link.client)).collect();
         Ok(Self {
@@ -231,10 +209,7 @@ impl<'a> Planner<'a> {
     /// Numbers of the binders that fit.
     fn select(&self, fits: impl Fn(&Binder<'_>) -> bool) -> Vec<usize> {
         let binders = self.binders.iter().enumerate();
-        binders
-            .filter(|(_, binder)| fits(binder))
-            .map(|(number, _)| number)
-            .collect()
+        binders.filter(|(_, binder)| fits(binder)).map(|(number, _)| number).collect()
     }
 
     fn create(&mut self, made: Holder, socket_type: SocketType) {
@@ -255,10 +230,7 @@ impl<'a> Planner<'a> {
             return;
         }
         self.create(made, socket_type);
-        self.steps.push(Step::Bind {
-            made,
-            place: place.clone(),
-        });
+        self.steps.push(Step::Bind { made, place: place.clone() });
         if let Some((_, finally)) = listens {
             let first = self.first_link.get(&made);
             let wanted = first.and_then(|client| self.seen_by(*client));
@@ -279,23 +251,13 @@ impl<'a> Planner<'a> {
 
     fn listen(&mut self, made: Holder, identity: Option<Identity>) {
         if let Some((backlog, _)) = self.binder_of(made).and_then(|binder| binder.listens) {
-            self.steps.push(Step::Listen {
-                made,
-                backlog,
-                identity,
-            });
+            self.steps.push(Step::Listen { made, backlog, identity });
             self.listening_as.insert(made, identity);
         }
     }
 
     fn connect(&mut self, number: usize) {
-        let Some(&Link {
-            client,
-            server,
-            listener,
-            ..
-        }) = self.links.get(number)
-        else {
+        let Some(&Link { client, server, listener, .. }) = self.links.get(number) else {
             return;
         };
         let Some(binder) = self.binder_of(listener) else {
@@ -309,30 +271,21 @@ impl<'a> Planner<'a> {
         if let Some(socket) = self.socket(client) {
             self.create(Holder::Saved(client), socket.socket_type);
         }
-        if self
-            .binder_of(Holder::Saved(client))
-            .is_some_and(|binder| !binder.contested)
+        if self.binder_of(Holder::Saved(client)).is_some_and(|binder| !binder.contested)
             && let Some(&number) = self.by_holder.get(&Holder::Saved(client))
         {
             self.bind(number);
         }
         let identity = self.seen_by(server);
-        self.steps.push(Step::Connect {
-            client,
-            listener,
-            place,
-            identity,
-        });
+        self.steps.push(Step::Connect { client, listener, place, identity });
         self.steps.push(Step::Accept { server, listener });
         self.made.insert(Holder::Saved(server));
     }
 
     fn connections_through(&mut self, fits: impl Fn(Holder) -> bool) {
         let numbers = self.links.iter().enumerate();
-        let fitting: Vec<_> = numbers
-            .filter(|(_, link)| fits(link.listener))
-            .map(|(number, _)| number)
-            .collect();
+        let fitting: Vec<_> =
+            numbers.filter(|(_, link)| fits(link.listener)).map(|(number, _)| number).collect();
         fitting.into_iter().for_each(|number| self.connect(number));
     }
 
@@ -379,11 +332,8 @@ impl<'a> Planner<'a> {
 
     fn connections(&mut self) {
         let early = self.select(Self::is_early);
-        let early: BTreeSet<_> = early
-            .into_iter()
-            .filter_map(|n| self.binders.get(n))
-            .map(|b| b.made)
-            .collect();
+        let early: BTreeSet<_> =
+            early.into_iter().filter_map(|n| self.binders.get(n)).map(|b| b.made).collect();
         self.connections_through(|listener| !early.contains(&listener));
     }
 
@@ -394,12 +344,7 @@ impl<'a> Planner<'a> {
             {
                 let socket_type = socket.socket_type;
                 let identity = self.seen_by(a).or_else(|| self.seen_by(b));
-                self.steps.push(Step::Pair {
-                    a,
-                    b,
-                    socket_type,
-                    identity,
-                });
+                self.steps.push(Step::Pair { a, b, socket_type, identity });
                 self.made.extend([Holder::Saved(a), Holder::Saved(b)]);
             }
         }
@@ -424,39 +369,21 @@ impl<'a> Planner<'a> {
         }
         for (socket, saved) in indexed(self.image) {
             if !saved.shutdown.is_none() && !mirrored.contains(&socket) {
-                self.steps.push(Step::Shutdown {
-                    socket,
-                    how: saved.shutdown,
-                });
+                self.steps.push(Step::Shutdown { socket, how: saved.shutdown });
             }
-            let rank = |number| {
-                option_table::TABLE
-                    .iter()
-                    .position(|known| known.number == number)
-            };
+            let rank = |number| option_table::TABLE.iter().position(|known| known.number == number);
             let mut ordered = saved.options.clone();
             ordered.sort_by_key(|option| rank(option.name));
-            let set = ordered
-                .into_iter()
-                .map(|option| Step::SetOption { socket, option });
+            let set = ordered.into_iter().map(|option| Step::SetOption { socket, option });
             self.steps.extend(set);
             if saved.status_flags != 0 {
-                self.steps.push(Step::SetFlags {
-                    socket,
-                    flags: saved.status_flags,
-                });
+                self.steps.push(Step::SetFlags { socket, flags: saved.status_flags });
             }
         }
         for binder in &self.binders {
             if let Some(&SocketFile::Present { mode, uid, gid, .. }) = binder.file {
                 let (made, place) = (binder.made, binder.place.clone());
-                self.steps.push(Step::Attributes {
-                    made,
-                    place,
-                    mode,
-                    uid,
-                    gid,
-                });
+                self.steps.push(Step::Attributes { made, place, mode, uid, gid });
             }
         }
     }
@@ -475,11 +402,8 @@ impl<'a> Planner<'a> {
                         SocketFile::Present { id, .. } => Some(*id),
                         SocketFile::Deleted | SocketFile::Replaced => None,
                     });
-                    let afterwards = if binder.stays {
-                        Afterwards::Discard
-                    } else {
-                        Afterwards::PutBack
-                    };
+                    let afterwards =
+                        if binder.stays { Afterwards::Discard } else { Afterwards::PutBack };
                     let index = *at.entry(path).or_insert(paths.len());
                     match paths.get_mut(index) {
                         Some(known) => {
@@ -500,9 +424,7 @@ impl<'a> Planner<'a> {
         let roles = self.image.sockets.iter().map(|socket| socket.role);
         let summary = Summary {
             sockets: self.image.sockets.len(),
-            listeners: roles
-                .filter(|role| matches!(role, Role::Listening { .. }))
-                .count(),
+            listeners: roles.filter(|role| matches!(role, Role::Listening { .. })).count(),
             connections: self.links.len(),
             pairs: self.image.connections.len() - self.links.len(),
         };

@@ -46,10 +46,7 @@ impl ReserveError {
 }
 
 fn failed<E: Into<io::Error>>(operation: &'static str) -> impl FnOnce(E) -> ReserveError {
-    move |error| ReserveError::Io {
-        operation,
-        source: error.into(),
-    }
+    move |error| ReserveError::Io { operation, source: error.into() }
 }
 
 /// The soft limit raised to the hard one; put back when this is dropped.
@@ -64,9 +61,7 @@ impl RaisedLimit {
             getrlimit(Resource::RLIMIT_NOFILE).map_err(failed("getrlimit RLIMIT_NOFILE"))?;
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
             .map_err(failed("setrlimit RLIMIT_NOFILE"))?;
-        Ok(Self {
-            before: FileLimit { soft, hard },
-        })
+        Ok(Self { before: FileLimit { soft, hard } })
     }
 
     /// The limit as it was.
@@ -81,11 +76,7 @@ impl RaisedLimit {
     ///
     /// What the kernel refuses.
     pub fn put_back(&self) -> io::Result<()> {
-        Ok(setrlimit(
-            Resource::RLIMIT_NOFILE,
-            self.before.soft,
-            self.before.hard,
-        )?)
+        Ok(setrlimit(Resource::RLIMIT_NOFILE, self.before.soft, self.before.hard)?)
     }
 }
 
@@ -96,11 +87,7 @@ impl RaisedLimit {
     ///
     /// What the kernel refuses.
     pub fn raise_again(&self) -> io::Result<()> {
-        Ok(setrlimit(
-            Resource::RLIMIT_NOFILE,
-            self.before.hard,
-            self.before.hard,
-        )?)
+        Ok(setrlimit(Resource::RLIMIT_NOFILE, self.before.hard, self.before.hard)?)
     }
 }
 
@@ -144,10 +131,7 @@ impl Reserved {
         }
         // What was opened first may itself have one of the numbers: it then goes on standing there.
         placeholders.push(nothing);
-        Ok(Self {
-            placeholders,
-            limit,
-        })
+        Ok(Self { placeholders, limit })
     }
 
     /// The limit.

@@ -39,10 +39,7 @@ pub struct Identity {
 
 impl From<Credentials> for Identity {
     fn from(credentials: Credentials) -> Self {
-        Self {
-            uid: credentials.uid,
-            gid: credentials.gid,
-        }
+        Self { uid: credentials.uid, gid: credentials.gid }
     }
 }
 
@@ -62,10 +59,7 @@ impl Place {
         let UnixName::Pathname(name) = &self.name else {
             return None;
         };
-        let directory = self
-            .directory
-            .iter()
-            .flat_map(|path| path.split(|byte| *byte == b'/'));
+        let directory = self.directory.iter().flat_map(|path| path.split(|byte| *byte == b'/'));
         let mut path = Vec::new();
         for part in directory.chain(name.split(|byte| *byte == b'/')) {
             if !part.is_empty() && part != b"." {
@@ -243,43 +237,17 @@ impl fmt::Display for Step {
         match self {
             Self::MoveAside(aside) => write!(f, "move {} aside", Escaped(&aside.path)),
             Self::Create { made, socket_type } => write!(f, "create {made} ({socket_type})"),
-            Self::Pair {
-                a,
-                b,
-                socket_type,
-                identity,
-            } => {
-                write!(
-                    f,
-                    "socketpair of sockets {} and {} ({socket_type})",
-                    a.0, b.0
-                )?;
+            Self::Pair { a, b, socket_type, identity } => {
+                write!(f, "socketpair of sockets {} and {} ({socket_type})", a.0, b.0)?;
                 As(*identity).fmt(f)
             }
             Self::Bind { made, place } => write!(f, "bind {made} to {place}"),
-            Self::Listen {
-                made,
-                backlog,
-                identity,
-            } => {
-                write!(
-                    f,
-                    "listen on {made} with backlog {backlog}{}",
-                    As(*identity)
-                )
+            Self::Listen { made, backlog, identity } => {
+                write!(f, "listen on {made} with backlog {backlog}{}", As(*identity))
             }
-            Self::Connect {
-                client,
-                listener,
-                place,
-                identity,
-            } => {
+            Self::Connect { client, listener, place, identity } => {
                 let client = Holder::Saved(*client);
-                write!(
-                    f,
-                    "connect {client} to {listener} at {place}{}",
-                    As(*identity)
-                )
+                write!(f, "connect {client} to {listener} at {place}{}", As(*identity))
             }
             Self::Accept { server, listener } => {
                 write!(f, "accept {} from {listener}", Holder::Saved(*server))
@@ -291,45 +259,22 @@ impl fmt::Display for Step {
                 write!(f, "shut down socket {}: {how}", socket.0)
             }
             Self::SetOption { socket, option } => {
-                write!(
-                    f,
-                    "set {} of socket {} to",
-                    option_table::name(option.name),
-                    socket.0
-                )?;
+                write!(f, "set {} of socket {} to", option_table::name(option.name), socket.0)?;
                 match option.value.first_chunk() {
                     Some(bytes) if option.value.len() == bytes.len() => {
                         write!(f, " {}", i32::from_ne_bytes(*bytes))
                     }
-                    _ => option
-                        .value
-                        .iter()
-                        .try_for_each(|byte| write!(f, " {byte:02x}")),
+                    _ => option.value.iter().try_for_each(|byte| write!(f, " {byte:02x}")),
                 }
             }
             Self::SetFlags { socket, flags } => {
-                write!(
-                    f,
-                    "set status flags of socket {}: {}",
-                    socket.0,
-                    flag_names(*flags)
-                )
+                write!(f, "set status flags of socket {}: {}", socket.0, flag_names(*flags))
             }
-            Self::Attributes {
-                place,
-                mode,
-                uid,
-                gid,
-                ..
-            } => {
+            Self::Attributes { place, mode, uid, gid, .. } => {
                 write!(f, "set mode {mode:04o} owner {uid}:{gid} of {place}")
             }
             Self::Discard(aside) => {
-                write!(
-                    f,
-                    "delete what was moved aside from {}",
-                    Escaped(&aside.path)
-                )
+                write!(f, "delete what was moved aside from {}", Escaped(&aside.path))
             }
         }
     }

@@ -99,16 +99,10 @@ impl fmt::Display for Misfit<'_> {
 pub fn single(image: &Image, words: &[OsString]) -> Result<Vec<Program>, ProgramError> {
     let (command, arguments) = words.split_first().ok_or(ProgramError::None)?;
     let [process] = image.processes.as_slice() else {
-        return Err(ProgramError::OneForMany(
-            image.processes.iter().map(|p| p.pid).collect(),
-        ));
+        return Err(ProgramError::OneForMany(image.processes.iter().map(|p| p.pid).collect()));
     };
     let (command, arguments) = (command.clone(), arguments.to_vec());
-    Ok(vec![Program {
-        pid: process.pid,
-        command,
-        arguments,
-    }])
+    Ok(vec![Program { pid: process.pid, command, arguments }])
 }
 
 /// The commands from `--exec PID=COMMAND…`, in the image's order.
@@ -139,11 +133,7 @@ pub fn each(image: &Image, values: &[OsString]) -> Result<Vec<Program>, ProgramE
     if missing.is_empty() && unknown.is_empty() && twice.is_empty() {
         Ok(programs)
     } else {
-        Err(ProgramError::Misfit {
-            missing,
-            unknown,
-            twice,
-        })
+        Err(ProgramError::Misfit { missing, unknown, twice })
     }
 }
 
@@ -154,11 +144,7 @@ fn parse(value: &OsStr) -> Option<Program> {
     let mut lexer = shlex::bytes::Shlex::new(words.get(1..)?);
     let words: Vec<_> = lexer.by_ref().map(OsString::from_vec).collect();
     let (command, arguments) = words.split_first()?;
-    let program = Program {
-        pid,
-        command: command.clone(),
-        arguments: arguments.to_vec(),
-    };
+    let program = Program { pid, command: command.clone(), arguments: arguments.to_vec() };
     (!lexer.had_error).then_some(program)
 }
 
@@ -196,9 +182,7 @@ impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (pid, command) = (self.pid, self.command.display());
         write!(f, "{} `{command}` for saved process {pid}", self.failed)?;
-        self.left
-            .iter()
-            .try_for_each(|problem| write!(f, "; left behind: {problem}"))
+        self.left.iter().try_for_each(|problem| write!(f, "; left behind: {problem}"))
     }
 }
 
@@ -242,12 +226,7 @@ pub fn launch(
     let Some((root, others)) = programs.split_first() else {
         let failed = call("find a program")(io::ErrorKind::InvalidInput.into());
         let (pid, command) = (Pid(0), OsString::new());
-        return Err(LaunchError {
-            pid,
-            command,
-            failed,
-            left: restored.undo(),
-        });
+        return Err(LaunchError { pid, command, failed, left: restored.undo() });
     };
     let mut children = Children::default();
     let mut current = root;
@@ -265,12 +244,7 @@ pub fn launch(
         Err(failed) => {
             drop(children);
             let (pid, command) = (current.pid, current.command.clone());
-            Err(LaunchError {
-                pid,
-                command,
-                failed,
-                left: restored.undo(),
-            })
+            Err(LaunchError { pid, command, failed, left: restored.undo() })
         }
     }
 }
@@ -294,19 +268,14 @@ fn command(image: &Image, program: &Program) -> Command {
 }
 
 fn numbers(image: &Image, pid: Pid) -> impl Iterator<Item = (SocketIndex, RawFd)> {
-    let own = image
-        .descriptors
-        .iter()
-        .filter(move |descriptor| descriptor.pid == pid);
+    let own = image.descriptors.iter().filter(move |descriptor| descriptor.pid == pid);
     own.map(|descriptor| (descriptor.socket, descriptor.fd))
 }
 
 fn start(restored: &Restored, image: &Image, program: &Program) -> Result<Child, LaunchFailure> {
     let mut descriptors = Vec::new();
     for (socket, number) in numbers(image, program.pid) {
-        let from = restored
-            .socket(socket)
-            .ok_or(io::ErrorKind::NotFound.into());
+        let from = restored.socket(socket).ok_or(io::ErrorKind::NotFound.into());
         descriptors.push((from.map_err(call("find a socket for"))?.as_raw_fd(), number));
     }
     let limit = restored.reserved().limit().before();
@@ -342,9 +311,7 @@ fn become_root(
 ) -> Result<Infallible, LaunchFailure> {
     let mut placed = Placed::default();
     for (socket, number) in numbers(image, program.pid) {
-        let from = restored
-            .socket(socket)
-            .ok_or(io::ErrorKind::NotFound.into());
+        let from = restored.socket(socket).ok_or(io::ErrorKind::NotFound.into());
         let from = from.map_err(call("find a socket for"))?;
         let before = descriptor::duplicate_of(number).map_err(call("save a descriptor for"))?;
         descriptor::duplicate_onto(from, number, OnExec::Keep)
@@ -352,14 +319,10 @@ fn become_root(
         placed.0.push((number, before));
     }
     let limit = restored.reserved().limit();
-    limit
-        .put_back()
-        .map_err(call("put RLIMIT_NOFILE back for"))?;
+    limit.put_back().map_err(call("put RLIMIT_NOFILE back for"))?;
     let error = command(image, program).exec();
     // Still here: the numbers are given back, and they may lie beyond the soft limit.
-    limit
-        .raise_again()
-        .map_err(call("raise RLIMIT_NOFILE for"))?;
+    limit.raise_again().map_err(call("raise RLIMIT_NOFILE for"))?;
     drop(placed);
     Err(call("execute")(error))
 }

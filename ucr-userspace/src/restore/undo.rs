@@ -3,26 +3,19 @@
 use std::fmt;
 use std::io;
 
-use super::files::{Entry, same_file};
+use super::files::Entry;
 use super::step::Aside;
 use crate::image::FileId;
 use crate::model::name::Escaped;
+use crate::process::files::same_file;
 
 /// Something that a restore did to the file system.
 #[derive(Debug)]
 enum Deed {
     /// `bind` made this file.
-    Made {
-        path: Vec<u8>,
-        entry: Entry,
-        id: FileId,
-    },
+    Made { path: Vec<u8>, entry: Entry, id: FileId },
     /// A file was renamed; `hidden` is where it is now.
-    Moved {
-        aside: Aside,
-        hidden: Entry,
-        name: Vec<u8>,
-    },
+    Moved { aside: Aside, hidden: Entry, name: Vec<u8> },
 }
 
 /// Something that could not be taken back.
@@ -38,13 +31,7 @@ pub struct UndoProblem {
 
 impl fmt::Display for UndoProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}: {}",
-            self.operation,
-            Escaped(&self.path),
-            self.source
-        )
+        write!(f, "{} {}: {}", self.operation, Escaped(&self.path), self.source)
     }
 }
 
@@ -68,10 +55,7 @@ impl Undo {
     /// If it is not that file any more, or cannot be renamed.
     pub(super) fn move_aside(&mut self, aside: &Aside) -> io::Result<()> {
         let entry = Entry::of(&aside.path)?;
-        if !entry
-            .facts()?
-            .is_some_and(|facts| same_file(facts.id, aside.id))
-        {
+        if !entry.facts()?.is_some_and(|facts| same_file(facts.id, aside.id)) {
             return Err(io::Error::other("another file lies there now"));
         }
         let mut number = 0;
@@ -85,20 +69,10 @@ impl Undo {
             }
         };
         let name = entry.file_name().to_vec();
-        let is_it = hidden
-            .facts()?
-            .is_some_and(|facts| same_file(facts.id, aside.id));
-        self.deeds.push(Deed::Moved {
-            aside: aside.clone(),
-            hidden,
-            name,
-        });
+        let is_it = hidden.facts()?.is_some_and(|facts| same_file(facts.id, aside.id));
+        self.deeds.push(Deed::Moved { aside: aside.clone(), hidden, name });
         // Exchanged between the look and the rename: undoing puts it back.
-        if is_it {
-            Ok(())
-        } else {
-            Err(io::Error::other("another file lies there now"))
-        }
+        if is_it { Ok(()) } else { Err(io::Error::other("another file lies there now")) }
     }
 
     /// Removes a file that was made before.
@@ -165,28 +139,14 @@ impl Undo {
             let (path, operation, result) = match deed {
                 Deed::Made { path, entry, id } => {
                     // If it is gone or another one, it is no longer ours to remove.
-                    (
-                        path,
-                        "remove the socket file",
-                        entry.unlink_if(id).map(drop),
-                    )
+                    (path, "remove the socket file", entry.unlink_if(id).map(drop))
                 }
-                Deed::Moved {
-                    aside,
-                    hidden,
-                    name,
-                } => (
-                    aside.path,
-                    "move back the file",
-                    hidden.rename(&name).map(drop),
-                ),
+                Deed::Moved { aside, hidden, name } => {
+                    (aside.path, "move back the file", hidden.rename(&name).map(drop))
+                }
             };
             if let Err(source) = result {
-                problems.push(UndoProblem {
-                    path,
-                    operation,
-                    source,
-                });
+                problems.push(UndoProblem { path, operation, source });
             }
         }
         problems

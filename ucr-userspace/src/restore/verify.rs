@@ -3,11 +3,11 @@
 use std::fmt;
 
 use super::execute::Restored;
-use super::files::Facts;
 use super::step::Place;
 use crate::image::{Bound, Image, Role, Socket, SocketFile, SocketIndex};
 use crate::model::name::Escaped;
 use crate::model::{Credentials, SeenSocket, SocketState, UnixName, VfsFile, View};
+use crate::process::files::Facts;
 use crate::process::option_table;
 use crate::process::state::{self, Defaults, SocketDetails, StateError};
 
@@ -35,17 +35,8 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            socket,
-            field,
-            wanted,
-            found,
-        } = self;
-        write!(
-            f,
-            "socket {}: {field}: wanted {wanted}, found {found}",
-            socket.0
-        )
+        let Self { socket, field, wanted, found } = self;
+        write!(f, "socket {}: {field}: wanted {wanted}, found {found}", socket.0)
     }
 }
 
@@ -148,10 +139,7 @@ pub fn observe(image: &Image, restored: &Restored) -> Result<Vec<Observed>, Obse
     let mut defaults = std::collections::HashMap::new();
     let mut all = Vec::with_capacity(image.sockets.len());
     for (index, socket) in indexed(image) {
-        let failed = |source| ObserveError::State {
-            socket: index,
-            source,
-        };
+        let failed = |source| ObserveError::State { socket: index, source };
         let descriptor = restored.socket(index).ok_or(ObserveError::NotMade(index))?;
         let new = match defaults.entry(socket.socket_type) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
@@ -174,11 +162,7 @@ pub fn observe(image: &Image, restored: &Restored) -> Result<Vec<Observed>, Obse
 }
 
 fn path_of(bound: &Bound) -> Option<Vec<u8>> {
-    Place {
-        name: bound.name.clone(),
-        directory: bound.directory.clone(),
-    }
-    .path()
+    Place { name: bound.name.clone(), directory: bound.directory.clone() }.path()
 }
 
 /// Compares. Pure.
@@ -195,10 +179,7 @@ pub fn compare(image: &Image, observed: &[Observed], view: &View) -> Vec<Differe
     }
     let mut differences = Vec::new();
     for (((index, socket), observed_one), peer) in indexed(image).zip(observed).zip(peers) {
-        let mut check = Check {
-            socket: index,
-            differences: &mut differences,
-        };
+        let mut check = Check { socket: index, differences: &mut differences };
         check.through_descriptor(socket, observed_one);
         let peer = peer.and_then(|peer: SocketIndex| {
             Some((image.sockets.get(peer.get())?, observed.get(peer.get())?))
@@ -233,11 +214,7 @@ pub fn other_pids(image: &Image, observed: &[Observed]) -> usize {
 }
 
 fn name_of(socket: &Socket) -> UnixName {
-    socket
-        .name
-        .as_ref()
-        .map(|bound| bound.name.clone())
-        .unwrap_or_default()
+    socket.name.as_ref().map(|bound| bound.name.clone()).unwrap_or_default()
 }
 
 #[derive(PartialEq, Eq)]
@@ -264,12 +241,7 @@ struct Check<'a> {
 impl Check<'_> {
     fn differs(&mut self, field: Field, wanted: impl fmt::Display, found: impl fmt::Display) {
         let (wanted, found) = (wanted.to_string(), found.to_string());
-        self.differences.push(Difference {
-            socket: self.socket,
-            field,
-            wanted,
-            found,
-        });
+        self.differences.push(Difference { socket: self.socket, field, wanted, found });
     }
 
     fn equal<T: PartialEq + fmt::Display>(&mut self, field: Field, wanted: &T, found: &T) {
@@ -282,19 +254,11 @@ impl Check<'_> {
         let details = &observed.details;
         self.equal(Field::Type, &socket.socket_type, &details.socket_type);
         self.equal(Field::Name, &name_of(socket), &details.name);
-        self.equal(
-            Field::StatusFlags,
-            &socket.status_flags,
-            &details.status_flags,
-        );
+        self.equal(Field::StatusFlags, &socket.status_flags, &details.status_flags);
         let listening = matches!(socket.role, Role::Listening { .. });
         if listening != details.accepting {
             let role = |accepting| {
-                if accepting {
-                    "listening"
-                } else {
-                    "not listening"
-                }
+                if accepting { "listening" } else { "not listening" }
             };
             self.differs(Field::Role, role(listening), role(details.accepting));
         }
@@ -321,16 +285,12 @@ impl Check<'_> {
             }))
         };
         let find = |options: &[crate::image::SocketOption], name: i32| {
-            options
-                .iter()
-                .find(|option| option.name == name)
-                .map(|option| option.value.clone())
+            options.iter().find(|option| option.name == name).map(|option| option.value.clone())
         };
         for wanted in &socket.options {
             let found = find(&details.options, wanted.name);
-            let same = found
-                .as_ref()
-                .is_some_and(|f| option_table::equal(wanted.name, &wanted.value, f));
+            let same =
+                found.as_ref().is_some_and(|f| option_table::equal(wanted.name, &wanted.value, f));
             if !same {
                 let field = Field::Option(wanted.name);
                 self.differs(field, value(Some(&wanted.value)), value(found.as_deref()));
@@ -367,11 +327,7 @@ impl Check<'_> {
             seen.file == Some(VfsFile::from_stat(facts.id.device, facts.id.inode))
         });
         let there = |is: bool| {
-            if is {
-                "under its name"
-            } else {
-                "not under its name"
-            }
+            if is { "under its name" } else { "not under its name" }
         };
         let wanted = matches!(bound.file, Some(SocketFile::Present { .. }));
         if wanted != lies_there {
@@ -383,11 +339,7 @@ impl Check<'_> {
             let octal = |mode: u32| format!("{mode:04o}");
             self.equal(Field::FileMode, &octal(*mode), &octal(facts.mode));
             let owner = |uid: u32, gid: u32| format!("{uid}:{gid}");
-            self.equal(
-                Field::FileOwner,
-                &owner(*uid, *gid),
-                &owner(facts.uid, facts.gid),
-            );
+            self.equal(Field::FileOwner, &owner(*uid, *gid), &owner(facts.uid, facts.gid));
         }
     }
 }

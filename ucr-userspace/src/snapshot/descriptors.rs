@@ -6,7 +6,8 @@
 //! that is refused for now.
 
 use std::{
-    collections::BTreeSet,
+    collections::HashSet,
+    fs::File,
     io::{self, Read as _},
     os::fd::AsFd as _,
 };
@@ -16,7 +17,7 @@ use zerocopy::FromBytes as _;
 
 use crate::{
     model::Pid,
-    sys::bpf::iterate_process,
+    sys::bpf::{iterate_all, iterate_process},
     tracer::{
         TracerError,
         object::{LogLevel, Object, Sizes},
@@ -32,6 +33,9 @@ pub enum DescriptorError {
     /// The iterator program could not be loaded.
     #[error("prepare to list descriptors")]
     Prepare(#[source] TracerError),
+    /// The pass over all processes failed.
+    #[error("list the descriptors of all processes")]
+    ListAll(#[source] io::Error),
     /// The pass failed.
     #[error("list the descriptors of process {pid}")]
     List {
@@ -67,21 +71,35 @@ impl Lister {
     /// # Errors
     /// The kernel's; a process that is gone has no descriptors and is no error.
     pub fn sockets_of(&mut self, pid: Pid) -> Result<Vec<SocketDescriptor>, DescriptorError> {
-        let failed = |source| DescriptorError::List { pid, source };
         let program = self.object.loaded(PROGRAM).map_err(DescriptorError::Prepare)?;
-        let mut bytes = Vec::new();
-        let mut pass = iterate_process(program.as_fd(), pid.0).map_err(failed)?;
-        pass.read_to_end(&mut bytes).map_err(failed)?;
-        let mut seen = BTreeSet::new();
-        let mut found: Vec<SocketDescriptor> = bytes
-            .chunks_exact(size_of::<SocketDescriptor>())
-            .filter_map(|chunk| SocketDescriptor::read_from_bytes(chunk).ok())
-            // The kernel may show a descriptor again after a full buffer.
-            .filter(|d| seen.insert((d.tid, d.fd)))
-            .collect();
-        found.sort_by_key(|d| (d.tid != d.pid, d.tid, d.fd));
-        Ok(found)
+        iterate_process(program.as_fd(), pid.0)
+            .and_then(read)
+            .map_err(|source| DescriptorError::List { pid, source })
     }
+
+    /// Every descriptor of every process that leads to a socket: one pass over the whole machine.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn all_sockets(&mut self) -> Result<Vec<SocketDescriptor>, DescriptorError> {
+        let program = self.object.loaded(PROGRAM).map_err(DescriptorError::Prepare)?;
+        iterate_all(program.as_fd()).and_then(read).map_err(DescriptorError::ListAll)
+    }
+}
+
+/// Reads a pass to its end.
+fn read(mut pass: File) -> io::Result<Vec<SocketDescriptor>> {
+    let mut bytes = Vec::new();
+    pass.read_to_end(&mut bytes)?;
+    let mut seen = HashSet::new();
+    let mut found: Vec<SocketDescriptor> = bytes
+        .chunks_exact(size_of::<SocketDescriptor>())
+        .filter_map(|chunk| SocketDescriptor::read_from_bytes(chunk).ok())
+        // The kernel may show a descriptor again after a full buffer.
+        .filter(|d| seen.insert((d.tid, d.fd)))
+        .collect();
+    found.sort_by_key(|d| (d.pid, d.tid != d.pid, d.tid, d.fd));
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_sock_diag::{
     SockDiagMessage,
+    inet::{ExtensionFlags, InetRequest, SocketId, StateFlags as InetStates},
     unix::{
         ShowFlags, StateFlags, UnixRequest, UnixResponse,
         nlas::{Nla, UnixDiagName, Vfs},
@@ -91,13 +92,51 @@ pub fn unix_sockets_of(pid: i32) -> Result<View, DiagError> {
         .map_err(|source| DiagError::Namespace(pid, source))?
 }
 
+/// What sock_diag can be asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// `AF_UNIX`.
+    Unix,
+    /// `AF_INET`, TCP.
+    Tcp,
+    /// `AF_INET`, UDP.
+    Udp,
+}
+
+/// Whether sock_diag answers at all: asks for sockets in a state that none is in.
+///
+/// # Errors
+/// [`DiagError::Refused`] if the kernel cannot tell of this family.
+pub fn probe(family: Family) -> Result<(), DiagError> {
+    let inet = |protocol| {
+        SockDiagMessage::InetRequest(InetRequest {
+            family: u8::try_from(libc::AF_INET).unwrap_or_default(),
+            protocol,
+            extensions: ExtensionFlags::empty(),
+            states: InetStates::empty(),
+            socket_id: SocketId::new_v4(),
+        })
+    };
+    let socket = open()?;
+    let question = match family {
+        Family::Unix => SockDiagMessage::UnixRequest(about_unix(StateFlags::empty())),
+        Family::Tcp => inet(u8::try_from(libc::IPPROTO_TCP).unwrap_or_default()),
+        Family::Udp => inet(u8::try_from(libc::IPPROTO_UDP).unwrap_or_default()),
+    };
+    ask(&socket, question)?;
+    read(&socket).map(drop)
+}
+
+fn open() -> Result<Socket, DiagError> {
+    Socket::new(NETLINK_SOCK_DIAG).map_err(|source| DiagError::Socket("open", source))
+}
+
 fn dump() -> Result<View, DiagError> {
-    let socket =
-        Socket::new(NETLINK_SOCK_DIAG).map_err(|source| DiagError::Socket("open", source))?;
+    let socket = open()?;
     for _ in 0..ATTEMPTS {
-        socket
-            .send_to(&request(), &SocketAddr::new(0, 0), 0)
-            .map_err(|source| DiagError::Socket("write to", source))?;
+        // The crate names two states; unconnected sockets are in a third one.
+        let all = StateFlags::from_bits_retain(u32::MAX);
+        ask(&socket, SockDiagMessage::UnixRequest(about_unix(all)))?;
         if let Some(view) = read(&socket)? {
             return Ok(view);
         }
@@ -105,27 +144,28 @@ fn dump() -> Result<View, DiagError> {
     Err(DiagError::Disturbed(ATTEMPTS))
 }
 
-fn request() -> Vec<u8> {
+fn about_unix(state_flags: StateFlags) -> UnixRequest {
+    UnixRequest {
+        state_flags,
+        inode: 0,
+        show_flags: ShowFlags::NAME
+            | ShowFlags::VFS
+            | ShowFlags::PEER
+            | ShowFlags::ICONS
+            | ShowFlags::RQLEN,
+        cookie: [0xff; 8],
+    }
+}
+
+fn ask(socket: &Socket, question: SockDiagMessage) -> Result<(), DiagError> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut message = NetlinkMessage::new(
-        header,
-        NetlinkPayload::from(SockDiagMessage::UnixRequest(UnixRequest {
-            // The crate names two states; unconnected sockets are in a third one.
-            state_flags: StateFlags::from_bits_retain(u32::MAX),
-            inode: 0,
-            show_flags: ShowFlags::NAME
-                | ShowFlags::VFS
-                | ShowFlags::PEER
-                | ShowFlags::ICONS
-                | ShowFlags::RQLEN,
-            cookie: [0xff; 8],
-        })),
-    );
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
-    bytes
+    let sent = socket.send_to(&bytes, &SocketAddr::new(0, 0), 0);
+    sent.map(drop).map_err(|source| DiagError::Socket("write to", source))
 }
 
 /// Reads one dump; `None` if the kernel says that it was disturbed (`NLM_F_DUMP_INTR`).

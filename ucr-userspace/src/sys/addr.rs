@@ -27,24 +27,14 @@ fn address(sun_path: &[u8]) -> io::Result<(Address, libc::socklen_t)> {
     let (true, Ok(length)) = (fits, libc::socklen_t::try_from(end)) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let family = libc::sa_family_t::try_from(libc::AF_UNIX)
-        .unwrap_or_default()
-        .to_ne_bytes();
+    let family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or_default().to_ne_bytes();
     let bytes = family.iter().chain(sun_path);
-    address
-        .0
-        .iter_mut()
-        .zip(bytes)
-        .for_each(|(to, from)| *to = *from);
+    address.0.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     Ok((address, length))
 }
 
 fn checked(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// `bind(2)`.
@@ -81,11 +71,7 @@ pub fn local(socket: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     // SAFETY: the kernel writes at most `length` bytes, which is the size of what the pointer leads
     // to, and both outlive the call.
     checked(unsafe {
-        libc::getsockname(
-            socket.as_raw_fd(),
-            (&raw mut address).cast(),
-            &raw mut length,
-        )
+        libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length)
     })?;
     Ok(path_of(&address, length))
 }
@@ -100,18 +86,12 @@ pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     let mut length = libc::socklen_t::try_from(size_of::<Address>()).unwrap_or_default();
     // SAFETY: as in `local`.
     checked(unsafe {
-        libc::getpeername(
-            socket.as_raw_fd(),
-            (&raw mut address).cast(),
-            &raw mut length,
-        )
+        libc::getpeername(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length)
     })?;
     Ok(path_of(&address, length))
 }
 
 fn path_of(address: &Address, length: libc::socklen_t) -> Vec<u8> {
-    let end = usize::try_from(length)
-        .unwrap_or(usize::MAX)
-        .min(address.0.len());
+    let end = usize::try_from(length).unwrap_or(usize::MAX).min(address.0.len());
     address.0.get(PATH_AT..end).unwrap_or_default().to_vec()
 }

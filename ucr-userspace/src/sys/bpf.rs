@@ -46,14 +46,27 @@ struct IterCreate {
 /// # Errors
 /// The kernel's: among them `EINVAL` where it cannot restrict the iterator (before 6.1).
 pub fn iterate_process(program: BorrowedFd<'_>, pid: i32) -> io::Result<File> {
-    let info = TaskInfo { tid: 0, pid: pid.cast_unsigned(), pid_fd: 0, padding: 0 };
+    iterate(program, Some(&TaskInfo { tid: 0, pid: pid.cast_unsigned(), pid_fd: 0, padding: 0 }))
+}
+
+/// Begins a pass of a task iterator over all tasks.
+///
+/// # Errors
+/// The kernel's.
+pub fn iterate_all(program: BorrowedFd<'_>) -> io::Result<File> {
+    iterate(program, None)
+}
+
+fn iterate(program: BorrowedFd<'_>, info: Option<&TaskInfo>) -> io::Result<File> {
+    const INFO_LEN: u32 = 16;
+    const _: () = assert!(size_of::<TaskInfo>() == 16);
     let attributes = LinkCreate {
         prog_fd: program.as_raw_fd().cast_unsigned(),
         target_fd: 0,
         attach_type: TRACE_ITER,
         flags: 0,
-        iter_info: (&raw const info).addr() as u64,
-        iter_info_len: size_of::<TaskInfo>() as u32,
+        iter_info: info.map_or(0, |info| std::ptr::from_ref(info).expose_provenance() as u64),
+        iter_info_len: info.map_or(0, |_| INFO_LEN),
         padding: 0,
     };
     let link = bpf(LINK_CREATE, &attributes)?;

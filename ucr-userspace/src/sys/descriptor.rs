@@ -69,11 +69,7 @@ pub fn duplicate_of(number: RawFd) -> io::Result<Option<(OwnedFd, OnExec)>> {
     }
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     let owned = unsafe { OwnedFd::from_raw_fd(got) };
-    let then = if flags & libc::FD_CLOEXEC == 0 {
-        OnExec::Keep
-    } else {
-        OnExec::Close
-    };
+    let then = if flags & libc::FD_CLOEXEC == 0 { OnExec::Keep } else { OnExec::Close };
     Ok(Some((owned, then)))
 }
 

@@ -47,13 +47,7 @@ pub fn get_length(socket: BorrowedFd<'_>, name: i32) -> io::Result<usize> {
     let nowhere = std::ptr::null_mut();
     // SAFETY: with a length of 0 the kernel writes to no value; `length` outlives the call.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            name,
-            nowhere,
-            &raw mut length,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, nowhere, &raw mut length)
     };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -67,23 +61,21 @@ pub fn get_length(socket: BorrowedFd<'_>, name: i32) -> io::Result<usize> {
 ///
 /// The kernel's.
 pub fn set(socket: BorrowedFd<'_>, name: i32, value: &[u8]) -> io::Result<()> {
+    set_at(socket, libc::SOL_SOCKET, name, value)
+}
+
+/// `setsockopt(fd, level, name, value)`.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn set_at(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     let length = libc::socklen_t::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the kernel reads at most `length` bytes, the size of the slice, which outlives the
     // call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            name,
-            value.as_ptr().cast(),
-            length,
-        )
-    };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// An `O_PATH` descriptor of the very file that the socket is bound to, whatever stands under its

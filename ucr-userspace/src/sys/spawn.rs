@@ -36,10 +36,7 @@ pub fn spawn(
                 return Err(io::Error::last_os_error());
             }
         }
-        let limit = libc::rlimit {
-            rlim_cur: limit.soft,
-            rlim_max: limit.hard,
-        };
+        let limit = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
         // SAFETY: setrlimit is a bare system call here and only reads the struct.
         if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } < 0 {
             return Err(io::Error::last_os_error());

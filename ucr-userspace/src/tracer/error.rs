@@ -9,7 +9,7 @@ use aya::{
     programs::{ProgramError, links::LinkError},
 };
 
-use crate::kernel::btf::BtfError;
+use crate::{causes, kernel::btf::BtfError};
 
 /// Why tracing could not be started, stopped or read.
 #[derive(Debug, thiserror::Error)]
@@ -155,16 +155,6 @@ impl TracerError {
     /// Whether the kernel said EPERM or EACCES, at whatever depth.
     #[must_use]
     pub fn is_permission(&self) -> bool {
-        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(current) = error {
-            let denied = current
-                .downcast_ref::<io::Error>()
-                .is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
-            if denied {
-                return true;
-            }
-            error = current.source();
-        }
-        false
+        matches!(causes::errno(self), Some(libc::EPERM | libc::EACCES))
     }
 }

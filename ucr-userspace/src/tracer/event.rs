@@ -14,6 +14,10 @@ pub struct TraceEvent {
     pub directories: Option<Directories>,
 }
 
+/// Every kind of event, as [`TraceEvent::kind`] calls them.
+pub const KINDS: [&str; 8] =
+    ["socket", "socketpair", "bind", "listen", "connect", "accept", "shutdown", "close"];
+
 impl TraceEvent {
     /// Decodes one entry of the ring buffer; `None` if it has no known shape.
     #[must_use]

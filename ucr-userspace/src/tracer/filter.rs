@@ -29,7 +29,7 @@ pub struct EventFilter {
     /// About a socket of one of these types.
     pub types: Vec<SocketType>,
     /// Of one of these kinds, as [`TraceEvent::kind`] calls them.
-    pub kinds: Vec<&'static str>,
+    pub kinds: Vec<String>,
     /// Calls that failed.
     pub failed: Failed,
 }
@@ -49,7 +49,7 @@ impl EventFilter {
             })
             && any(&self.netns, |netns| *netns == raw.netns)
             && any(&self.types, |wanted| event.socket_type() == Some(*wanted))
-            && any(&self.kinds, |kind| *kind == event.kind())
+            && any(&self.kinds, |kind| kind == event.kind())
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn kinds_and_types_select() {
         let filter = EventFilter {
-            kinds: vec!["bind"],
+            kinds: vec!["bind".to_owned()],
             types: vec![SocketType::Stream],
             ..EventFilter::default()
         };

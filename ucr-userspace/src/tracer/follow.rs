@@ -38,6 +38,8 @@ pub enum Told {
     Lost(u64),
     /// An entry of the ring buffer had no known shape.
     Unknown,
+    /// All that was there has been told.
+    Idle,
 }
 
 /// Whether a follower wants more.
@@ -152,7 +154,7 @@ impl Reader<'_> {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        Ok(ControlFlow::Continue(()))
+        sink(Told::Idle)
     }
 }
 

@@ -90,7 +90,7 @@ impl PinDirectory {
         })
         .inspect_err(|_| {
             // What was made so far; the error that is on its way says why.
-            let _ = self.remove(mounted);
+            self.remove(mounted).ok();
         })?;
         Ok(mounted)
     }

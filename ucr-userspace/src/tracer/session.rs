@@ -86,7 +86,7 @@ pub fn attach(pins: &PinDirectory, sizes: Sizes) -> Result<Attached, TracerError
     let mounted = pins.create()?;
     attach_in(pins, sizes, mounted).inspect_err(|_| {
         // The error on its way says more than one from here could.
-        let _ = pins.remove(mounted);
+        pins.remove(mounted).ok();
     })
 }
 

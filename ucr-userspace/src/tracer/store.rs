@@ -42,7 +42,7 @@ pub struct Store {
 
 /// Sums over all CPUs, by `ucr_common::control::counter`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters([u64; counter::NAMES.len()]);
+pub struct Counters([u64; counter::MEANINGS.len()]);
 
 impl Counters {
     /// One of them.
@@ -53,7 +53,7 @@ impl Counters {
 
     /// All with their names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        counter::NAMES.into_iter().zip(self.0)
+        counter::MEANINGS.into_iter().map(|(name, _)| name).zip(self.0)
     }
 }
 

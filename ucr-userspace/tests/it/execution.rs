@@ -44,9 +44,7 @@ fn open_descriptors() -> BTreeSet<i32> {
 
 fn files(directory: &Path) -> BTreeSet<Vec<u8>> {
     let entries = fs::read_dir(directory).unwrap();
-    entries
-        .map(|entry| entry.unwrap().file_name().as_bytes().to_vec())
-        .collect()
+    entries.map(|entry| entry.unwrap().file_name().as_bytes().to_vec()).collect()
 }
 
 fn stream(socket: BorrowedFd<'_>) -> UnixStream {
@@ -82,13 +80,8 @@ fn everything_comes_back_as_the_image_says() {
     // The listeners answer under their real names.
     let path = directory.path().join(OsStr::from_bytes(b"listener\n\xff"));
     let late = UnixStream::connect(&path).unwrap();
-    let listener = UnixListener::from(
-        restored
-            .socket(SocketIndex(0))
-            .unwrap()
-            .try_clone_to_owned()
-            .unwrap(),
-    );
+    let listener =
+        UnixListener::from(restored.socket(SocketIndex(0)).unwrap().try_clone_to_owned().unwrap());
     let (accepted, _) = listener.accept().unwrap();
     talk(late.as_fd(), accepted.as_fd());
     let expected: [&[u8]; 3] = [b"client", b"listener\n\xff", b"unconnected"];
@@ -108,10 +101,7 @@ fn a_fault_at_any_step_leaves_nothing_behind() {
     let before = files(directory.path());
     let image = everything(directory.path());
     let seen = view();
-    let here = Here {
-        boot_id: "another boot",
-        view: &seen,
-    };
+    let here = Here { boot_id: "another boot", view: &seen };
     let plan = plan(&image).unwrap();
     let asides = survey(&plan, &image, here, Foreign::Replace).unwrap();
     assert_eq!(asides.len(), 2);
@@ -120,34 +110,21 @@ fn a_fault_at_any_step_leaves_nothing_behind() {
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     let names = |view: &View| {
         let mine = view.sockets.values().map(|socket| socket.name.to_string());
-        mine.filter(|name| name.contains("ucr-test"))
-            .collect::<Vec<_>>()
+        mine.filter(|name| name.contains("ucr-test")).collect::<Vec<_>>()
     };
     for fail_before in 0..=plan.steps.len() {
-        let how = Execution {
-            fail_before: Some(fail_before),
-        };
+        let how = Execution { fail_before: Some(fail_before) };
         let error = execute(&plan, &image, how).unwrap_err();
         match &error.failed {
-            Failed::Step {
-                number,
-                source: StepError::OnPurpose,
-                ..
-            } => {
+            Failed::Step { number, source: StepError::OnPurpose, .. } => {
                 assert_eq!(*number, fail_before + 1);
             }
             other => panic!("{other}"),
         }
         assert!(error.left.is_empty(), "{error}");
         assert_eq!(files(directory.path()), before, "{error}");
-        assert_eq!(
-            fs::read(directory.path().join("client")).unwrap(),
-            b"foreign"
-        );
-        assert_eq!(
-            fs::read(directory.path().join("gone")).unwrap(),
-            b"foreign too"
-        );
+        assert_eq!(fs::read(directory.path().join("client")).unwrap(), b"foreign");
+        assert_eq!(fs::read(directory.path().join("gone")).unwrap(), b"foreign too");
         assert_eq!(open_descriptors(), descriptors, "{error}");
         assert_eq!(names(&view()), Vec::<String>::new(), "{error}");
         let now = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
@@ -155,26 +132,15 @@ fn a_fault_at_any_step_leaves_nothing_behind() {
     }
     // Nothing of the image stays at one of them: it is back. The other one is replaced in the end.
     let mut restored = execute(&plan, &image, Execution::default()).unwrap();
-    assert_eq!(
-        fs::read(directory.path().join("gone")).unwrap(),
-        b"foreign too"
-    );
+    assert_eq!(fs::read(directory.path().join("gone")).unwrap(), b"foreign too");
     let found = differences(&image, &restored);
     assert_eq!(found, []);
     restored.discard_asides().unwrap();
-    assert!(
-        fs::metadata(directory.path().join("client"))
-            .unwrap()
-            .file_type()
-            .is_socket()
-    );
+    assert!(fs::metadata(directory.path().join("client")).unwrap().file_type().is_socket());
     restored.make_final();
     drop(restored);
     let left = files(directory.path());
-    assert!(
-        left.iter().all(|name| !name.starts_with(b".ucr")),
-        "{left:?}"
-    );
+    assert!(left.iter().all(|name| !name.starts_with(b".ucr")), "{left:?}");
     assert_eq!(left.len(), 4);
 }
 
@@ -184,30 +150,12 @@ fn credentials_are_seen_as_saved() {
     assert!(nix::unistd::geteuid().is_root(), "this test needs root");
     let directory = tempfile::tempdir().unwrap();
     // Nobody but root may enter.
-    fs::set_permissions(
-        directory.path(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o700),
-    )
-    .unwrap();
-    let who = |uid, gid| {
-        Some(Credentials {
-            pid: Pid(1),
-            uid,
-            gid,
-        })
-    };
+    fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .unwrap();
+    let who = |uid, gid| Some(Credentials { pid: Pid(1), uid, gid });
     let mut b = Builder::new();
-    let id = FileId {
-        device: 1,
-        inode: 2,
-        born: None,
-    };
-    let file = SocketFile::Present {
-        id,
-        mode: 0o640,
-        uid: 1003,
-        gid: 1004,
-    };
+    let id = FileId { device: 1, inode: 2, born: None };
+    let file = SocketFile::Present { id, mode: 0o640, uid: 1003, gid: 1004 };
     let name = path_name(directory.path().join("x"), file);
     let listener = b.listener(SocketType::Stream, name.clone());
     b.get(listener).listener_credentials = who(1001, 1002);
@@ -225,15 +173,8 @@ fn credentials_are_seen_as_saved() {
     assert!(nix::unistd::geteuid().is_root() && nix::unistd::getegid().as_raw() == 0);
     let status = fs::read_to_string("/proc/thread-self/status").unwrap();
     let ids = |key: &str| {
-        let line = status
-            .lines()
-            .find(|line| line.starts_with(key))
-            .unwrap()
-            .to_owned();
-        line.split_whitespace()
-            .skip(1)
-            .map(str::to_owned)
-            .collect::<BTreeSet<_>>()
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+        line.split_whitespace().skip(1).map(str::to_owned).collect::<BTreeSet<_>>()
     };
     assert_eq!((ids("Uid:").len(), ids("Gid:").len()), (1, 1), "{status}");
     assert_eq!(ids("CapEff:"), ids("CapPrm:"));
@@ -259,10 +200,7 @@ fn relative_names_keep_their_bytes_and_the_longest_fits() {
     assert_eq!(differences(&b.0, &restored), []);
     assert_eq!(std::env::current_dir().unwrap(), before);
     let details = addr::peer(restored.socket(SocketIndex(4)).unwrap()).unwrap();
-    assert_eq!(
-        UnixName::from_sun_path(&details),
-        UnixName::Pathname(vec![b'y'; 108])
-    );
+    assert_eq!(UnixName::from_sun_path(&details), UnixName::Pathname(vec![b'y'; 108]));
     drop(restored);
     assert_eq!(files(&directory.path().join("relative")), BTreeSet::new());
 }
@@ -274,10 +212,8 @@ fn one_name_passes_from_generation_to_generation() {
     let path = directory.path().join("d");
     let mut b = Builder::new();
     let now = path_name(&path, present(0o600));
-    let (deleted, replaced) = (
-        path_name(&path, SocketFile::Deleted),
-        path_name(&path, SocketFile::Replaced),
-    );
+    let (deleted, replaced) =
+        (path_name(&path, SocketFile::Deleted), path_name(&path, SocketFile::Replaced));
     let third = b.listener(SocketType::Stream, now.clone());
     let second = b.listener(SocketType::Stream, replaced.clone());
     b.accepted(SocketType::Stream, Some(second), replaced, None);
@@ -299,25 +235,14 @@ fn foreign_files_are_left_alone_and_all_of_them_named() {
     drop(UnixListener::bind(at("stale")).unwrap());
     let live = UnixListener::bind(at("live")).unwrap();
     let mut b = Builder::new();
-    for name in [
-        "file",
-        "directory",
-        "link",
-        "stale",
-        "live",
-        "free",
-        "missing/x",
-    ] {
+    for name in ["file", "directory", "link", "stale", "live", "free", "missing/x"] {
         b.listener(SocketType::Stream, path_name(at(name), present(0o600)));
     }
     let abstract_live = OwnedFd::from(rustix_listener(b"ucr-test-live"));
     b.listener(SocketType::Stream, abstract_name(b"ucr-test-live"));
     let plan = plan(&b.0).unwrap();
     let seen = view();
-    let here = Here {
-        boot_id: "this boot",
-        view: &seen,
-    };
+    let here = Here { boot_id: "this boot", view: &seen };
     let before = files(directory.path());
     let said = |foreign| {
         let errors = survey(&plan, &b.0, here, foreign).unwrap_err();
@@ -326,10 +251,7 @@ fn foreign_files_are_left_alone_and_all_of_them_named() {
         errors.iter().map(show).collect::<Vec<_>>()
     };
     let inode = |fd: BorrowedFd<'_>| ucr::process::state::inode(fd).unwrap();
-    let live = format!(
-        "DIR/live is taken by a live socket (inode {})",
-        inode(live.as_fd())
-    );
+    let live = format!("DIR/live is taken by a live socket (inode {})", inode(live.as_fd()));
     let taken = inode(abstract_live.as_fd());
     let taken = format!("@ucr-test-live is taken by a live socket (inode {taken})");
     let missing = "open the directory of DIR/missing/x: No such file or directory (os error 2)";
@@ -347,12 +269,7 @@ fn foreign_files_are_left_alone_and_all_of_them_named() {
     );
     assert_eq!(
         said(Foreign::Replace),
-        [
-            &taken,
-            "DIR/directory: there is a directory; it is left alone",
-            &live,
-            missing
-        ]
+        [&taken, "DIR/directory: there is a directory; it is left alone", &live, missing]
     );
     assert_eq!(files(directory.path()), before);
     // Without having asked, the step fails, and nothing is touched either.
@@ -374,40 +291,22 @@ fn the_images_own_stale_file_is_replaced_within_one_boot_only() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("own");
     drop(UnixListener::bind(&path).unwrap());
-    let id = ucr::restore::files::Facts::at(path.as_os_str().as_bytes())
-        .unwrap()
-        .unwrap()
-        .id;
+    let id = ucr::restore::files::Facts::at(path.as_os_str().as_bytes()).unwrap().unwrap().id;
     let mut b = Builder::new();
-    let file = SocketFile::Present {
-        id,
-        mode: 0o600,
-        uid: 0,
-        gid: 0,
-    };
+    let file = SocketFile::Present { id, mode: 0o600, uid: 0, gid: 0 };
     b.listener(SocketType::Stream, path_name(&path, file));
     let plan = plan(&b.0).unwrap();
     let seen = view();
-    let rebooted = Here {
-        boot_id: "another boot",
-        view: &seen,
-    };
+    let rebooted = Here { boot_id: "another boot", view: &seen };
     assert!(survey(&plan, &b.0, rebooted, Foreign::Refuse).is_err());
-    let here = Here {
-        boot_id: "this boot",
-        view: &seen,
-    };
-    let plan = plan
-        .clone()
-        .with_asides(survey(&plan, &b.0, here, Foreign::Refuse).unwrap());
+    let here = Here { boot_id: "this boot", view: &seen };
+    let plan = plan.clone().with_asides(survey(&plan, &b.0, here, Foreign::Refuse).unwrap());
 
     let restored = execute(&plan, &b.0, Execution::default()).unwrap();
     assert_eq!(files(directory.path()).len(), 2);
     assert_eq!(differences(&b.0, &restored), []);
     drop(restored);
-    let back = ucr::restore::files::Facts::at(path.as_os_str().as_bytes())
-        .unwrap()
-        .unwrap();
+    let back = ucr::restore::files::Facts::at(path.as_os_str().as_bytes()).unwrap().unwrap();
     assert_eq!(back.id, id);
 
     let mut restored = execute(&plan, &b.0, Execution::default()).unwrap();
@@ -434,9 +333,7 @@ fn what_differs_is_named_with_both_values() {
             i.sockets[0].socket_type = SocketType::Seqpacket;
         }),
         (Field::Role, |i, _, _| i.sockets[0].role = Role::Unconnected),
-        (Field::Backlog, |i, _, _| {
-            i.sockets[0].role = Role::Listening { backlog: 8 }
-        }),
+        (Field::Backlog, |i, _, _| i.sockets[0].role = Role::Listening { backlog: 8 }),
         (Field::Backlog, |_, v, s| {
             v.sockets.get_mut(&s).unwrap().send_queue = 8;
         }),
@@ -450,10 +347,7 @@ fn what_differs_is_named_with_both_values() {
             i.sockets[0].status_flags = libc::O_NONBLOCK;
         }),
         (Field::Option(libc::SO_MARK), |i, _, _| {
-            i.sockets[0].options = vec![SocketOption {
-                name: libc::SO_MARK,
-                value: vec![1; 4],
-            }];
+            i.sockets[0].options = vec![SocketOption { name: libc::SO_MARK, value: vec![1; 4] }];
         }),
         (Field::Option(libc::SO_PASSCRED), |i, _, _| {
             i.sockets[13].options.clear();
@@ -475,17 +369,8 @@ fn what_differs_is_named_with_both_values() {
             i.sockets[0].name.as_mut().unwrap().file = Some(present(0o600));
         }),
         (Field::FileOwner, |i, _, _| {
-            let id = FileId {
-                device: 1,
-                inode: 2,
-                born: None,
-            };
-            let file = SocketFile::Present {
-                id,
-                mode: 0o751,
-                uid: 5,
-                gid: 0,
-            };
+            let id = FileId { device: 1, inode: 2, born: None };
+            let file = SocketFile::Present { id, mode: 0o751, uid: 5, gid: 0 };
             i.sockets[0].name.as_mut().unwrap().file = Some(file);
         }),
         (Field::Snapshot, |_, v, s| drop(v.sockets.remove(&s))),
@@ -497,11 +382,7 @@ fn what_differs_is_named_with_both_values() {
         let named = found.iter().find(|difference| difference.field == *field);
         let named = named.unwrap_or_else(|| panic!("{field} is missing in {found:?}"));
         assert_ne!(named.wanted, named.found);
-        assert!(
-            named
-                .to_string()
-                .starts_with(&format!("socket {}: {field}: ", named.socket.0))
-        );
+        assert!(named.to_string().starts_with(&format!("socket {}: {field}: ", named.socket.0)));
     }
 }
 
@@ -552,43 +433,23 @@ fn a_stranger_who_connects_first_is_noticed() {
     let _alone = alone();
     let mut b = Builder::new();
     let listener = b.listener(SocketType::Stream, abstract_name(NAME));
-    b.accepted(
-        SocketType::Stream,
-        Some(listener),
-        abstract_name(NAME),
-        None,
-    );
+    b.accepted(SocketType::Stream, Some(listener), abstract_name(NAME), None);
     // Time for the stranger between listening and connecting.
     let mut plan = plan(&b.0).unwrap();
-    let listen = plan
-        .steps
-        .iter()
-        .find(|step| matches!(step, Step::Listen { .. }));
+    let listen = plan.steps.iter().find(|step| matches!(step, Step::Listen { .. }));
     let many = vec![listen.unwrap().clone(); 1000];
     plan.steps.splice(2..2, many);
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args([
-        "--exact",
-        "execution::a_stranger_who_connects_first_is_noticed",
-    ]);
+    command.args(["--exact", "execution::a_stranger_who_connects_first_is_noticed"]);
     let mut stranger = command.env(STRANGER, "").spawn().unwrap();
     let pid = i32::try_from(stranger.id()).unwrap();
     let before = std::time::Instant::now();
     let found = loop {
         match execute(&plan, &b.0, Execution::default()) {
             Err(error) => match error.failed {
-                Failed::Step {
-                    source: StepError::Stranger(Pid(who)),
-                    ..
-                } => break Some(who),
+                Failed::Step { source: StepError::Stranger(Pid(who)), .. } => break Some(who),
                 // The queue is full of the stranger's connections.
-                Failed::Step {
-                    source:
-                        StepError::Call {
-                            call: "connect", ..
-                        },
-                    ..
-                } => {}
+                Failed::Step { source: StepError::Call { call: "connect", .. }, .. } => {}
                 other => panic!("{other}"),
             },
             Ok(restored) => drop(restored),

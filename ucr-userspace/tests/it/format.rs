@@ -57,17 +57,8 @@ fn the_header_is_where_the_documentation_says() {
 fn each_way_of_being_wrong_has_its_own_error() {
     let good = sample();
     assert!(matches!(decode(b""), Err(DecodeError::Empty)));
-    assert!(matches!(
-        decode(&MAGIC[..3]),
-        Err(DecodeError::TooShort {
-            found: 3,
-            needed: 28
-        })
-    ));
-    assert!(matches!(
-        decode(&good[..27]),
-        Err(DecodeError::TooShort { found: 27, .. })
-    ));
+    assert!(matches!(decode(&MAGIC[..3]), Err(DecodeError::TooShort { found: 3, needed: 28 })));
+    assert!(matches!(decode(&good[..27]), Err(DecodeError::TooShort { found: 27, .. })));
     assert!(matches!(decode(b"hello"), Err(DecodeError::NotAnImage)));
     assert!(matches!(decode(&[0; 100]), Err(DecodeError::NotAnImage)));
 
@@ -79,10 +70,7 @@ fn each_way_of_being_wrong_has_its_own_error() {
     let older = with_header(good.clone(), 8, &0u16.to_le_bytes());
     assert!(matches!(decode(&older), Err(DecodeError::TooOld { .. })));
     let flags = with_header(good.clone(), 12, &4u32.to_le_bytes());
-    assert!(matches!(
-        decode(&flags),
-        Err(DecodeError::UnknownFlags { flags: 4 })
-    ));
+    assert!(matches!(decode(&flags), Err(DecodeError::UnknownFlags { flags: 4 })));
 
     let promised = u64::try_from(good.len() - HEADER_LEN).unwrap();
     match decode(&good[..good.len() - 1]).unwrap_err() {
@@ -97,14 +85,8 @@ fn each_way_of_being_wrong_has_its_own_error() {
 
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
-    assert!(matches!(
-        decode(&flipped),
-        Err(DecodeError::Checksum { .. })
-    ));
-    assert!(matches!(
-        decode(&with_payload(&[0xff; 40])),
-        Err(DecodeError::Decode(_))
-    ));
+    assert!(matches!(decode(&flipped), Err(DecodeError::Checksum { .. })));
+    assert!(matches!(decode(&with_payload(&[0xff; 40])), Err(DecodeError::Decode(_))));
     let left_over = with_payload(&[&good[HEADER_LEN..], &[0, 0]].concat());
     assert!(matches!(decode(&left_over), Err(DecodeError::LeftOver(2))));
     let huge = vec![0; usize::try_from(MAX_FILE_LEN).unwrap() + 1];
@@ -116,10 +98,7 @@ fn a_sequence_that_claims_more_than_there_is_is_refused() {
     // Five empty strings and numbers of the origin, then a claim of 2^62 processes.
     let mut payload = vec![0; 11];
     payload.extend_from_slice(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40]);
-    assert!(matches!(
-        decode(&with_payload(&payload)),
-        Err(DecodeError::Decode(_))
-    ));
+    assert!(matches!(decode(&with_payload(&payload)), Err(DecodeError::Decode(_))));
 }
 
 type Spoil = fn(&mut Image);
@@ -189,16 +168,10 @@ fn contradictions_are_found_when_reading_and_refused_when_writing() {
             i.sockets[2].peer_credentials = Some(Credentials { pid, uid, gid });
         }),
         ("option 7 has a value of 0 bytes", |i| {
-            i.sockets[0].options = vec![SocketOption {
-                name: 7,
-                value: Vec::new(),
-            }];
+            i.sockets[0].options = vec![SocketOption { name: 7, value: Vec::new() }];
         }),
         ("option 7 is there twice", |i| {
-            let option = SocketOption {
-                name: 7,
-                value: vec![1],
-            };
+            let option = SocketOption { name: 7, value: vec![1] };
             i.sockets[0].options = vec![option.clone(), option];
         }),
     ];
@@ -214,15 +187,9 @@ fn contradictions_are_found_when_reading_and_refused_when_writing() {
         let mut image = everything(Path::new("/run/ucr"));
         spoil(&mut image);
         let read = decode(&with_payload(&postcard::to_allocvec(&image).unwrap())).unwrap_err();
-        assert!(
-            read.to_string().contains(message),
-            "{message:?} expected, found: {read}"
-        );
+        assert!(read.to_string().contains(message), "{message:?} expected, found: {read}");
         assert!(matches!(read, DecodeError::Invalid(_)));
-        assert!(
-            matches!(encode(&image), Err(EncodeError::Invalid(_))),
-            "{message}"
-        );
+        assert!(matches!(encode(&image), Err(EncodeError::Invalid(_))), "{message}");
     }
     let mut image = everything(Path::new("/run/ucr"));
     image.sockets[path.get()].shutdown = Shutdown(4);

@@ -22,10 +22,7 @@ fn a_new_socket_differs_in_nothing() {
             assert_eq!(details.options, Vec::new());
             assert_eq!(details.not_restorable, Vec::new());
             assert_eq!(details.peer_name, Some(UnixName::Unnamed));
-            assert_eq!(
-                details.credentials.unwrap().uid,
-                nix::unistd::geteuid().as_raw()
-            );
+            assert_eq!(details.credentials.unwrap().uid, nix::unistd::geteuid().as_raw());
         }
     }
 }
@@ -66,10 +63,7 @@ fn every_option_that_is_set_is_saved_and_comes_back() {
         sockopt::set(first.as_fd(), number, &value).unwrap();
         let saved = state::read(first.as_fd(), &defaults).unwrap().options;
         let name = option_table::name(number);
-        assert!(
-            saved.iter().any(|option| option.name == number),
-            "{name}: {saved:?}"
-        );
+        assert!(saved.iter().any(|option| option.name == number), "{name}: {saved:?}");
 
         let second = stream();
         for option in &saved {
@@ -79,10 +73,7 @@ fn every_option_that_is_set_is_saved_and_comes_back() {
         assert_eq!(saved.len(), again.len(), "{name}: {saved:?} {again:?}");
         for (a, b) in saved.iter().zip(&again) {
             assert_eq!(a.name, b.name);
-            assert!(
-                option_table::equal(a.name, &a.value, &b.value),
-                "{name}: {a:?} {b:?}"
-            );
+            assert!(option_table::equal(a.name, &a.value, &b.value), "{name}: {a:?} {b:?}");
         }
     }
 }
@@ -92,29 +83,17 @@ fn a_linger_time_survives_its_being_off() {
     let defaults = Defaults::probe(SocketType::Stream).unwrap();
     let value = [int(0), int(9)].concat();
     let socket = stream();
-    let option = SocketOption {
-        name: libc::SO_LINGER,
-        value,
-    };
+    let option = SocketOption { name: libc::SO_LINGER, value };
     options::set(socket.as_fd(), &option).unwrap();
-    assert_eq!(
-        state::read(socket.as_fd(), &defaults).unwrap().options,
-        [option]
-    );
+    assert_eq!(state::read(socket.as_fd(), &defaults).unwrap().options, [option]);
 }
 
 #[test]
 fn an_option_outside_the_table_is_never_set() {
-    let option = SocketOption {
-        name: libc::SO_ATTACH_FILTER,
-        value: vec![0; 16],
-    };
+    let option = SocketOption { name: libc::SO_ATTACH_FILTER, value: vec![0; 16] };
     let error = options::set(stream().as_fd(), &option).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
-    let short = SocketOption {
-        name: libc::SO_SNDBUF,
-        value: vec![1],
-    };
+    let short = SocketOption { name: libc::SO_SNDBUF, value: vec![1] };
     assert!(options::set(stream().as_fd(), &short).is_err());
 }
 
@@ -123,23 +102,13 @@ fn what_cannot_be_restored_is_named() {
     let defaults = Defaults::probe(SocketType::Stream).unwrap();
     let socket = stream();
     // "return all": BPF_RET | BPF_K. struct sock_fprog: length, padding, pointer.
-    let program = [libc::sock_filter {
-        code: 6,
-        jt: 0,
-        jf: 0,
-        k: u32::MAX,
-    }];
+    let program = [libc::sock_filter { code: 6, jt: 0, jf: 0, k: u32::MAX }];
     let mut fprog = 1u64.to_ne_bytes().to_vec();
     fprog.extend_from_slice(&program.as_ptr().expose_provenance().to_ne_bytes());
     sockopt::set(socket.as_fd(), libc::SO_ATTACH_FILTER, &fprog).unwrap();
     sockopt::set(socket.as_fd(), libc::SO_LOCK_FILTER, &int(1)).unwrap();
-    let found = state::read(socket.as_fd(), &defaults)
-        .unwrap()
-        .not_restorable;
-    let lock = NotRestorable::Option {
-        name: "SO_LOCK_FILTER",
-        value: int(1),
-    };
+    let found = state::read(socket.as_fd(), &defaults).unwrap().not_restorable;
+    let lock = NotRestorable::Option { name: "SO_LOCK_FILTER", value: int(1) };
     assert_eq!(found, [lock, NotRestorable::Filter { instructions: 1 }]);
 }
 
@@ -162,9 +131,6 @@ fn a_listener_tells_whose_credentials_its_clients_see() {
     let listener = UnixListener::bind(directory.path().join("x")).unwrap();
     let details = state::read(listener.as_fd(), &defaults).unwrap();
     assert!(details.accepting);
-    assert_eq!(
-        u32::try_from(details.credentials.unwrap().pid.0),
-        Ok(std::process::id())
-    );
+    assert_eq!(u32::try_from(details.credentials.unwrap().pid.0), Ok(std::process::id()));
     assert_eq!(details.peer_name, None);
 }

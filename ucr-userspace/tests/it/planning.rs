@@ -10,11 +10,7 @@ use ucr::restore::step::{Afterwards, Aside, Step};
 use crate::support::*;
 
 fn credentials(uid: u32, gid: u32) -> Option<Credentials> {
-    Some(Credentials {
-        pid: Pid(1),
-        uid,
-        gid,
-    })
+    Some(Credentials { pid: Pid(1), uid, gid })
 }
 
 #[test]
@@ -23,12 +19,7 @@ fn a_bit_of_everything() {
     insta::assert_snapshot!(plan);
     let summary = plan.summary;
     assert_eq!(
-        (
-            summary.sockets,
-            summary.listeners,
-            summary.connections,
-            summary.pairs
-        ),
+        (summary.sockets, summary.listeners, summary.connections, summary.pairs),
         (16, 2, 5, 1)
     );
 }
@@ -60,10 +51,7 @@ fn one_name_after_another() {
     let deleted = path_name("/run/d", SocketFile::Deleted);
     let third = b.listener(SocketType::Stream, now.clone());
     b.accepted(SocketType::Stream, Some(third), now, None);
-    let second = b.listener(
-        SocketType::Stream,
-        path_name("/run/d", SocketFile::Replaced),
-    );
+    let second = b.listener(SocketType::Stream, path_name("/run/d", SocketFile::Replaced));
     let second_name = path_name("/run/d", SocketFile::Replaced);
     b.accepted(SocketType::Stream, Some(second), second_name, None);
     b.accepted(SocketType::Stream, None, deleted.clone(), Some(deleted));
@@ -93,19 +81,12 @@ fn relative_names_and_files_in_the_way() {
         file: Some(present(0o600)),
     };
     b.listener(SocketType::Stream, bound);
-    b.listener(
-        SocketType::Stream,
-        path_name("/run/gone", SocketFile::Deleted),
-    );
+    b.listener(SocketType::Stream, path_name("/run/gone", SocketFile::Deleted));
     let plan = plan(&b.0).unwrap();
     assert_eq!(plan.paths[0].path, b"/srv/app/sub/s");
     assert_eq!(plan.paths[0].afterwards, Afterwards::Discard);
     assert_eq!(plan.paths[1].afterwards, Afterwards::PutBack);
-    let id = FileId {
-        device: 1,
-        inode: 2,
-        born: None,
-    };
+    let id = FileId { device: 1, inode: 2, born: None };
     let asides = plan.paths.iter().map(|used| Aside {
         path: used.path.clone(),
         id,
@@ -119,18 +100,11 @@ fn relative_names_and_files_in_the_way() {
 fn options_are_set_in_an_order_that_works() {
     let mut b = Builder::new();
     let index = b.add(socket(SocketType::Stream, Role::Unconnected));
-    let option = |name| SocketOption {
-        name,
-        value: 1i32.to_ne_bytes().to_vec(),
-    };
-    b.get(index).options = [
-        libc::SO_BUF_LOCK,
-        libc::SO_TIMESTAMP,
-        libc::SO_SNDBUF,
-        libc::SO_TIMESTAMPING,
-    ]
-    .map(option)
-    .to_vec();
+    let option = |name| SocketOption { name, value: 1i32.to_ne_bytes().to_vec() };
+    b.get(index).options =
+        [libc::SO_BUF_LOCK, libc::SO_TIMESTAMP, libc::SO_SNDBUF, libc::SO_TIMESTAMPING]
+            .map(option)
+            .to_vec();
     let plan = plan(&b.0).unwrap();
     let order: Vec<_> = plan
         .steps
@@ -142,12 +116,7 @@ fn options_are_set_in_an_order_that_works() {
         .collect();
     assert_eq!(
         order,
-        [
-            libc::SO_SNDBUF,
-            libc::SO_BUF_LOCK,
-            libc::SO_TIMESTAMPING,
-            libc::SO_TIMESTAMP
-        ]
+        [libc::SO_SNDBUF, libc::SO_BUF_LOCK, libc::SO_TIMESTAMPING, libc::SO_TIMESTAMP]
     );
 }
 
@@ -164,15 +133,9 @@ fn what_cannot_work_is_refused() {
 
     let mut b = Builder::new();
     let index = b.add(socket(SocketType::Stream, Role::Unconnected));
-    b.get(index).options = vec![SocketOption {
-        name: libc::SO_ATTACH_FILTER,
-        value: vec![1],
-    }];
+    b.get(index).options = vec![SocketOption { name: libc::SO_ATTACH_FILTER, value: vec![1] }];
     let error = plan(&b.0).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "socket 0 has option 26, which ucr does not restore"
-    );
+    assert_eq!(error.to_string(), "socket 0 has option 26, which ucr does not restore");
 
     b.0.processes.clear();
     assert!(matches!(plan(&b.0), Err(PlanError::Invalid(_))));

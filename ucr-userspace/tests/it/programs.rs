@@ -55,19 +55,9 @@ fn restore(arguments: &[&str]) -> Output {
     let me = std::env::current_exe().unwrap();
     let mut command = Command::new("sh");
     // A low soft limit, and a high descriptor number to reach beyond it.
-    command
-        .args(["-c", "ulimit -Sn 256; exec \"$0\" \"$@\""])
-        .arg(me);
-    command.args([
-        "--exact",
-        "programs::child",
-        "--nocapture",
-        "--test-threads=1",
-    ]);
-    command
-        .env(ARGUMENTS, arguments.join("\n"))
-        .output()
-        .unwrap()
+    command.args(["-c", "ulimit -Sn 256; exec \"$0\" \"$@\""]).arg(me);
+    command.args(["--exact", "programs::child", "--nocapture", "--test-threads=1"]);
+    command.env(ARGUMENTS, arguments.join("\n")).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -81,18 +71,14 @@ fn family(directory: &Path) -> (std::path::PathBuf, Image) {
     let bound = path_name(directory.join("listener"), present(0o600));
     let listener = b.listener(SocketType::Stream, bound);
     let (one, other) = b.pair(SocketType::Stream);
-    b.0.descriptors = [
-        (100, 900, listener, true),
-        (100, 7, one, true),
-        (101, 0, other, false),
-    ]
-    .map(|(pid, fd, socket, close_on_exec)| Descriptor {
-        pid: Pid(pid),
-        fd,
-        socket,
-        close_on_exec,
-    })
-    .to_vec();
+    b.0.descriptors = [(100, 900, listener, true), (100, 7, one, true), (101, 0, other, false)]
+        .map(|(pid, fd, socket, close_on_exec)| Descriptor {
+            pid: Pid(pid),
+            fd,
+            socket,
+            close_on_exec,
+        })
+        .to_vec();
     let file = directory.join("image");
     imagefile::write(&file, &b.0).unwrap();
     (file, b.0)
@@ -106,21 +92,13 @@ fn a_tree_gets_its_sockets_and_talks() {
     // The child speaks through its standard input; the root hears it at descriptor 7.
     let root = "100=sh -c 'read line <&7; echo \"heard $line\"; echo \"flags $UCR_CLOEXEC_FDS\"; \
                 readlink /proc/$$/fd/900; ulimit -Sn; ls -l /proc/$$/fd | grep -c socket:'";
-    let output = restore(&[
-        file,
-        "--exec",
-        root,
-        "--exec",
-        "101=sh -c 'echo \"hello from $$\" >&0'",
-    ]);
+    let output =
+        restore(&[file, "--exec", root, "--exec", "101=sh -c 'echo \"hello from $$\" >&0'"]);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{out}{err}");
     assert!(out.contains("heard hello from "), "{out}{err}");
     assert!(out.contains("flags 7,900\nsocket:["), "{out}");
-    assert!(
-        out.contains("]\n256\n2\n"),
-        "nothing else is left open: {out}"
-    );
+    assert!(out.contains("]\n256\n2\n"), "nothing else is left open: {out}");
     let line =
         "ucr: restored 3 sockets (1 listener, 0 connections, 1 pair), verified: 0 differences\n";
     assert!(err.contains(line), "{err}");
@@ -145,18 +123,12 @@ fn a_program_that_cannot_run_undoes_everything() {
         let err = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{err}");
         assert!(err.contains("execute `"), "{err}");
-        assert!(
-            err.contains("` for saved process 100: No such file or directory"),
-            "{err}"
-        );
+        assert!(err.contains("` for saved process 100: No such file or directory"), "{err}");
         assert!(!directory.path().join("listener").exists());
     }
     let output = restore(&[file, "--exec", "100=true", "--exec", "101=/no/such/child"]);
     let err = text(&output.stderr);
-    assert!(
-        err.contains("start `/no/such/child` for saved process 101"),
-        "{err}"
-    );
+    assert!(err.contains("start `/no/such/child` for saved process 101"), "{err}");
     assert!(!directory.path().join("listener").exists());
     assert!(!marker.exists());
 }
@@ -172,10 +144,7 @@ fn what_went_wrong_is_said_to_people_not_to_a_restored_socket() {
     imagefile::write(&file, &b.0).unwrap();
     let output = restore(&[file.to_str().unwrap(), "--", "/no/such/program"]);
     let err = text(&output.stderr);
-    assert!(
-        err.contains("execute `/no/such/program` for saved process 100"),
-        "{err}"
-    );
+    assert!(err.contains("execute `/no/such/program` for saved process 100"), "{err}");
 }
 
 #[test]
@@ -186,24 +155,15 @@ fn a_dry_run_prints_the_plan_and_touches_nothing() {
     let output = restore(&[file, "--dry-run"]);
     let out = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(
-        out.contains("   3  listen on socket 0 with backlog 7\n"),
-        "{out}"
-    );
+    assert!(out.contains("   3  listen on socket 0 with backlog 7\n"), "{out}");
     assert!(!directory.path().join("listener").exists());
 
     fs::write(directory.path().join("listener"), "foreign").unwrap();
     let output = restore(&[file, "--dry-run"]);
     assert_eq!(output.status.code(), Some(1));
     let err = text(&output.stderr);
-    assert!(
-        err.contains("listener: there is a regular file; it is left alone"),
-        "{err}"
-    );
-    assert!(
-        err.contains("ucr: hint: --replace takes its place"),
-        "{err}"
-    );
+    assert!(err.contains("listener: there is a regular file; it is left alone"), "{err}");
+    assert!(err.contains("ucr: hint: --replace takes its place"), "{err}");
 }
 
 #[test]
@@ -213,24 +173,12 @@ fn a_restore_that_differs_is_undone_and_says_where() {
     // More than the system allows: the kernel cuts it down silently.
     image.sockets[0].role = Role::Listening { backlog: u32::MAX };
     imagefile::write(&file, &image).unwrap();
-    let output = restore(&[
-        file.to_str().unwrap(),
-        "--exec",
-        "100=echo ran",
-        "--exec",
-        "101=echo ran",
-    ]);
+    let output =
+        restore(&[file.to_str().unwrap(), "--exec", "100=echo ran", "--exec", "101=echo ran"]);
     let err = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{err}");
-    assert!(
-        err.contains("socket 0: backlog: wanted 4294967295, found "),
-        "{err}"
-    );
-    assert!(
-        !text(&output.stdout).contains("\nran"),
-        "{}",
-        text(&output.stdout)
-    );
+    assert!(err.contains("socket 0: backlog: wanted 4294967295, found "), "{err}");
+    assert!(!text(&output.stdout).contains("\nran"), "{}", text(&output.stdout));
     assert!(!directory.path().join("listener").exists());
 }
 
@@ -256,37 +204,24 @@ fn commands_and_processes_have_to_fit() {
         );
     }
     let programs = each(&image, &words(&["101=b 'c d'", "100=a"])).unwrap();
-    let found: BTreeMap<_, _> = programs
-        .iter()
-        .map(|p| (p.pid.0, (p.command.clone(), p.arguments.clone())))
-        .collect();
+    let found: BTreeMap<_, _> =
+        programs.iter().map(|p| (p.pid.0, (p.command.clone(), p.arguments.clone()))).collect();
     assert_eq!(found[&101], ("b".into(), words(&["c d"])));
     let error = single(&image, &words(&["a"])).unwrap_err().to_string();
-    assert!(
-        error.starts_with("the image holds 2 processes (100, 101): "),
-        "{error}"
-    );
+    assert!(error.starts_with("the image holds 2 processes (100, 101): "), "{error}");
     assert_eq!(single(&image, &[]), Err(ProgramError::None));
 }
 
 #[test]
 fn an_image_is_shown() {
     let mut image = everything(Path::new("/run/ucr"));
-    image.sockets[0].creator = Some(Actor {
-        pid: Pid(100),
-        tid: Pid(100),
-        uid: 0,
-        comm: b"vic\ntim".to_vec(),
-        cgroup: 1,
-    });
+    image.sockets[0].creator =
+        Some(Actor { pid: Pid(100), tid: Pid(100), uid: 0, comm: b"vic\ntim".to_vec(), cgroup: 1 });
     image.sockets[0].created_at = Some(12_345_678_901);
     image.sockets[0].known_from = KnownFrom::SeenLive;
     insta::assert_snapshot!(ucr::render::image::Shown(&image));
     let json = ucr::render::json::image(&image);
-    assert_eq!(
-        json["sockets"][1]["bound"]["name"]["hex"],
-        "7563722d74657374000aff"
-    );
+    assert_eq!(json["sockets"][1]["bound"]["name"]["hex"], "7563722d74657374000aff");
     assert_eq!(json["sockets"][0]["creator"]["comm"]["text"], "vic\ntim");
     assert_eq!(json["connections"].as_array().unwrap().len(), 6);
     assert_eq!(json["descriptors"][15]["socket"], 15);

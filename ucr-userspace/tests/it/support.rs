@@ -23,12 +23,7 @@ pub(crate) struct Builder(pub(crate) Image);
 
 pub(crate) fn process(pid: i32, parent: i32) -> Process {
     let arguments = vec![b"victim".to_vec()];
-    Process {
-        pid: Pid(pid),
-        parent: Pid(parent),
-        comm: b"victim".to_vec(),
-        arguments,
-    }
+    Process { pid: Pid(pid), parent: Pid(parent), comm: b"victim".to_vec(), arguments }
 }
 
 pub(crate) fn socket(socket_type: SocketType, role: Role) -> Socket {
@@ -50,34 +45,17 @@ pub(crate) fn socket(socket_type: SocketType, role: Role) -> Socket {
 }
 
 pub(crate) fn abstract_name(name: &[u8]) -> Bound {
-    Bound {
-        name: UnixName::Abstract(name.to_vec()),
-        directory: None,
-        file: None,
-    }
+    Bound { name: UnixName::Abstract(name.to_vec()), directory: None, file: None }
 }
 
 pub(crate) fn path_name(path: impl AsRef<Path>, file: SocketFile) -> Bound {
     let name = UnixName::Pathname(path.as_ref().as_os_str().as_bytes().to_vec());
-    Bound {
-        name,
-        directory: None,
-        file: Some(file),
-    }
+    Bound { name, directory: None, file: Some(file) }
 }
 
 pub(crate) fn present(mode: u32) -> SocketFile {
-    let id = FileId {
-        device: 1,
-        inode: 2,
-        born: None,
-    };
-    SocketFile::Present {
-        id,
-        mode,
-        uid: 0,
-        gid: 0,
-    }
+    let id = FileId { device: 1, inode: 2, born: None };
+    SocketFile::Present { id, mode, uid: 0, gid: 0 }
 }
 
 impl Builder {
@@ -107,21 +85,13 @@ impl Builder {
         let index = SocketIndex(count);
         self.0.sockets.push(socket);
         let fd = 40 + i32::try_from(count).unwrap();
-        self.0.descriptors.push(Descriptor {
-            pid: PID,
-            fd,
-            socket: index,
-            close_on_exec: false,
-        });
+        self.0.descriptors.push(Descriptor { pid: PID, fd, socket: index, close_on_exec: false });
         index
     }
 
     pub(crate) fn listener(&mut self, socket_type: SocketType, bound: Bound) -> SocketIndex {
         let listening = socket(socket_type, Role::Listening { backlog: 7 });
-        self.add(Socket {
-            name: Some(bound),
-            ..listening
-        })
+        self.add(Socket { name: Some(bound), ..listening })
     }
 
     /// A connection through a listener of the image, or of none.
@@ -133,20 +103,10 @@ impl Builder {
         client_name: Option<Bound>,
     ) -> (SocketIndex, SocketIndex) {
         let order = u32::try_from(self.0.connections.len()).unwrap();
-        let client = self.add(Socket {
-            name: client_name,
-            ..socket(socket_type, Role::Connected)
-        });
-        let server = self.add(Socket {
-            name: Some(server_name),
-            ..socket(socket_type, Role::Connected)
-        });
-        self.0.connections.push(Connection::Accepted {
-            client,
-            server,
-            listener,
-            order,
-        });
+        let client = self.add(Socket { name: client_name, ..socket(socket_type, Role::Connected) });
+        let server =
+            self.add(Socket { name: Some(server_name), ..socket(socket_type, Role::Connected) });
+        self.0.connections.push(Connection::Accepted { client, server, listener, order });
         (client, server)
     }
 
@@ -170,19 +130,9 @@ pub(crate) fn everything(directory: &Path) -> Image {
     let path = b.listener(stream, at(b"listener\n\xff"));
     let nul = b.listener(SocketType::Seqpacket, abstract_name(b"ucr-test\0\n\xff"));
     b.accepted(stream, Some(path), at(b"listener\n\xff"), None);
-    b.accepted(
-        stream,
-        Some(path),
-        at(b"listener\n\xff"),
-        Some(at(b"client")),
-    );
+    b.accepted(stream, Some(path), at(b"listener\n\xff"), Some(at(b"client")));
     let by = abstract_name(b"ucr-test\0\n\xff");
-    b.accepted(
-        SocketType::Seqpacket,
-        Some(nul),
-        by,
-        Some(abstract_name(b"ucr-test-client")),
-    );
+    b.accepted(SocketType::Seqpacket, Some(nul), by, Some(abstract_name(b"ucr-test-client")));
     // Its listener has gone, and so has the file.
     let gone = path_name(directory.join("gone"), SocketFile::Deleted);
     b.accepted(stream, None, gone.clone(), None);
@@ -192,10 +142,8 @@ pub(crate) fn everything(directory: &Path) -> Image {
     let (one, other) = b.pair(SocketType::Seqpacket);
     b.get(one).name = Some(abstract_name(b"ucr-test-pair"));
     b.get(other).status_flags = libc::O_NONBLOCK;
-    b.get(other).options = vec![SocketOption {
-        name: libc::SO_PASSCRED,
-        value: 1i32.to_ne_bytes().to_vec(),
-    }];
+    b.get(other).options =
+        vec![SocketOption { name: libc::SO_PASSCRED, value: 1i32.to_ne_bytes().to_vec() }];
     let unconnected = b.add(socket(stream, Role::Unconnected));
     b.get(unconnected).name = Some(at(b"unconnected"));
     b.add(socket(stream, Role::Unconnected));
@@ -203,9 +151,7 @@ pub(crate) fn everything(directory: &Path) -> Image {
 }
 
 fn number(bytes: &[u8]) -> u32 {
-    bytes
-        .first_chunk()
-        .map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+    bytes.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes))
 }
 
 /// What sock_diag reports about this network namespace.
@@ -266,10 +212,7 @@ fn parse(message: &[u8]) -> SeenSocket {
         match u16::from_ne_bytes([rest[2], rest[3]]) {
             0 => seen.name = UnixName::from_sun_path(value),
             1 => {
-                seen.file = Some(VfsFile {
-                    inode: number(value),
-                    device: number(&value[4..]),
-                });
+                seen.file = Some(VfsFile { inode: number(value), device: number(&value[4..]) });
             }
             2 => seen.peer = Some(number(value)).filter(|inode| *inode != 0),
             3 => seen.pending = value.chunks(4).map(number).collect(),

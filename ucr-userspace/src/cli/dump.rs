@@ -1,0 +1,155 @@
+//! `ucr dump`: write the sockets of a process or tree to an image.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+
+use super::{exit, report::say};
+use crate::{
+    crosscheck::Verdict,
+    dump::{Dump, dump},
+    imagefile,
+    model::Pid,
+    process::freeze::Scope,
+    render::{
+        dump::{Outcome, Table, json},
+        output::unless_broken_pipe,
+    },
+    tracer::pins::PinDirectory,
+};
+
+/// Write the sockets of a process to an image, checked against what was tracked
+///
+/// The process stands still meanwhile and goes on afterwards. Each socket gets a verdict:
+/// confirmed (seen live, and the kernel agrees), predates the tracer, only tracked, only in the
+/// snapshot, or conflict. What cannot be dumped is listed, all of it, and then nothing is written.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DumpArgs {
+    /// The process
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
+    pid: i32,
+    /// With all its descendants
+    #[arg(long)]
+    tree: bool,
+    /// The image to be written; an image that is there is replaced
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// What a disagreement between what was tracked and what the kernel says means
+    #[arg(long, value_enum, default_value_t)]
+    verify: Verify,
+    /// End the process or tree once the image is safely written
+    #[arg(long, conflicts_with = "leave_running")]
+    kill: bool,
+    /// Let the process or tree go on (the default)
+    #[arg(long)]
+    leave_running: bool,
+    /// Verdicts, obstacles and figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a conflict means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Verify {
+    /// Refuse: nothing is written
+    #[default]
+    Strict,
+    /// Say so and write the image as the kernel has it
+    Warn,
+    /// Write the image as the kernel has it
+    Off,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// See [`dump`] and [`imagefile::write`]; the process goes on.
+pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
+    let scope = if args.tree { Scope::Tree } else { Scope::Process };
+    let pid = Pid(args.pid);
+    let mut dumped = dump(pid, scope, pins).with_context(|| format!("dump process {pid}"))?;
+    let refused = !dumped.obstacles.is_empty() || is_disputed(&dumped, args.verify);
+    let result = if refused { Ok(None) } else { write_image(args, &dumped).map(Some) };
+    let shown = Table::of(&dumped);
+    let obstacles = std::mem::take(&mut dumped.obstacles);
+    // Before anything is printed: a terminal may be slow, and the processes stand still.
+    let stopped = match &result {
+        Ok(Some(_)) if args.kill => dumped.kill().with_context(|| format!("end process {pid}"))?,
+        _ => dumped.go_on(),
+    };
+    let outcome = Outcome {
+        path: args.output.clone(),
+        bytes: *result.as_ref().unwrap_or(&None),
+        stopped,
+        obstacles,
+    };
+    print(args, &shown, &outcome)?;
+    let bytes = result?;
+    Ok(ExitCode::from(if bytes.is_some() { exit::OK } else { exit::REFUSED }))
+}
+
+/// Whether the verdicts forbid to write. A socket that is only in the snapshot contradicts nobody.
+fn is_disputed(dumped: &Dump, verify: Verify) -> bool {
+    verify == Verify::Strict
+        && dumped.is_checked()
+        && dumped
+            .judged
+            .iter()
+            .any(|j| matches!(j.verdict, Verdict::Conflict(_) | Verdict::OnlyTracked))
+}
+
+/// Writes the image. Signals wait meanwhile, so that Ctrl-C leaves no temporary file behind.
+fn write_image(args: &DumpArgs, dumped: &Dump) -> anyhow::Result<u64> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before))
+        .context("hold back signals")?;
+    let written = imagefile::write(&args.output, &dumped.image);
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).context("let signals through")?;
+    written.with_context(|| format!("write image {}", args.output.display()))
+}
+
+fn print(args: &DumpArgs, shown: &Table, outcome: &Outcome) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let written = if args.json {
+        writeln!(out, "{:#}", json(shown, outcome))
+    } else {
+        write!(out, "{shown}")
+    };
+    unless_broken_pipe(written.and_then(|()| out.flush())).context("write to standard output")?;
+    for obstacle in &outcome.obstacles {
+        say(&format!("cannot dump {obstacle}"));
+    }
+    if !outcome.obstacles.is_empty() {
+        say(&format!("refused: {} obstacles; nothing was written", outcome.obstacles.len()));
+    } else if outcome.bytes.is_none() && is_refused_by_verdict(shown, args.verify) {
+        say("refused: what was tracked and what the kernel says disagree; nothing was written");
+        say("hint: --verify warn writes the image as the kernel has it");
+    }
+    if args.verify == Verify::Warn && shown.has_conflicts() {
+        say("warning: written as the kernel has it, in spite of the conflicts");
+    }
+    if let Some(bytes) = outcome.bytes {
+        say(&shown.summary(&outcome.path, bytes, outcome.stopped));
+    } else {
+        say(&format!("stopped for {}", millis(outcome.stopped)));
+    }
+    Ok(())
+}
+
+fn is_refused_by_verdict(shown: &Table, verify: Verify) -> bool {
+    verify == Verify::Strict && shown.has_conflicts()
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,44 @@
+//! What goes to standard error: one way of saying that something failed, and what to do about it.
+
+use std::{error::Error, io::Write as _};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    causes::{causes, one_line, verifier_log},
+    dump::DumpError,
+    snapshot::diag::DiagError,
+    tracer::TracerError,
+};
+
+/// Sends the log (`UCR_LOG`, by default warnings) to standard error.
+pub fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("UCR_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // A second call, as in tests, keeps the first one's.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init().ok();
+}
+
+/// One line: `ucr: …`. That standard error is gone is nothing that could be reported.
+pub fn say(message: &str) {
+    writeln!(std::io::stderr().lock(), "ucr: {message}").ok();
+}
+
+/// An error with its causes on one line, and what to do about it on a second.
+pub fn error(error: &anyhow::Error) {
+    say(&format!("error: {}", one_line(error.as_ref())));
+    if let Some(log) = verifier_log(error.as_ref()) {
+        tracing::debug!("the verifier's log: {log}");
+        say("hint: UCR_LOG=debug shows the verifier's log");
+    }
+    if let Some(hint) = causes(error.as_ref()).find_map(hint) {
+        say(&format!("hint: {hint}"));
+    }
+}
+
+fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    error
+        .downcast_ref::<TracerError>()
+        .and_then(TracerError::hint)
+        .or_else(|| error.downcast_ref::<DumpError>().and_then(DumpError::hint))
+        .or_else(|| error.downcast_ref::<DiagError>().and_then(DiagError::hint))
+}

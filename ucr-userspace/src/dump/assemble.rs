@@ -1,0 +1,414 @@
+//! From what was found to an image, or to the reasons why there is none.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use ucr_common::{descriptor::SocketDescriptor, identity::Actor};
+
+use super::{
+    inventory::{Inventory, Stock},
+    names::{NameError, Named, Outlook, describe},
+    obstacle::{Obstacle, Party, Reason},
+};
+use crate::{
+    image::{
+        self, Bound, Connection, Descriptor, KnownFrom, Origin, Process, Role, Socket, SocketIndex,
+    },
+    ledger::{Tracked, TrackedRole},
+    model::{Pid, SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile},
+};
+
+/// What a dump comes to, before the verdicts are looked at.
+#[derive(Debug)]
+pub struct Assembled {
+    /// The image; only worth anything without obstacles.
+    pub image: image::Image,
+    /// Everything that is in the way.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// Who else on this machine holds sockets: asked only when something is in the way, since it takes
+/// a pass over every process.
+pub trait Outside {
+    /// Every process that holds the socket with this inode.
+    fn holders(&mut self, inode: u32) -> Vec<Party>;
+}
+
+/// Puts the image together.
+///
+/// # Errors
+/// A socket file that cannot be looked at.
+pub fn assemble(
+    inventory: &Inventory,
+    processes: Vec<Process>,
+    origin: Origin,
+    outside: &mut dyn Outside,
+) -> Result<Assembled, NameError> {
+    let own_netns = origin.netns;
+    let mut work = Assembly::new(inventory, outside);
+    work.refuse_foreign_descriptors();
+    let mut sockets = Vec::with_capacity(inventory.sockets.len());
+    let mut outlooks = HashMap::new();
+    for stock in &inventory.sockets {
+        let (holder, _) = work.first_holder(stock);
+        let outlook = match outlooks.get(&holder) {
+            Some(known) => *known,
+            None => *outlooks.entry(holder).or_insert(Outlook::of(holder)?),
+        };
+        sockets.push(work.socket(stock, holder, outlook, own_netns)?);
+    }
+    work.inherit_names(&mut sockets);
+    let connections = work.connections();
+    let descriptors = work.descriptors();
+    let mut obstacles = work.obstacles;
+    obstacles.sort_by_key(|o| (o.pid, o.fd));
+    let image = image::Image { origin, processes, sockets, descriptors, connections };
+    Ok(Assembled { image, obstacles })
+}
+
+struct Assembly<'a> {
+    inventory: &'a Inventory,
+    outside: &'a mut dyn Outside,
+    by_inode: HashMap<u32, usize>,
+    by_sk: HashMap<u64, usize>,
+    /// Listeners by what the sockets accepted from them share with them.
+    listeners: HashMap<(&'a UnixName, SocketType, Option<VfsFile>), usize>,
+    /// Inode of each client that waits to be accepted, and of the listener it waits at.
+    waiting: HashMap<u32, u32>,
+    obstacles: Vec<Obstacle>,
+}
+
+impl<'a> Assembly<'a> {
+    fn new(inventory: &'a Inventory, outside: &'a mut dyn Outside) -> Self {
+        let stock = || inventory.sockets.iter().enumerate();
+        let waiting = inventory.view.sockets.values().flat_map(|listener| {
+            listener.pending.iter().filter(|i| **i != 0).map(|client| (*client, listener.inode))
+        });
+        let listeners = stock().filter_map(|(at, stock)| {
+            let seen = inventory.view.get(stock.held.inode)?;
+            (seen.state == SocketState::Listening)
+                .then_some(((&seen.name, seen.socket_type, seen.file), at))
+        });
+        Self {
+            inventory,
+            outside,
+            listeners: listeners.collect(),
+            by_inode: stock().map(|(at, s)| (s.held.inode, at)).collect(),
+            by_sk: stock().map(|(at, s)| (s.held.sk, at)).collect(),
+            waiting: waiting.collect(),
+            obstacles: Vec::new(),
+        }
+    }
+
+    fn seen(&self, stock: &Stock) -> Option<&'a SeenSocket> {
+        self.inventory.view.get(stock.held.inode)
+    }
+
+    fn tracked(&self, stock: &Stock) -> Option<&'a Tracked> {
+        self.inventory.ledger.as_ref()?.get(stock.held.sk)
+    }
+
+    fn first_holder(&self, stock: &Stock) -> (Pid, i32) {
+        let first = stock.holders.first().and_then(|at| self.inventory.descriptors.get(*at));
+        first.map_or((Pid(0), -1), owner)
+    }
+
+    fn refuse(&mut self, stock: &Stock, reason: Reason) {
+        let (pid, fd) = self.first_holder(stock);
+        self.obstacles.push(Obstacle { pid, fd, inode: stock.held.inode, reason });
+    }
+
+    /// Descriptors that are no unix sockets, or not the process's own.
+    fn refuse_foreign_descriptors(&mut self) {
+        for descriptor in &self.inventory.descriptors {
+            let reason = if descriptor.tid != descriptor.pid {
+                Reason::OwnTable { thread: Pid(descriptor.tid.cast_signed()) }
+            } else if !is_unix(descriptor) {
+                let SocketDescriptor { family, socket_type, .. } = *descriptor;
+                Reason::Family { family, socket_type }
+            } else {
+                continue;
+            };
+            let (pid, fd) = owner(descriptor);
+            let inode = u32::try_from(descriptor.socket.inode).unwrap_or(0);
+            self.obstacles.push(Obstacle { pid, fd, inode, reason });
+        }
+    }
+
+    /// One socket, with what is in its own way.
+    fn socket(
+        &mut self,
+        stock: &Stock,
+        holder: Pid,
+        outlook: Outlook,
+        own_netns: u32,
+    ) -> Result<Socket, NameError> {
+        let (seen, tracked) = (self.seen(stock), self.tracked(stock));
+        let details = &stock.details;
+        if stock.netns != own_netns {
+            self.refuse(stock, Reason::OtherNamespace { netns: stock.netns });
+        } else if seen.is_none() {
+            self.refuse(stock, Reason::NotReported);
+        }
+        if details.socket_type == SocketType::Dgram {
+            self.refuse(stock, Reason::Datagram);
+        }
+        for setting in &details.not_restorable {
+            self.refuse(stock, Reason::Setting { setting: setting.to_string() });
+        }
+        self.refuse_sharing(stock);
+        let role = seen.map_or(Role::Unconnected, |seen| self.role(stock, seen));
+        let name = describe(Named {
+            name: &details.name,
+            seen,
+            tracked,
+            ledger: self.inventory.ledger.as_ref(),
+            holder,
+            outlook,
+        })?;
+        let name = name.unwrap_or_else(|reason| {
+            self.refuse(stock, reason);
+            None
+        });
+        let listening = matches!(role, Role::Listening { .. });
+        Ok(Socket {
+            cookie: stock.held.cookie,
+            inode: stock.held.inode,
+            socket_type: details.socket_type,
+            role,
+            name,
+            status_flags: details.status_flags,
+            shutdown: seen.map_or(Shutdown::default(), |seen| seen.shutdown),
+            peer_credentials: details.credentials.filter(|_| !listening),
+            listener_credentials: details.credentials.filter(|_| listening),
+            options: details.options.clone(),
+            known_from: known_from(tracked),
+            created_at: tracked.and_then(|t| t.created_at),
+            creator: tracked.and_then(|t| t.creator.as_ref()).map(actor),
+        })
+    }
+
+    /// What the socket is doing; a state that cannot be dumped is refused on the way.
+    fn role(&mut self, stock: &Stock, seen: &SeenSocket) -> Role {
+        match seen.state {
+            SocketState::Listening => {
+                if seen.receive_queue > 0 {
+                    let clients = self.waiting_clients(seen);
+                    let connections = seen.receive_queue;
+                    self.refuse(stock, Reason::Waiting { connections, clients });
+                }
+                return Role::Listening { backlog: seen.send_queue };
+            }
+            SocketState::Unconnected => {
+                self.refuse_queue(stock, seen, None);
+                return Role::Unconnected;
+            }
+            SocketState::Connected => {}
+        }
+        let peer = seen.peer.and_then(|inode| self.inventory.view.get(inode));
+        self.refuse_queue(stock, seen, peer);
+        match seen.peer {
+            Some(inode) if self.by_inode.contains_key(&inode) => {}
+            Some(inode) => {
+                let name = peer.map_or(UnixName::Unnamed, |peer| peer.name.clone());
+                let holders = self.outside.holders(inode);
+                self.refuse(stock, Reason::ExternalPeer { peer: inode, name, holders });
+            }
+            None => {
+                let reason = self.without_peer(stock, seen);
+                self.refuse(stock, reason);
+            }
+        }
+        Role::Connected
+    }
+
+    /// A connected socket whose peer has no inode: not accepted yet, or closed.
+    fn without_peer(&mut self, stock: &Stock, seen: &SeenSocket) -> Reason {
+        let listener = self.waiting.get(&stock.held.inode).copied();
+        let closed = self.tracked(stock).is_some_and(|tracked| tracked.peer_closed);
+        match listener {
+            Some(inode) => Reason::NotAccepted { listener: self.parties(inode) },
+            // The end of a peer shuts a stream down in both directions.
+            None if closed || seen.shutdown == Shutdown::BOTH => Reason::PeerClosed,
+            None => Reason::NotAccepted { listener: Vec::new() },
+        }
+    }
+
+    fn refuse_queue(&mut self, stock: &Stock, seen: &SeenSocket, peer: Option<&SeenSocket>) {
+        if seen.receive_queue > 0 {
+            self.refuse(stock, Reason::QueuedData { bytes: seen.receive_queue });
+        } else if peer.is_some_and(|peer| peer.send_queue > 0) {
+            // The sender is charged for something that has no bytes: messages without data.
+            self.refuse(stock, Reason::QueuedMessages);
+        }
+    }
+
+    /// More references than the descriptors at hand: ask who else there is.
+    fn refuse_sharing(&mut self, stock: &Stock) {
+        let known = u64::try_from(stock.holders.len()).unwrap_or(u64::MAX);
+        let references = stock.holders.first().and_then(|at| self.inventory.descriptors.get(*at));
+        if references.is_none_or(|d| d.references <= known) {
+            return;
+        }
+        let dumped: HashSet<Pid> = self.inventory.descriptors.iter().map(|d| owner(d).0).collect();
+        let mut holders = self.outside.holders(stock.held.inode);
+        holders.retain(|party| !dumped.contains(&party.pid));
+        if !holders.is_empty() {
+            self.refuse(stock, Reason::SharedOutside { holders });
+        }
+    }
+
+    fn waiting_clients(&mut self, listener: &SeenSocket) -> Vec<Party> {
+        let inodes: Vec<u32> = listener.pending.iter().copied().filter(|i| *i != 0).collect();
+        inodes.into_iter().flat_map(|inode| self.parties(inode)).collect()
+    }
+
+    fn parties(&mut self, inode: u32) -> Vec<Party> {
+        self.outside.holders(inode)
+    }
+
+    /// An accepted socket shares its listener's name, so what is known of the listener's holds for
+    /// it too: the two must be restored through one another.
+    fn inherit_names(&self, sockets: &mut [Socket]) {
+        let of_listeners: HashMap<usize, Bound> = self
+            .listeners
+            .values()
+            .filter_map(|at| Some((*at, sockets.get(*at)?.name.clone()?)))
+            .collect();
+        for (stock, socket) in self.inventory.sockets.iter().zip(sockets) {
+            let Some(listener) = self.listener_of(stock) else { continue };
+            let same = |a: Option<&SeenSocket>, b: Option<&SeenSocket>| {
+                a.zip(b).is_some_and(|(a, b)| a.name == b.name && a.file == b.file)
+            };
+            if same(self.seen(stock), self.seen(listener))
+                && let Some(at) = self.by_sk.get(&listener.held.sk)
+                && let Some(bound) = of_listeners.get(at)
+            {
+                socket.name = Some(bound.clone());
+            }
+        }
+    }
+
+    /// The listener of the image that an accepted socket came through: as it was tracked, else the
+    /// one with the same name and file.
+    fn listener_of(&self, server: &Stock) -> Option<&'a Stock> {
+        let tracked = self.tracked(server).and_then(|tracked| tracked.listener);
+        if let Some(sk) = tracked {
+            return self.by_sk.get(&sk).and_then(|at| self.inventory.sockets.get(*at));
+        }
+        let seen = self.seen(server)?;
+        if seen.state != SocketState::Connected || !seen.name.is_named() {
+            return None;
+        }
+        let at = self.listeners.get(&(&seen.name, seen.socket_type, seen.file))?;
+        self.inventory.sockets.get(*at)
+    }
+
+    /// How the connected sockets hang together.
+    fn connections(&self) -> Vec<Connection> {
+        let sockets = &self.inventory.sockets;
+        let mut pairs = Vec::new();
+        let mut accepted = BTreeMap::new();
+        for (at, stock) in sockets.iter().enumerate() {
+            let Some(other) = self.seen(stock).and_then(|seen| self.by_inode.get(&seen.peer?))
+            else {
+                continue;
+            };
+            let Some(peer) = sockets.get(*other).filter(|_| *other > at) else { continue };
+            match self.ends(stock, peer) {
+                Ends::Pair => pairs.push(Connection::Pair { a: index(at), b: index(*other) }),
+                ends => {
+                    let (client, server) =
+                        if ends == Ends::ClientFirst { (at, *other) } else { (*other, at) };
+                    let Some(end) = sockets.get(server) else { continue };
+                    let listener = self.listener_of(end).map(|l| l.held.sk);
+                    let listener = listener.and_then(|sk| self.by_sk.get(&sk)).map(|at| index(*at));
+                    // Inodes are given out in the order of accept, as far as one CPU goes.
+                    let time = self.tracked(end).and_then(|t| t.opened_at).unwrap_or(0);
+                    accepted.insert((time, end.held.inode), (client, server, listener));
+                }
+            }
+        }
+        let accepted =
+            accepted.into_values().zip(0..).map(|((client, server, listener), order)| {
+                Connection::Accepted {
+                    client: index(client),
+                    server: index(server),
+                    listener,
+                    order,
+                }
+            });
+        accepted.chain(pairs).collect()
+    }
+
+    /// Which of two connected ends is which: as it was tracked, else by what the kernel lets
+    /// conclude.
+    fn ends(&self, a: &Stock, b: &Stock) -> Ends {
+        let role = |stock| self.tracked(stock).map_or(TrackedRole::None, |t| t.role);
+        match (role(a), role(b)) {
+            (TrackedRole::Pair, _) | (_, TrackedRole::Pair) => return Ends::Pair,
+            (TrackedRole::Client, _) | (_, TrackedRole::Server) => return Ends::ClientFirst,
+            (TrackedRole::Server, _) | (_, TrackedRole::Client) => return Ends::ServerFirst,
+            (TrackedRole::None, TrackedRole::None) => {}
+        }
+        // An accepted end always has a name, since a listener must have one.
+        match (a.details.name.is_named(), b.details.name.is_named()) {
+            (false, false) => Ends::Pair,
+            (false, true) => Ends::ClientFirst,
+            (true, false) => Ends::ServerFirst,
+            // A client that is bound as well. The accepted end got its inode later.
+            (true, true) => match (self.listener_of(a).is_some(), self.listener_of(b).is_some()) {
+                (true, false) => Ends::ServerFirst,
+                (false, true) => Ends::ClientFirst,
+                _ if a.held.inode < b.held.inode => Ends::ClientFirst,
+                _ => Ends::ServerFirst,
+            },
+        }
+    }
+
+    fn descriptors(&self) -> Vec<Descriptor> {
+        let unix = self.inventory.descriptors.iter().filter(|d| is_unix(d) && d.tid == d.pid);
+        unix.filter_map(|descriptor| {
+            let (pid, fd) = owner(descriptor);
+            let socket = index(*self.by_sk.get(&descriptor.socket.sk)?);
+            Some(Descriptor { pid, fd, socket, close_on_exec: descriptor.close_on_exec != 0 })
+        })
+        .collect()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    Pair,
+    ClientFirst,
+    ServerFirst,
+}
+
+fn is_unix(descriptor: &SocketDescriptor) -> bool {
+    i32::try_from(descriptor.family) == Ok(libc::AF_UNIX)
+}
+
+fn owner(descriptor: &SocketDescriptor) -> (Pid, i32) {
+    (Pid(descriptor.pid.cast_signed()), descriptor.fd.cast_signed())
+}
+
+fn index(position: usize) -> SocketIndex {
+    SocketIndex(u32::try_from(position).unwrap_or(u32::MAX))
+}
+
+fn known_from(tracked: Option<&Tracked>) -> KnownFrom {
+    match tracked {
+        Some(tracked) if tracked.origin.is_live() => KnownFrom::SeenLive,
+        Some(_) => KnownFrom::PredatesTracer,
+        None => KnownFrom::Snapshot,
+    }
+}
+
+fn actor(actor: &Actor) -> image::Actor {
+    image::Actor {
+        pid: Pid(actor.pid.cast_signed()),
+        tid: Pid(actor.tid.cast_signed()),
+        uid: actor.uid,
+        comm: actor.comm().to_vec(),
+        cgroup: actor.cgroup,
+    }
+}

@@ -1,0 +1,233 @@
+//! From a live process, the ledger and a snapshot to an image.
+//!
+//! Stop the process or tree; list its descriptors; look its sockets up in the ledger; take a
+//! snapshot; judge each socket; gather what is in the way; put the image together. Whatever goes
+//! wrong, the processes go on as before and there is no image.
+
+pub mod assemble;
+pub mod inventory;
+pub mod names;
+pub mod obstacle;
+mod outside;
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    crosscheck::{self, Judged},
+    image::{Image, Origin, Process},
+    kernel::clock,
+    ledger::BadRecord,
+    model::{Pid, VerdictCounts},
+    process::{
+        freeze::{FreezeError, Frozen, Scope, freeze},
+        procfs::{self, ProcError, link_identity},
+        state::StateError,
+    },
+    snapshot::{
+        descriptors::{DescriptorError, Lister},
+        diag::{self, DiagError},
+    },
+    tracer::{TracerError, pins::PinDirectory, session, store::Store},
+};
+use assemble::assemble;
+use inventory::Inventory;
+use names::NameError;
+use obstacle::Obstacle;
+use outside::Others;
+
+/// Why there is no dump, apart from what stands in a socket's own way.
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    /// The process could not be stopped.
+    #[error(transparent)]
+    Freeze(#[from] FreezeError),
+    /// Its descriptors could not be listed.
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
+    /// There is no snapshot.
+    #[error(transparent)]
+    Diag(#[from] DiagError),
+    /// The pinned ledger could not be read.
+    #[error(transparent)]
+    Tracer(#[from] TracerError),
+    /// The pinned ledger makes no sense.
+    #[error(transparent)]
+    Record(#[from] BadRecord),
+    /// `/proc` could not be read.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// A socket file could not be looked at.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A descriptor could not be duplicated.
+    #[error("{operation} {fd} of process {pid}")]
+    Duplicate {
+        /// What was tried.
+        operation: &'static str,
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A socket did not tell its state.
+    #[error("read the state of the socket at descriptor {fd} of process {pid}")]
+    State {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+        /// Why.
+        #[source]
+        source: StateError,
+    },
+}
+
+impl DumpError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Freeze(error) => error.hint(),
+            Self::Diag(error) => error.hint(),
+            Self::Tracer(error) | Self::Descriptors(DescriptorError::Prepare(error)) => {
+                error.hint()
+            }
+            Self::Duplicate { source, .. } if source.raw_os_error() == Some(libc::ESRCH) => {
+                Some("the process was killed while it was being dumped")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A dump that is ready to be written. The processes stand still as long as this lives.
+#[derive(Debug)]
+pub struct Dump {
+    /// The image; not to be written if there are obstacles.
+    pub image: Image,
+    /// What was found, for showing.
+    pub inventory: Inventory,
+    /// Each socket's verdict, in the order of `image.sockets`.
+    pub judged: Vec<Judged>,
+    /// Whether there was a ledger to judge by.
+    pub tracing: Tracing,
+    /// What is in the way.
+    pub obstacles: Vec<Obstacle>,
+    frozen: Frozen,
+    stopped_at: Instant,
+}
+
+/// Whether there was a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracing {
+    /// Tracing was attached.
+    Attached,
+    /// It was not: nothing could be checked.
+    NotAttached,
+}
+
+impl Dump {
+    /// Whether there was a ledger to judge by.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.tracing == Tracing::Attached
+    }
+
+    /// Lets the processes go on; returns how long they stood still.
+    #[must_use]
+    pub fn go_on(self) -> Duration {
+        drop(self.frozen);
+        self.stopped_at.elapsed()
+    }
+
+    /// Ends the processes; returns how long they stood still.
+    ///
+    /// # Errors
+    /// The kernel's; what could not be killed goes on.
+    pub fn kill(self) -> io::Result<Duration> {
+        self.frozen.kill()?;
+        Ok(self.stopped_at.elapsed())
+    }
+}
+
+/// Stops a process or tree and takes its sockets down.
+///
+/// # Errors
+/// See [`DumpError`]; the processes go on.
+pub fn dump(root: Pid, scope: Scope, pins: &PinDirectory) -> Result<Dump, DumpError> {
+    // All that takes long comes before the process is stopped.
+    let mut lister = Lister::load()?;
+    let store = open_ledger(pins)?;
+    let frozen = freeze(root, scope)?;
+    let stopped_at = Instant::now();
+    let pids = frozen.pids().to_vec();
+    let processes = pids.iter().map(|pid| describe(*pid)).collect::<Result<Vec<_>, _>>()?;
+    let inventory = Inventory::take(&pids, &mut lister, store.as_ref())?;
+    let judged = judge(root, &inventory)?;
+    let origin = origin(root, crosscheck::count(&judged))?;
+    let mut others = Others::new(&mut lister);
+    let assembled = assemble(&inventory, processes, origin, &mut others)?;
+    others.finish()?;
+    Ok(Dump {
+        image: assembled.image,
+        judged,
+        tracing: if store.is_some() { Tracing::Attached } else { Tracing::NotAttached },
+        obstacles: assembled.obstacles,
+        inventory,
+        frozen,
+        stopped_at,
+    })
+}
+
+/// The pinned ledger, if tracing is attached.
+fn open_ledger(pins: &PinDirectory) -> Result<Option<Store>, TracerError> {
+    match session::open(pins) {
+        Ok(store) => Ok(Some(store)),
+        Err(TracerError::NotAttached { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Judges every socket; a mismatch must stand in two snapshots.
+fn judge(root: Pid, inventory: &Inventory) -> Result<Vec<Judged>, DumpError> {
+    let held = inventory.held();
+    let nothing = crate::ledger::Ledger::default();
+    let ledger = inventory.ledger.as_ref().unwrap_or(&nothing);
+    let judged = crosscheck::judge(&held, ledger, &[&inventory.view]);
+    if !crosscheck::is_disputed(&judged) {
+        return Ok(judged);
+    }
+    let again = diag::unix_sockets_of(root.0)?;
+    Ok(crosscheck::judge(&held, ledger, &[&inventory.view, &again]))
+}
+
+fn describe(pid: Pid) -> Result<Process, ProcError> {
+    Ok(Process {
+        pid,
+        parent: procfs::status(pid)?.parent,
+        comm: procfs::comm(pid)?,
+        arguments: procfs::arguments(pid)?,
+    })
+}
+
+fn origin(root: Pid, verdicts: VerdictCounts) -> Result<Origin, DumpError> {
+    let system = rustix::system::uname();
+    let text = |bytes: &std::ffi::CStr| bytes.to_string_lossy().into_owned();
+    let boot_id = procfs::boot_id()?;
+    let (_, netns) = link_identity(root, "ns/net")?;
+    Ok(Origin {
+        ucr_version: env!("CARGO_PKG_VERSION").to_owned(),
+        created_at: clock::realtime() / 1_000_000_000,
+        kernel_release: text(system.release()),
+        host: text(system.nodename()),
+        boot_id,
+        netns: u32::try_from(netns).unwrap_or(0),
+        verdicts,
+    })
+}

@@ -1,0 +1,233 @@
+//! Why a socket cannot be dumped, by name. All of them are gathered before a dump is refused.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::model::{
+    Pid, UnixName,
+    name::{Escaped, exact},
+};
+
+/// One reason at one descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Obstacle {
+    /// Whose descriptor.
+    pub pid: Pid,
+    /// Its number.
+    pub fd: i32,
+    /// The socket's inode.
+    pub inode: u32,
+    /// What is in the way.
+    #[serde(flatten)]
+    pub reason: Reason,
+}
+
+/// What is in the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Reason {
+    /// Not `AF_UNIX`.
+    Family {
+        /// `AF_*`.
+        family: u32,
+        /// `SOCK_*`.
+        socket_type: u32,
+    },
+    /// A datagram socket.
+    Datagram,
+    /// The descriptor is one of a thread that has a descriptor table of its own.
+    OwnTable {
+        /// The thread.
+        thread: Pid,
+    },
+    /// Data has been sent and not yet received.
+    QueuedData {
+        /// Bytes.
+        bytes: u32,
+    },
+    /// Messages without data have been sent and not yet received.
+    QueuedMessages,
+    /// A listener has connections that it has not accepted.
+    Waiting {
+        /// How many.
+        connections: u32,
+        /// Whose: the holders of the connecting ends.
+        clients: Vec<Party>,
+    },
+    /// Its connection has not been accepted.
+    NotAccepted {
+        /// The holders of the listener.
+        listener: Vec<Party>,
+    },
+    /// The peer has closed.
+    PeerClosed,
+    /// The peer belongs to a process that is not dumped.
+    ExternalPeer {
+        /// The peer's inode.
+        peer: u32,
+        /// The peer's name.
+        #[serde(serialize_with = "exact")]
+        name: UnixName,
+        /// Who holds it.
+        holders: Vec<Party>,
+    },
+    /// Processes that are not dumped hold the same socket.
+    SharedOutside {
+        /// Who.
+        holders: Vec<Party>,
+    },
+    /// It lives in another network namespace than its process.
+    OtherNamespace {
+        /// Inode number of that namespace.
+        netns: u32,
+    },
+    /// It is bound to a path, and its process has another root or mount namespace than ucr.
+    OtherRoot {
+        /// The name.
+        #[serde(serialize_with = "exact")]
+        name: UnixName,
+    },
+    /// It is bound to a relative path, and nobody knows any more relative to what.
+    UnknownDirectory {
+        /// The name.
+        #[serde(serialize_with = "exact")]
+        name: UnixName,
+    },
+    /// A setting that cannot be given to another socket.
+    Setting {
+        /// Which, with its value.
+        setting: String,
+    },
+    /// sock_diag does not report it, so what it is connected to cannot be known.
+    NotReported,
+}
+
+/// A process that has to do with it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Party {
+    /// Process.
+    pub pid: Pid,
+    /// Its command, safe to show.
+    pub comm: String,
+    /// Its descriptor.
+    pub fd: u32,
+}
+
+impl Party {
+    /// From raw bytes.
+    #[must_use]
+    pub fn new(pid: Pid, comm: &[u8], fd: u32) -> Self {
+        Self { pid, comm: Escaped(comm).to_string(), fd }
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}) fd {}", self.pid, self.comm, self.fd)
+    }
+}
+
+/// A list of parties in a sentence.
+struct Parties<'a>(&'a [Party]);
+
+impl fmt::Display for Parties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 5;
+        if self.0.is_empty() {
+            return f.write_str("no process that can be seen");
+        }
+        f.write_str("pid ")?;
+        for (index, party) in self.0.iter().take(SHOWN).enumerate() {
+            write!(f, "{}{party}", if index == 0 { "" } else { ", pid " })?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {} fd {} (inode {}): {}", self.pid, self.fd, self.inode, self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Family { family, socket_type } => write!(
+                f,
+                "a socket of {}, {}: only unix sockets can be dumped",
+                family_name(*family),
+                type_name(*socket_type)
+            ),
+            Self::Datagram => f.write_str("a unix datagram socket: stream and seqpacket only"),
+            Self::OwnTable { thread } => {
+                write!(f, "thread {thread} has a descriptor table of its own")
+            }
+            Self::QueuedData { bytes } => {
+                write!(f, "{bytes} bytes have been sent to it and not received")
+            }
+            Self::QueuedMessages => {
+                f.write_str("messages without data have been sent to it and not received")
+            }
+            Self::Waiting { connections, clients } => write!(
+                f,
+                "{connections} connections wait to be accepted, from {}",
+                Parties(clients)
+            ),
+            Self::NotAccepted { listener } => {
+                write!(f, "its connection waits to be accepted by {}", Parties(listener))
+            }
+            Self::PeerClosed => f.write_str("its peer has closed"),
+            Self::ExternalPeer { peer, name, holders } => write!(
+                f,
+                "its peer (inode {peer}, name {name}) is held by {}, which is not dumped",
+                Parties(holders)
+            ),
+            Self::SharedOutside { holders } => {
+                write!(f, "it is also held by {}, which is not dumped", Parties(holders))
+            }
+            Self::OtherNamespace { netns } => {
+                write!(f, "it lives in network namespace {netns}, its process in another one")
+            }
+            Self::OtherRoot { name } => write!(
+                f,
+                "it is bound to {name}, and its process has another root or mount namespace than ucr"
+            ),
+            Self::UnknownDirectory { name } => write!(
+                f,
+                "it is bound to the relative path {name}, and nobody saw relative to what"
+            ),
+            Self::Setting { setting } => {
+                write!(f, "{setting} cannot be given to another socket")
+            }
+            Self::NotReported => f.write_str("sock_diag does not report it"),
+        }
+    }
+}
+
+/// The families that a process is likely to hold.
+fn family_name(family: u32) -> String {
+    match i32::try_from(family).unwrap_or(-1) {
+        libc::AF_INET => "AF_INET".to_owned(),
+        libc::AF_INET6 => "AF_INET6".to_owned(),
+        libc::AF_NETLINK => "AF_NETLINK".to_owned(),
+        libc::AF_PACKET => "AF_PACKET".to_owned(),
+        libc::AF_VSOCK => "AF_VSOCK".to_owned(),
+        libc::AF_ALG => "AF_ALG".to_owned(),
+        other => format!("address family {other}"),
+    }
+}
+
+fn type_name(socket_type: u32) -> String {
+    match i32::try_from(socket_type).unwrap_or(-1) {
+        libc::SOCK_STREAM => "stream".to_owned(),
+        libc::SOCK_DGRAM => "dgram".to_owned(),
+        libc::SOCK_RAW => "raw".to_owned(),
+        libc::SOCK_SEQPACKET => "seqpacket".to_owned(),
+        other => format!("type {other}"),
+    }
+}

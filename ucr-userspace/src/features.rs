@@ -1,0 +1,312 @@
+//! What the running kernel offers, found out by trying: never by its version.
+//!
+//! Nothing here fails. What cannot be found out is a result of its own.
+
+use std::{io, os::fd::AsFd as _, path::Path};
+
+use aya::{
+    maps::MapType,
+    programs::{Program, ProgramError},
+    sys::is_map_supported,
+};
+use nix::sys::{
+    socket::{AddressFamily, SockFlag, SockType, socket},
+    statfs::{BPF_FS_MAGIC, statfs},
+};
+use rustix::{
+    process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open},
+    thread::{CapabilitySet, capabilities},
+};
+use serde::Serialize;
+
+use crate::{
+    causes::{errno, one_line},
+    kernel::{btf::Btf, offsets::OffsetTable},
+    snapshot::diag::{self, Family},
+    sys::sockopt,
+    tracer::{
+        TracerError,
+        hooks::Backend,
+        object::{LogLevel, Object, Sizes},
+    },
+};
+
+/// One thing that a kernel may offer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Feature {
+    /// What it is called.
+    pub name: &'static str,
+    /// What ucr uses it for.
+    pub purpose: &'static str,
+    /// What was found.
+    #[serde(flatten)]
+    pub support: Support,
+}
+
+/// Whether the kernel offers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "support", content = "detail", rename_all = "lowercase")]
+pub enum Support {
+    /// It does; with a detail worth knowing, or nothing.
+    Supported(String),
+    /// It does not, and why.
+    Unsupported(String),
+    /// It could not be found out, and why.
+    Unknown(String),
+}
+
+impl Support {
+    fn is_supported(&self) -> bool {
+        matches!(self, Self::Supported(_))
+    }
+}
+
+/// All that was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// `uname -r`.
+    pub kernel: String,
+    /// What the kernel offers.
+    pub features: Vec<Feature>,
+    /// The backend that `ucr attach` would use.
+    pub backend: Backend,
+    /// Why this one.
+    pub reason: String,
+    /// What that backend cannot see.
+    pub blind_spots: &'static [&'static str],
+}
+
+/// Tries everything.
+#[must_use]
+pub fn probe() -> Report {
+    let mut features = Vec::new();
+    let mut add = |name, purpose, support| features.push(Feature { name, purpose, support });
+    add("BTF", "where to find what in kernel structures", btf());
+    add("bpf file system", "maps and links that outlive their process", bpf_file_system());
+    add("ring buffer", "events", ring_buffer());
+    probe_programs(&mut add);
+    for (name, purpose, family) in [
+        ("sock_diag unix", "snapshots to check the ledger against", Family::Unix),
+        ("sock_diag tcp", "the same for TCP (not used yet)", Family::Tcp),
+        ("sock_diag udp", "the same for UDP (not used yet)", Family::Udp),
+    ] {
+        add(name, purpose, sock_diag(family));
+    }
+    add("pidfd_getfd", "reading a process's sockets", duplicate_from_process());
+    add("TCP_REPAIR", "connected TCP (not used yet)", tcp_repair());
+    for (name, purpose, capability) in CAPABILITIES {
+        add(name, purpose, own_capability(*capability));
+    }
+    let (backend, reason) = choose(&features);
+    Report {
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        features,
+        backend,
+        reason,
+        blind_spots: backend.blind_spots(),
+    }
+}
+
+/// What the tracepoint backend cannot do without.
+const NEEDED: [&str; 6] =
+    ["BTF", "bpf file system", "ring buffer", "tp_btf", "iter/unix", "iter/task_file"];
+
+fn choose(features: &[Feature]) -> (Backend, String) {
+    let missing: Vec<&str> = features
+        .iter()
+        .filter(|f| NEEDED.contains(&f.name) && !f.support.is_supported())
+        .map(|f| f.name)
+        .collect();
+    if !missing.is_empty() {
+        return (Backend::Snapshot, format!("tracing needs {}", missing.join(", ")));
+    }
+    let trampolines =
+        features.iter().any(|f| matches!(f.name, "fentry" | "fexit") && f.support.is_supported());
+    let reason = if trampolines {
+        "this version of ucr has no backend for the trampolines that this kernel offers"
+    } else {
+        "this kernel refuses trampolines"
+    };
+    (Backend::Tracepoint, reason.to_owned())
+}
+
+fn btf() -> Support {
+    match Btf::of_kernel() {
+        Err(error) => unsupported(&error),
+        Ok(btf) => match OffsetTable::resolve(&btf) {
+            Ok(_) => Support::Supported(format!("{} types", btf.len())),
+            Err(error) => unsupported(&error),
+        },
+    }
+}
+
+fn bpf_file_system() -> Support {
+    if statfs("/sys/fs/bpf").is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC) {
+        return Support::Supported("mounted at /sys/fs/bpf".to_owned());
+    }
+    match std::fs::read_to_string("/proc/filesystems") {
+        Err(error) => Support::Unknown(format!("read /proc/filesystems: {error}")),
+        Ok(known) if !known.lines().any(|line| line.split_whitespace().last() == Some("bpf")) => {
+            Support::Unsupported("the kernel does not know it".to_owned())
+        }
+        Ok(_) if Path::new("/sys/fs/bpf").is_dir() => {
+            Support::Supported("not mounted; `ucr attach` mounts it at /sys/fs/bpf".to_owned())
+        }
+        Ok(_) => Support::Unsupported("there is no /sys/fs/bpf to mount it at".to_owned()),
+    }
+}
+
+fn ring_buffer() -> Support {
+    match is_map_supported(MapType::RingBuf) {
+        Ok(true) => Support::Supported(String::new()),
+        Ok(false) => Support::Unsupported("no such map type".to_owned()),
+        Err(error) => Support::Unknown(one_line(&error)),
+    }
+}
+
+/// Loads one program of each type and attaches it for a moment.
+fn probe_programs(add: &mut impl FnMut(&'static str, &'static str, Support)) {
+    type Try = fn(&mut Object) -> Result<(), TracerError>;
+    let programs: [(&str, &str, Try); 7] = [
+        ("tp_btf", "tracepoint backend: system calls, exits", |o| try_program(o, "probe_tp_btf")),
+        ("iter/unix", "sockets that are older than the tracer", |o| {
+            o.iterator("seed_unix", "unix").and_then(|p| attached("seed_unix", p.attach()))
+        }),
+        ("iter/task_file", "whose descriptors lead to which socket", |o| {
+            let iterator = o.iterator("list_sockets", "task_file")?;
+            attached("list_sockets", iterator.attach())
+        }),
+        ("fentry", "trampoline backend (not in this version)", |o| try_program(o, "probe_fentry")),
+        ("fexit", "trampoline backend (not in this version)", |o| try_program(o, "probe_fexit")),
+        ("BPF LSM", "trampoline backend (not in this version)", |o| try_program(o, "probe_lsm")),
+        ("sched_prepare_exec", "descriptors that execve(2) closes", |o| {
+            if o.has_tracepoint("sched_prepare_exec") {
+                Ok(())
+            } else {
+                Err(TracerError::Missing("tracepoint sched_prepare_exec"))
+            }
+        }),
+    ];
+    let sizes = Sizes { ring_bytes: 4096, sockets: 1 };
+    let mut object = Object::load(None, sizes, LogLevel::Off);
+    for (name, purpose, attempt) in programs {
+        let support = match &mut object {
+            Ok(object) => judge(attempt(object)),
+            Err(error) => Support::Unknown(one_line(&*error)),
+        };
+        add(name, purpose, support);
+    }
+}
+
+fn try_program(object: &mut Object, name: &'static str) -> Result<(), TracerError> {
+    let failed = |source| TracerError::Program { program: name, source: Box::new(source) };
+    let (program, btf) = object.program(name)?;
+    let attempt = match program {
+        Program::BtfTracePoint(p) => {
+            p.load("sched_process_exit", btf).and_then(|()| p.attach().map(drop))
+        }
+        Program::FEntry(p) => p.load("unix_release", btf).and_then(|()| p.attach().map(drop)),
+        Program::FExit(p) => p.load("unix_release", btf).and_then(|()| p.attach().map(drop)),
+        Program::Lsm(p) => p.load("unix_stream_connect", btf).and_then(|()| p.attach().map(drop)),
+        _ => return Err(TracerError::Missing(name)),
+    };
+    attempt.map_err(failed)
+}
+
+fn attached<L>(program: &'static str, link: Result<L, ProgramError>) -> Result<(), TracerError> {
+    link.map(drop).map_err(|source| TracerError::Program { program, source: Box::new(source) })
+}
+
+/// `Ok` is support; a refusal is none only if it is one that such a kernel gives.
+fn judge(attempt: Result<(), TracerError>) -> Support {
+    let error = match attempt {
+        Ok(()) => return Support::Supported(String::new()),
+        Err(error) => error,
+    };
+    let text = one_line(&error);
+    match errno(&error) {
+        _ if matches!(error, TracerError::Missing(_)) => Support::Unsupported(text),
+        Some(libc::EPERM | libc::EACCES) if !may_load() => Support::Unknown(text),
+        // Lockdown says EPERM to those who may do everything else; a kernel without the type says
+        // EINVAL, without trampolines ENOTSUPP (524) or EOPNOTSUPP.
+        Some(libc::EPERM | libc::EINVAL | libc::EOPNOTSUPP | 524 | libc::ENOENT | libc::ESRCH) => {
+            Support::Unsupported(text)
+        }
+        _ => Support::Unknown(text),
+    }
+}
+
+fn may_load() -> bool {
+    capabilities(None).is_ok_and(|sets| {
+        sets.effective.contains(CapabilitySet::BPF | CapabilitySet::PERFMON)
+            || sets.effective.contains(CapabilitySet::SYS_ADMIN)
+    })
+}
+
+fn sock_diag(family: Family) -> Support {
+    match diag::probe(family) {
+        Ok(()) => Support::Supported(String::new()),
+        Err(error @ diag::DiagError::Refused(_)) => unsupported(&error),
+        Err(error) => Support::Unknown(one_line(&error)),
+    }
+}
+
+fn duplicate_from_process() -> Support {
+    let attempt = pidfd_open(getpid(), PidfdFlags::empty()).and_then(|own| {
+        let any = pidfd_open(getpid(), PidfdFlags::empty())?;
+        let number = std::os::fd::AsRawFd::as_raw_fd(&any);
+        pidfd_getfd(own.as_fd(), number, PidfdGetfdFlags::empty())
+    });
+    match attempt {
+        Ok(_) => Support::Supported(String::new()),
+        Err(rustix::io::Errno::NOSYS) => Support::Unsupported("no such system call".to_owned()),
+        Err(error) => Support::Unknown(error.to_string()),
+    }
+}
+
+fn tcp_repair() -> Support {
+    let attempt = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(io::Error::from)
+        .and_then(|tcp| {
+            let on = 1_i32.to_ne_bytes();
+            sockopt::set_at(tcp.as_fd(), libc::IPPROTO_TCP, libc::TCP_REPAIR, &on)
+        });
+    match attempt {
+        Ok(()) => Support::Supported(String::new()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOPROTOOPT) => Support::Unsupported("no such option".to_owned()),
+            Some(libc::EPERM) => Support::Unknown("it needs CAP_NET_ADMIN".to_owned()),
+            _ => Support::Unknown(error.to_string()),
+        },
+    }
+}
+
+/// Capabilities that ucr makes use of.
+const CAPABILITIES: &[(&str, &str, CapabilitySet)] = &[
+    ("CAP_BPF", "loading programs", CapabilitySet::BPF),
+    ("CAP_PERFMON", "tracing programs", CapabilitySet::PERFMON),
+    ("CAP_SYS_ADMIN", "iterators, other namespaces, mounting", CapabilitySet::SYS_ADMIN),
+    ("CAP_SYS_PTRACE", "stopping a process, reading its sockets", CapabilitySet::SYS_PTRACE),
+    ("CAP_NET_ADMIN", "buffer sizes beyond the limit, socket marks", CapabilitySet::NET_ADMIN),
+    ("CAP_SETUID", "peer credentials", CapabilitySet::SETUID),
+    ("CAP_SETGID", "peer credentials", CapabilitySet::SETGID),
+    ("CAP_CHOWN", "owners of socket files", CapabilitySet::CHOWN),
+    ("CAP_DAC_OVERRIDE", "connecting as somebody else", CapabilitySet::DAC_OVERRIDE),
+    (
+        "CAP_CHECKPOINT_RESTORE",
+        "processes with a wanted pid (not used yet)",
+        CapabilitySet::CHECKPOINT_RESTORE,
+    ),
+];
+
+fn own_capability(capability: CapabilitySet) -> Support {
+    match capabilities(None) {
+        Ok(sets) if sets.effective.contains(capability) => Support::Supported(String::new()),
+        Ok(_) => Support::Unsupported("this process does not have it".to_owned()),
+        Err(error) => Support::Unknown(error.to_string()),
+    }
+}
+
+fn unsupported(error: &(dyn std::error::Error + 'static)) -> Support {
+    Support::Unsupported(one_line(error))
+}

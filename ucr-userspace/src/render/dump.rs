@@ -1,0 +1,199 @@
+//! A dump for people and programs: each socket with its verdict, and the figures.
+
+use std::{
+    fmt::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use comfy_table::presets;
+use serde_json::{Value, json};
+
+use crate::{
+    crosscheck::{Judged, Verdict, count},
+    dump::{Dump, Tracing, obstacle::Obstacle},
+    model::{Pid, SocketState, SocketType, UnixName, VerdictCounts, name::Exact},
+};
+
+/// What is shown of a dump. It holds nothing of the processes, which may go on.
+#[derive(Clone, Debug)]
+pub struct Table {
+    rows: Vec<Row>,
+    tracing: Tracing,
+    descriptors: usize,
+    processes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    judged: Judged,
+    holders: Vec<(Pid, i32)>,
+    socket_type: SocketType,
+    state: Option<SocketState>,
+    name: UnixName,
+    peer: Option<u32>,
+}
+
+/// How it ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Where the image was to be written.
+    pub path: PathBuf,
+    /// Its size, if it was written.
+    pub bytes: Option<u64>,
+    /// How long the processes stood still.
+    pub stopped: Duration,
+    /// What was in the way.
+    pub obstacles: Vec<Obstacle>,
+}
+
+impl Table {
+    /// Takes from a dump what is to be shown.
+    #[must_use]
+    pub fn of(dump: &Dump) -> Self {
+        let rows = dump.inventory.sockets.iter().zip(&dump.judged).map(|(stock, judged)| {
+            let seen = dump.inventory.view.get(stock.held.inode);
+            let holders = stock.holders.iter().filter_map(|at| {
+                let descriptor = dump.inventory.descriptors.get(*at)?;
+                Some((Pid(descriptor.pid.cast_signed()), descriptor.fd.cast_signed()))
+            });
+            Row {
+                judged: judged.clone(),
+                holders: holders.collect(),
+                socket_type: stock.details.socket_type,
+                state: seen.map(|seen| seen.state),
+                name: stock.details.name.clone(),
+                peer: seen.and_then(|seen| seen.peer),
+            }
+        });
+        Self {
+            rows: rows.collect(),
+            tracing: dump.tracing,
+            descriptors: dump.image.descriptors.len(),
+            processes: dump.image.processes.len(),
+        }
+    }
+
+    /// Whether a verdict stands against the image.
+    #[must_use]
+    pub fn has_conflicts(&self) -> bool {
+        let disputed =
+            |row: &Row| matches!(row.judged.verdict, Verdict::Conflict(_) | Verdict::OnlyTracked);
+        self.tracing == Tracing::Attached && self.rows.iter().any(disputed)
+    }
+
+    /// One line with the figures.
+    #[must_use]
+    pub fn summary(&self, path: &Path, bytes: u64, stopped: Duration) -> String {
+        let mut line = format!(
+            "wrote {} ({bytes} bytes): {} sockets, {} descriptors, {} processes; ",
+            path.display(),
+            self.rows.len(),
+            self.descriptors,
+            self.processes,
+        );
+        let VerdictCounts { confirmed, predates, only_tracked, only_snapshot, conflict } =
+            self.counts();
+        let verdicts = match self.tracing {
+            Tracing::NotAttached => "nothing could be checked: tracing is not attached".to_owned(),
+            Tracing::Attached => format!(
+                "{confirmed} confirmed, {predates} predate the tracer, {only_tracked} only tracked, \
+                 {only_snapshot} only in the snapshot, {conflict} conflicts"
+            ),
+        };
+        line.push_str(&verdicts);
+        // Writing to a string cannot fail.
+        let _: fmt::Result = write!(line, "; stopped for {:.1} ms", stopped.as_secs_f64() * 1000.0);
+        line
+    }
+
+    fn counts(&self) -> VerdictCounts {
+        let judged: Vec<Judged> = self.rows.iter().map(|row| row.judged.clone()).collect();
+        count(&judged)
+    }
+
+    fn verdict(&self, row: &Row) -> String {
+        match self.tracing {
+            Tracing::Attached => row.judged.verdict.to_string(),
+            Tracing::NotAttached => "not tracked".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["PID", "FD", "INODE", "TYPE", "STATE", "NAME", "PEER", "VERDICT"]);
+        for row in &self.rows {
+            let state = row.state.map_or_else(|| "?".to_owned(), |state| state.to_string());
+            let peer = row.peer.map_or_else(|| "-".to_owned(), |inode| inode.to_string());
+            for (index, (pid, fd)) in row.holders.iter().enumerate() {
+                let verdict = if index == 0 { self.verdict(row) } else { "(same socket)".into() };
+                table.add_row([
+                    pid.to_string(),
+                    fd.to_string(),
+                    row.judged.inode.to_string(),
+                    row.socket_type.to_string(),
+                    state.clone(),
+                    row.name.to_string(),
+                    peer.clone(),
+                    verdict,
+                ]);
+            }
+        }
+        writeln!(f, "{}", table.trim_fmt())?;
+        if self.tracing == Tracing::NotAttached {
+            return Ok(());
+        }
+        for row in &self.rows {
+            if let Verdict::Conflict(differences) = &row.judged.verdict {
+                for difference in differences {
+                    writeln!(f, "conflict at inode {}: {difference}", row.judged.inode)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Everything as JSON.
+#[must_use]
+pub fn json(table: &Table, outcome: &Outcome) -> Value {
+    let sockets = table.rows.iter().map(|row| {
+        let verdict = match table.tracing {
+            Tracing::Attached => json!(row.judged.verdict),
+            Tracing::NotAttached => json!("not_tracked"),
+        };
+        let holders: Vec<_> =
+            row.holders.iter().map(|(pid, fd)| json!({ "pid": pid, "fd": fd })).collect();
+        json!({
+            "inode": row.judged.inode,
+            "cookie": row.judged.cookie,
+            "type": row.socket_type,
+            "state": row.state,
+            "name": Exact(&row.name),
+            "peer": row.peer,
+            "descriptors": holders,
+            "verdict": verdict,
+        })
+    });
+    let obstacles = outcome.obstacles.iter().map(|obstacle| {
+        let mut value = json!(obstacle);
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("text".to_owned(), json!(obstacle.to_string()));
+        }
+        value
+    });
+    let image = outcome.bytes.map(|bytes| json!({ "path": outcome.path, "bytes": bytes }));
+    json!({
+        "sockets": sockets.collect::<Vec<_>>(),
+        "obstacles": obstacles.collect::<Vec<_>>(),
+        "tracing_attached": table.tracing == Tracing::Attached,
+        "counts": table.counts(),
+        "descriptors": table.descriptors,
+        "processes": table.processes,
+        "image": image,
+        "stopped_ms": outcome.stopped.as_secs_f64() * 1000.0,
+    })
+}

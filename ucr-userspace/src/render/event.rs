@@ -1,0 +1,120 @@
+//! One event of the tracer: a line for people, an object for programs.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+use ucr_common::{event::kind, identity::SocketId};
+
+use super::time::Utc;
+use crate::{
+    kernel::clock,
+    model::{
+        Directory, Shutdown,
+        name::{Escaped, Exact},
+    },
+    tracer::event::TraceEvent,
+};
+
+/// An event as a line.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a>(pub &'a TraceEvent);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let event = self.0;
+        let raw = &event.raw;
+        let who = Escaped(raw.actor.comm());
+        let time = Utc(clock::to_realtime(raw.time));
+        write!(f, "{time} {:>7} {who:<15} {:<10}", raw.actor.pid, event.kind())?;
+        match raw.kind {
+            kind::SOCKETPAIR => write!(f, " fd {} and {}", raw.fd, raw.fd2)?,
+            kind::ACCEPT => write!(f, " fd {} from listener fd {}", raw.fd2, raw.fd)?,
+            _ if raw.fd >= 0 => write!(f, " fd {}", raw.fd)?,
+            _ => {}
+        }
+        if let Some(socket_type) = event.socket_type() {
+            write!(f, " {socket_type}")?;
+        }
+        if raw.socket.inode != 0 {
+            write!(f, " [{}]", raw.socket.inode)?;
+        }
+        if raw.peer.sk != 0 {
+            match raw.peer.inode {
+                0 => f.write_str(" peer [not accepted]")?,
+                inode => write!(f, " peer [{inode}]")?,
+            }
+        }
+        if event.name().is_named() {
+            write!(f, " {}", event.name())?;
+        }
+        if let Some(directories) = &event.directories
+            && event.name().is_relative_path()
+        {
+            write!(f, " in {}", shown(&directories.cwd))?;
+        }
+        if let Some(directories) = &event.directories
+            && directories.root.path != b"/"
+        {
+            write!(f, " under root {}", shown(&directories.root))?;
+        }
+        match raw.kind {
+            kind::LISTEN => write!(f, " backlog {}", raw.argument)?,
+            kind::SHUTDOWN if raw.result >= 0 => {
+                write!(f, " {}", Shutdown(u8::try_from(raw.argument).unwrap_or(0)))?;
+            }
+            _ => {}
+        }
+        event.errno().map_or(Ok(()), |errno| write!(f, " failed: {errno:?}"))
+    }
+}
+
+fn shown(directory: &Directory) -> String {
+    let cut = if directory.whole { "" } else { "…" };
+    format!("{cut}{}", Escaped(&directory.path))
+}
+
+/// An event as an object. Kernel addresses are left out.
+#[must_use]
+pub fn json(event: &TraceEvent) -> Value {
+    let raw = &event.raw;
+    let directory = |directory: &Directory| {
+        let mut value = super::json::bytes(&directory.path);
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("whole".to_owned(), json!(directory.whole));
+        }
+        value
+    };
+    let descriptor = |fd: i32| (fd >= 0).then_some(fd);
+    json!({
+        "event": event.kind(),
+        "time_ns_since_boot": raw.time,
+        "time": Utc(clock::to_realtime(raw.time)).to_string(),
+        "pid": raw.actor.pid,
+        "tid": raw.actor.tid,
+        "uid": raw.actor.uid,
+        "gid": raw.actor.gid,
+        "comm": String::from_utf8_lossy(raw.actor.comm()),
+        "cgroup": raw.actor.cgroup,
+        "netns": raw.netns,
+        "fd": descriptor(raw.fd),
+        "fd2": descriptor(raw.fd2),
+        "type": event.socket_type(),
+        "socket": identity(&raw.socket),
+        "peer": identity(&raw.peer),
+        "name": Exact(&event.name()),
+        "cwd": event.directories.as_ref().map(|d| directory(&d.cwd)),
+        "root": event.directories.as_ref().map(|d| directory(&d.root)),
+        "argument": raw.argument,
+        "result": raw.result,
+        "errno": event.errno().map(|errno| format!("{errno:?}")),
+    })
+}
+
+/// `null` for no socket; a 0 inside is not known (yet).
+fn identity(id: &SocketId) -> Value {
+    if id.sk == 0 {
+        return Value::Null;
+    }
+    let known = |value: u64| (value != 0).then_some(value);
+    json!({ "inode": known(id.inode), "cookie": known(id.cookie) })
+}
