@@ -26,7 +26,7 @@ pub fn one_line(error: &(dyn Error + 'static)) -> String {
 pub fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
 }
 
 /// The errno at the bottom of it, if that is what it comes down to.
