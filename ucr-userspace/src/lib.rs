@@ -9,7 +9,6 @@ pub mod crosscheck;
 pub mod dump;
 pub mod features;
 pub mod image;
-pub mod imagefile;
 pub mod kernel;
 pub mod ledger;
 pub mod model;

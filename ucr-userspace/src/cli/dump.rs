@@ -14,7 +14,7 @@ use super::{exit, report::say};
 use crate::{
     crosscheck::Verdict,
     dump::{Dump, dump},
-    imagefile,
+    image::file,
     model::Pid,
     process::freeze::Scope,
     render::{
@@ -69,7 +69,7 @@ enum Verify {
 /// Runs the verb.
 ///
 /// # Errors
-/// See [`dump`] and [`imagefile::write`]; the process goes on.
+/// See [`dump`] and [`file::write`]; the process goes on.
 pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let scope = if args.tree { Scope::Tree } else { Scope::Process };
     let pid = Pid(args.pid);
@@ -113,7 +113,7 @@ fn write_image(args: &DumpArgs, dumped: &Dump) -> anyhow::Result<u64> {
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before))
         .context("hold back signals")?;
-    let written = imagefile::write(&args.output, &dumped.image);
+    let written = file::write(&args.output, &dumped.image);
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).context("let signals through")?;
     written.with_context(|| format!("write image {}", args.output.display()))
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::exit;
 use crate::image::Image;
-use crate::imagefile;
+use crate::image::file;
 use crate::model::View;
 use crate::render::{json, output};
 use crate::restore::execute::{Execution, RestoreError, Restored, execute};
@@ -59,7 +59,7 @@ pub fn run(
     args: &RestoreArgs,
     look: impl Fn() -> anyhow::Result<View>,
 ) -> anyhow::Result<ExitCode> {
-    let image = imagefile::read(&args.file)?;
+    let image = file::read(&args.file)?;
     let programs = match programs(args, &image) {
         Ok(programs) => programs,
         Err(error) => {

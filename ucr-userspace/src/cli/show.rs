@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::exit;
-use crate::imagefile;
+use crate::image::file;
 use crate::render::{image, json, output};
 
 /// Show what an image holds
@@ -27,7 +27,7 @@ pub struct ShowArgs {
 ///
 /// A file that is no usable image; standard output that cannot be written.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
-    let image = imagefile::read(&args.file)?;
+    let image = file::read(&args.file)?;
     let mut out = io::stdout().lock();
     let written = if args.json {
         writeln!(out, "{:#}", json::image(&image))

@@ -200,7 +200,7 @@ impl Btf {
             bits += offset;
             id = of;
         }
-        if bits % 8 == 0 {
+        if bits.is_multiple_of(8) {
             Ok(bits / 8)
         } else {
             Err(BtfError::BitField { container: container.to_owned(), path: path.to_owned() })

@@ -2,6 +2,7 @@
 
 pub mod directory;
 pub mod name;
+pub mod option_table;
 pub mod socket;
 pub mod verdict;
 pub mod view;

@@ -2,7 +2,6 @@
 
 pub mod files;
 pub mod freeze;
-pub mod option_table;
 pub mod options;
 pub mod procfs;
 pub mod state;

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::option_table::{Set, TABLE, known};
 use crate::image::SocketOption;
+use crate::model::option_table::{Set, TABLE, known};
 use crate::sys::sockopt;
 
 /// Reads every option of the table that this kernel knows, in the table's order.

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, sockopt as typed};
 
-use super::{option_table, options};
+use super::options;
 use crate::image::SocketOption;
 use crate::image::validate::STATUS_FLAGS;
+use crate::model::option_table;
 use crate::model::{Credentials, Pid, SocketType, UnixName};
 use crate::sys::{addr, sockopt};
 

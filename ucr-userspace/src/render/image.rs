@@ -9,7 +9,7 @@ use super::time::{SinceBoot, UtcSeconds};
 use crate::image::{Image, KnownFrom, Process, Role, Socket, SocketFile, SocketIndex};
 use crate::model::Pid;
 use crate::model::name::Escaped;
-use crate::process::option_table;
+use crate::model::option_table;
 
 /// An image, shown for people.
 #[derive(Clone, Copy, Debug)]

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::image::{Bound, Connection, FileId, Image, KnownFrom, Role, Socket, SocketFile, header};
 use crate::model::name::{Exact, Hex};
+use crate::model::option_table;
 use crate::model::{Credentials, UnixName};
-use crate::process::option_table;
 use crate::restore::plan::Plan;
 
 fn hex(bytes: &[u8]) -> String {
@@ -158,7 +158,7 @@ pub fn image(image: &Image) -> Value {
 /// A plan: its steps as `--dry-run` prints them.
 #[must_use]
 pub fn plan(plan: &Plan) -> Value {
-    let lines = |steps: &[crate::restore::step::Step]| {
+    let lines = |steps: &[crate::restore::plan::step::Step]| {
         steps.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let summary = plan.summary;

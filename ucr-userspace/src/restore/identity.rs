@@ -12,7 +12,7 @@ use std::io;
 use nix::unistd::{Gid, Uid, getegid, geteuid, setfsgid, setfsuid};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
-use super::step::Identity;
+use super::plan::step::Identity;
 
 /// Other effective ids, until it is dropped or left.
 #[derive(Debug)]

@@ -1,14 +1,12 @@
 //! From an image back to sockets: a plan, its execution and its undoing, the check of the result,
 //! and the programs that get the sockets.
 
-mod binders;
 pub mod execute;
 pub mod files;
 pub mod identity;
 pub mod names;
 pub mod plan;
 pub mod reserve;
-pub mod step;
 pub mod target;
 pub mod undo;
 pub mod verify;

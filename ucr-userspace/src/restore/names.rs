@@ -7,8 +7,8 @@ use rustix::fs::FileType;
 use rustix::net::{AddressFamily, SocketFlags, SocketType as Kind, socket_with};
 
 use super::files::{Entry, through_proc};
+use super::plan::step::Aside;
 use super::plan::{PathUse, Plan};
-use super::step::Aside;
 use crate::image::Image;
 use crate::model::name::Escaped;
 use crate::model::{SocketState, SocketType, UnixName, VfsFile, View};

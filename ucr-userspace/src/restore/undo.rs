@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::files::Entry;
-use super::step::Aside;
+use super::plan::step::Aside;
 use crate::image::FileId;
 use crate::model::name::Escaped;
 use crate::process::files::same_file;

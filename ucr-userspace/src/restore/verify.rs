@@ -3,12 +3,12 @@
 use std::fmt;
 
 use super::execute::Restored;
-use super::step::Place;
+use super::plan::step::Place;
 use crate::image::{Bound, Image, Role, Socket, SocketFile, SocketIndex};
 use crate::model::name::Escaped;
+use crate::model::option_table;
 use crate::model::{Credentials, SeenSocket, SocketState, UnixName, VfsFile, View};
 use crate::process::files::Facts;
-use crate::process::option_table;
 use crate::process::state::{self, Defaults, SocketDetails, StateError};
 
 /// One socket as it is now.

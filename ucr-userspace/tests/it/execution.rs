@@ -15,7 +15,7 @@ use ucr::model::*;
 use ucr::restore::execute::{Execution, Failed, Restored, StepError, execute};
 use ucr::restore::names::{Foreign, Here, NameError, survey};
 use ucr::restore::plan::plan;
-use ucr::restore::step::Step;
+use ucr::restore::plan::step::Step;
 use ucr::restore::verify::{Difference, Field, compare, observe};
 use ucr::sys::addr;
 
@@ -291,7 +291,7 @@ fn the_images_own_stale_file_is_replaced_within_one_boot_only() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("own");
     drop(UnixListener::bind(&path).unwrap());
-    let id = ucr::restore::files::Facts::at(path.as_os_str().as_bytes()).unwrap().unwrap().id;
+    let id = ucr::process::files::Facts::at(path.as_os_str().as_bytes()).unwrap().unwrap().id;
     let mut b = Builder::new();
     let file = SocketFile::Present { id, mode: 0o600, uid: 0, gid: 0 };
     b.listener(SocketType::Stream, path_name(&path, file));
@@ -306,7 +306,7 @@ fn the_images_own_stale_file_is_replaced_within_one_boot_only() {
     assert_eq!(files(directory.path()).len(), 2);
     assert_eq!(differences(&b.0, &restored), []);
     drop(restored);
-    let back = ucr::restore::files::Facts::at(path.as_os_str().as_bytes()).unwrap().unwrap();
+    let back = ucr::process::files::Facts::at(path.as_os_str().as_bytes()).unwrap().unwrap();
     assert_eq!(back.id, id);
 
     let mut restored = execute(&plan, &b.0, Execution::default()).unwrap();

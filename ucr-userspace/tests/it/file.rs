@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use ucr::image::DecodeError;
-use ucr::imagefile::{ImageFileError, read, write};
+use ucr::image::file::{ImageFileError, read, write};
 
 use crate::support::*;
 

@@ -4,9 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use ucr::image::SocketOption;
+use ucr::model::option_table;
 use ucr::model::*;
+use ucr::process::options;
 use ucr::process::state::{self, Defaults, NotRestorable};
-use ucr::process::{option_table, options};
 use ucr::sys::sockopt;
 
 fn stream() -> OwnedFd {

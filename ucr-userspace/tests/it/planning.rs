@@ -4,8 +4,8 @@ use std::path::Path;
 
 use ucr::image::*;
 use ucr::model::*;
+use ucr::restore::plan::step::{Afterwards, Aside, Step};
 use ucr::restore::plan::{PlanError, plan};
-use ucr::restore::step::{Afterwards, Aside, Step};
 
 use crate::support::*;
 

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use ucr::cli::restore::RestoreArgs;
+use ucr::image::file as imagefile;
 use ucr::image::*;
-use ucr::imagefile;
 use ucr::model::*;
 use ucr::restore::target::{ProgramError, each, single};
 

@@ -1,12 +1,10 @@
 //! Images made by hand, the kernel's report through sock_diag, and what serial tests need.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use netlink_sys::{Socket as Netlink, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use ucr::image::*;
 use ucr::model::*;
 
@@ -150,78 +148,7 @@ pub(crate) fn everything(directory: &Path) -> Image {
     b.0
 }
 
-fn number(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes))
-}
-
 /// What sock_diag reports about this network namespace.
 pub(crate) fn view() -> View {
-    let mut request = Vec::new();
-    let (dump_request, by_family, everything) = (0x301u16, 20u16, 0x7fu32);
-    request.extend_from_slice(&40u32.to_ne_bytes());
-    request.extend_from_slice(&by_family.to_ne_bytes());
-    request.extend_from_slice(&dump_request.to_ne_bytes());
-    request.extend_from_slice(&[0; 8]);
-    request.extend_from_slice(&[1, 0, 0, 0]);
-    request.extend_from_slice(&u32::MAX.to_ne_bytes());
-    request.extend_from_slice(&0u32.to_ne_bytes());
-    request.extend_from_slice(&everything.to_ne_bytes());
-    request.extend_from_slice(&[0xff; 8]);
-    let netlink = Netlink::new(NETLINK_SOCK_DIAG).unwrap();
-    netlink.connect(&SocketAddr::new(0, 0)).unwrap();
-    netlink.send(&request, 0).unwrap();
-    let mut sockets = HashMap::new();
-    loop {
-        let (reply, _) = netlink.recv_from_full().unwrap();
-        let mut rest = reply.as_slice();
-        while rest.len() >= 16 {
-            let length = usize::try_from(number(rest)).unwrap();
-            let kind = u16::from_ne_bytes([rest[4], rest[5]]);
-            match kind {
-                3 => return View { sockets },
-                20 => {
-                    let seen = parse(&rest[16..length]);
-                    sockets.insert(seen.inode, seen);
-                }
-                other => panic!("netlink message of type {other}"),
-            }
-            rest = &rest[rest.len().min(length.next_multiple_of(4))..];
-        }
-    }
-}
-
-fn parse(message: &[u8]) -> SeenSocket {
-    let mut seen = SeenSocket {
-        inode: number(&message[4..]),
-        cookie: u64::from(number(&message[8..])) | u64::from(number(&message[12..])) << 32,
-        socket_type: SocketType::from_raw(message[1].into()).unwrap(),
-        state: SocketState::from_raw(message[2]).unwrap(),
-        name: UnixName::Unnamed,
-        file: None,
-        peer: None,
-        pending: Vec::new(),
-        receive_queue: 0,
-        send_queue: 0,
-        shutdown: Shutdown::default(),
-        uid: None,
-    };
-    let mut rest = &message[16..];
-    while rest.len() >= 4 {
-        let length = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));
-        let value = &rest[4..length];
-        match u16::from_ne_bytes([rest[2], rest[3]]) {
-            0 => seen.name = UnixName::from_sun_path(value),
-            1 => {
-                seen.file = Some(VfsFile { inode: number(value), device: number(&value[4..]) });
-            }
-            2 => seen.peer = Some(number(value)).filter(|inode| *inode != 0),
-            3 => seen.pending = value.chunks(4).map(number).collect(),
-            4 => (seen.receive_queue, seen.send_queue) = (number(value), number(&value[4..])),
-            6 => seen.shutdown = Shutdown(value[0]),
-            7 => seen.uid = Some(number(value)),
-            _ => {}
-        }
-        rest = &rest[rest.len().min(length.next_multiple_of(4))..];
-    }
-    seen
+    ucr::snapshot::diag::unix_sockets().unwrap()
 }

@@ -35,17 +35,19 @@ const fn io(name: &'static str, uses: &'static str) -> Room {
 ///
 /// `image` and `restore::plan` know nothing of tracing: an image made by other means restores just
 /// as well.
-const ROOMS: [Room; 16] = [
+const ROOMS: [Room; 18] = [
+    pure("causes", ""),
     pure("model", ""),
     io("sys", "model"),
     io("kernel", "model sys"),
     pure("ledger", "model"),
-    io("tracer", "model sys kernel ledger"),
-    io("snapshot", "model sys kernel"),
+    io("tracer", "causes model sys kernel ledger"),
+    io("snapshot", "model sys kernel tracer"),
+    io("features", "causes model sys kernel tracer snapshot"),
     pure("crosscheck", "model ledger"),
     pure("image", "model"),
     io("image::file", "model sys image"),
-    io("process", "model sys kernel snapshot"),
+    io("process", "model sys kernel snapshot image"),
     io(
         "dump",
         "model sys kernel ledger tracer snapshot crosscheck image image::file \
@@ -55,12 +57,12 @@ const ROOMS: [Room; 16] = [
     io("restore", "model sys kernel snapshot image image::file process restore::plan"),
     io(
         "render",
-        "model kernel ledger tracer snapshot crosscheck image process dump \
+        "model kernel ledger tracer snapshot features crosscheck image process dump \
          restore::plan restore",
     ),
     io(
         "cli",
-        "model sys kernel ledger tracer snapshot crosscheck image image::file \
+        "causes model sys kernel ledger tracer snapshot features crosscheck image image::file \
          process dump restore::plan restore render",
     ),
     // `lib.rs` and `main.rs`.

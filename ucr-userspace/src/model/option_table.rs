@@ -7,7 +7,7 @@
 
 /// How a value is set so that reading gives the same bytes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Set {
+pub enum Set {
     /// As it was read.
     Plain,
     /// The kernel doubles what is set (`sk_setsockopt`). Without `CAP_NET_ADMIN` the forced
@@ -40,7 +40,8 @@ pub struct Known {
     pub number: i32,
     /// `SO_*` name.
     pub name: &'static str,
-    pub(super) set: Set,
+    /// How it is set.
+    pub set: Set,
     compare: Compare,
 }
 
@@ -167,13 +168,15 @@ pub fn equal(number: i32, a: &[u8], b: &[u8]) -> bool {
     }
 }
 
+/// `long` of this architecture.
+type Long = isize;
+
 /// `struct timeval` of this architecture: two `long`s.
 fn microseconds(value: &[u8]) -> Option<i128> {
     let (seconds, rest) = value.split_first_chunk()?;
     let (micros, []) = rest.split_first_chunk()? else {
         return None;
     };
-    let (seconds, micros) =
-        (libc::c_long::from_ne_bytes(*seconds), libc::c_long::from_ne_bytes(*micros));
-    Some(i128::from(seconds) * 1_000_000 + i128::from(micros))
+    let (seconds, micros) = (Long::from_ne_bytes(*seconds), Long::from_ne_bytes(*micros));
+    Some(seconds as i128 * 1_000_000 + micros as i128)
 }

@@ -11,17 +11,20 @@
 //! 5. Temporary listeners are closed, files that were gone are unlinked.
 //! 6. Shutdown, options, flags; last the mode of the socket files, which lets others in.
 
+mod binders;
+pub mod step;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use serde::Serialize;
 
-use super::binders::{Binder, Key, Link, binder, indexed, link, mark_contested};
-use super::step::{Afterwards, Aside, Holder, Identity, Step};
+use self::binders::{Binder, Key, Link, binder, indexed, link, mark_contested};
+use self::step::{Afterwards, Aside, Holder, Identity, Step};
 use crate::image::validate::{self, Invalid};
 use crate::image::{Connection, FileId, Image, Role, Socket, SocketFile, SocketIndex};
+use crate::model::option_table;
 use crate::model::{SocketType, UnixName};
-use crate::process::option_table;
 
 /// Why no order of steps brings an image back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

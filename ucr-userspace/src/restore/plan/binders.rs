@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::plan::PlanError;
+use super::PlanError;
 use super::step::{Holder, Identity, Place};
 use crate::image::{Bound, Connection, Image, Role, Socket, SocketFile, SocketIndex};
 use crate::model::{SocketType, UnixName};

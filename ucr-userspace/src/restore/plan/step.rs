@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::image::{FileId, SocketIndex, SocketOption};
 use crate::model::name::Escaped;
+use crate::model::option_table;
 use crate::model::{Credentials, Shutdown, SocketType, UnixName};
-use crate::process::option_table;
 
 /// A socket that a plan makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
