@@ -155,7 +155,10 @@ impl Call {
             kind::BIND | kind::CONNECT => (self.args[1], self.args[2]),
             _ => (0, 0),
         };
-        let argument = self.args[1] as u32;
+        let argument = match kind {
+            kind::LISTEN | kind::SHUTDOWN => self.args[1] as u32,
+            _ => 0,
+        };
         self.failed(kind, Some(sk), &Failure { fd: self.fd(), argument, name, socket_type: 0 });
     }
 

@@ -23,7 +23,7 @@ impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let event = self.0;
         let raw = &event.raw;
-        let who = Escaped(raw.actor.comm());
+        let who = Escaped(raw.actor.comm()).to_string();
         let time = Utc(clock::to_realtime(raw.time));
         write!(f, "{time} {:>7} {who:<15} {:<10}", raw.actor.pid, event.kind())?;
         match raw.kind {
@@ -40,7 +40,8 @@ impl fmt::Display for Line<'_> {
         }
         if raw.peer.sk != 0 {
             match raw.peer.inode {
-                0 => f.write_str(" peer [not accepted]")?,
+                0 if raw.kind == kind::CONNECT => f.write_str(" peer [not accepted]")?,
+                0 => f.write_str(" peer [not accepted, or closed]")?,
                 inode => write!(f, " peer [{inode}]")?,
             }
         }
