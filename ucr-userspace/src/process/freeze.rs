@@ -333,11 +333,12 @@ mod tests {
 
     #[test]
     fn a_frozen_process_can_be_ended() {
-        let child = sleeper();
+        let mut child = sleeper();
         let pid = pid_of(&child);
         freeze(pid, Scope::Tree).expect("freeze").kill().expect("kill");
         // Its parent is its tracer here, so its end has been heard of and it is no zombie.
         assert!(procfs::status(pid).expect_err("no such process").is_gone());
+        assert!(child.wait().is_err(), "nothing is left to wait for");
     }
 
     #[test]
