@@ -81,7 +81,7 @@ pub fn run(
     }
     if !obstacles.is_empty() {
         refuse(&obstacles)?;
-        return Ok(ExitCode::from(exit::FAILED));
+        return Ok(ExitCode::from(exit::REFUSED));
     }
     if args.dry_run {
         return Ok(ExitCode::from(exit::OK));

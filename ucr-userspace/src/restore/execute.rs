@@ -129,7 +129,7 @@ fn kind(socket_type: SocketType) -> net::SocketType {
 /// The first step that fails; everything before it is undone.
 pub fn execute(plan: &Plan, image: &Image, how: Execution) -> Result<Restored, RestoreError> {
     let numbers: BTreeSet<RawFd> = image.descriptors.iter().map(|d| d.fd).collect();
-    let reserved = Reserved::new(&numbers)
+    let reserved = Reserved::new(&numbers, image.sockets.len())
         .map_err(|error| RestoreError { failed: Failed::Reserve(error), left: Vec::new() })?;
     let mut restored = Restored {
         sockets: HashMap::new(),

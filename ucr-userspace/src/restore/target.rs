@@ -313,10 +313,13 @@ fn become_root(
     for (socket, number) in numbers(image, program.pid) {
         let from = restored.socket(socket).ok_or(io::ErrorKind::NotFound.into());
         let from = from.map_err(call("find a socket for"))?;
-        let before = descriptor::duplicate_of(number).map_err(call("save a descriptor for"))?;
+        // What stands over a placeholder goes with it; anything else is to be put back.
+        if !restored.reserved().is_placeholder(number) {
+            let before = descriptor::duplicate_of(number).map_err(call("save a descriptor for"))?;
+            placed.0.push((number, before));
+        }
         descriptor::duplicate_onto(from, number, OnExec::Keep)
             .map_err(call("place a descriptor for"))?;
-        placed.0.push((number, before));
     }
     let limit = restored.reserved().limit();
     limit.put_back().map_err(call("put RLIMIT_NOFILE back for"))?;
