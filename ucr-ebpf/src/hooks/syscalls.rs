@@ -6,7 +6,7 @@
 //! a file that something else still referred to when its last descriptor was closed.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use aya_log_ebpf::debug;
+use aya_log_ebpf::{debug, warn};
 use ucr_common::{control::counter, event::kind};
 
 use crate::{
@@ -105,6 +105,7 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let call = Call::read(regs, result);
+    debug!(&ctx, "system call {} on {} returned {}", id, call.args[0], result);
     match id {
         nr::SOCKET => socket(&call),
         nr::SOCKETPAIR => socketpair(&call),
@@ -223,7 +224,7 @@ fn accept(ctx: &BtfTracePointContext, call: &Call) {
     }
     if let Some(sk) = kernel::unix_sock_at(call.result as u32) {
         if listener.is_none() {
-            debug!(ctx, "accept on {}: the listener was closed meanwhile", call.fd());
+            warn!(ctx, "accept on {}: the listener was closed meanwhile", call.fd());
         }
         ledger::accepted(sk, listener.unwrap_or(core::ptr::null()), call.result as i32, call.fd());
     }

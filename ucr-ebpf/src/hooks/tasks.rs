@@ -5,6 +5,7 @@
 //! it is shared with another one (`CLONE_FILES` without `CLONE_THREAD`).
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::debug;
 
 use crate::{
     kernel::{self, Pointer, current_task, descriptor_table, offset, probed, repeat, typed},
@@ -19,7 +20,7 @@ const WORDS_MAX: u32 = 65_536;
 /// `void sched_process_exit(struct task_struct *p[, bool group_dead])`: before the descriptor
 /// table is let go. Nobody can be asked whether the table really goes, so look at who is left.
 #[btf_tracepoint(function = "sched_process_exit")]
-fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
+fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let task = current_task();
     // SAFETY: the current task is typed.
     let signal: Pointer = unsafe { typed(task, offset!(task_signal)) };
@@ -30,8 +31,11 @@ fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
     }
     // SAFETY: as above.
     let threads: u32 = unsafe { typed(signal, offset!(signal_nr_threads)) };
-    if table_users(task) <= threads {
+    let users = table_users(task);
+    if users <= threads {
         sweep(0, u32::MAX, Sweep::ALL);
+    } else {
+        debug!(&ctx, "exit: {} tasks share the table, the process has {}", users, threads);
     }
     0
 }

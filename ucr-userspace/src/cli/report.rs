@@ -1,6 +1,9 @@
 //! What goes to standard error: one way of saying that something failed, and what to do about it.
 
-use std::{error::Error, io::Write as _};
+use std::{
+    error::Error,
+    io::{IsTerminal as _, Write as _},
+};
 
 use tracing_subscriber::EnvFilter;
 
@@ -13,9 +16,16 @@ use crate::{
 
 /// Sends the log (`UCR_LOG`, by default warnings) to standard error.
 pub fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("UCR_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // What the eBPF programs log has a switch of its own (`trace --ebpf-log`).
+    let usual = || EnvFilter::new("warn,ucr_ebpf=trace");
+    let filter = EnvFilter::try_from_env("UCR_LOG").unwrap_or_else(|_| usual());
     // A second call, as in tests, keeps the first one's.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init().ok();
+    tracing_subscriber::fmt()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init()
+        .ok();
 }
 
 /// One line: `ucr: …`. That standard error is gone is nothing that could be reported.

@@ -38,7 +38,7 @@ pub enum Told {
     Lost(u64),
     /// An entry of the ring buffer had no known shape.
     Unknown,
-    /// All that was there has been told.
+    /// All that was there has been told; also once in a while when nothing happens.
     Idle,
 }
 
@@ -105,7 +105,8 @@ async fn run(
             }
             _ = renewal.tick() => {
                 lease.renew()?;
-                if report_loss(lease, lost, sink)?.is_break() {
+                let more = report_loss(lease, lost, sink)?;
+                if more.is_break() || sink(Told::Idle).map_err(FollowError::Sink)?.is_break() {
                     return Ok(());
                 }
             }
