@@ -8,13 +8,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
 use super::{exit, report::say};
 use crate::{
     crosscheck::Verdict,
     dump::{Dump, dump},
     image::file,
+    kernel::interrupts::HeldBack,
     model::Pid,
     process::freeze::Scope,
     render::{
@@ -106,16 +106,9 @@ fn is_disputed(dumped: &Dump, verify: Verify) -> bool {
 
 /// Writes the image. Signals wait meanwhile, so that Ctrl-C leaves no temporary file behind.
 fn write_image(args: &DumpArgs, dumped: &Dump) -> anyhow::Result<u64> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    let mut before = SigSet::empty();
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before))
-        .context("hold back signals")?;
-    let written = file::write(&args.output, &dumped.image);
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).context("let signals through")?;
-    written.with_context(|| format!("write image {}", args.output.display()))
+    let _signals = HeldBack::begin().context("hold back signals")?;
+    file::write(&args.output, &dumped.image)
+        .with_context(|| format!("write image {}", args.output.display()))
 }
 
 fn print(args: &DumpArgs, shown: &Table, outcome: &Outcome) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use anyhow::Context;
 use super::exit;
 use crate::image::Image;
 use crate::image::file;
+use crate::kernel::interrupts::HeldBack;
 use crate::model::View;
 use crate::render::{json, output};
 use crate::restore::execute::{Execution, RestoreError, Restored, execute};
@@ -86,13 +87,21 @@ pub fn run(
     if args.dry_run {
         return Ok(ExitCode::from(exit::OK));
     }
-    let restored = match execute(&plan, &image, Execution::default()) {
+    // From here to the exec there is something to be undone: Ctrl-C is seen between two steps.
+    let signals = HeldBack::begin().context("hold back signals")?;
+    let how = Execution { signals: Some(&signals), ..Execution::default() };
+    let restored = match execute(&plan, &image, how) {
         Ok(restored) => restored,
         Err(error) => return Err(hinted(error)),
     };
     let Some(restored) = verified(&image, &plan, restored, look)? else {
         return Ok(ExitCode::from(exit::FAILED));
     };
+    if let Some(signal) = signals.came() {
+        complain(&format!("interrupted by {signal}; everything is undone"), None)?;
+        left_behind(&restored.undo())?;
+        return Ok(ExitCode::from(exit::FAILED));
+    }
     match target::launch(restored, &image, &programs) {
         Ok(never) => match never {},
         Err(error) => Err(error.into()),

@@ -2,5 +2,6 @@
 
 pub mod btf;
 pub mod clock;
+pub mod interrupts;
 pub mod netns;
 pub mod offsets;

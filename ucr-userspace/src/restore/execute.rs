@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
+use nix::sys::signal::Signal;
 use rustix::fs::{AtFlags, Mode, OFlags, chmod, chownat, fchmod, fcntl_getfl, fcntl_setfl};
 use rustix::net::{self, AddressFamily, SocketFlags};
 
@@ -17,6 +18,7 @@ use super::plan::step::{Holder, Identity, Place, Step};
 use super::reserve::{ReserveError, Reserved};
 use super::undo::{Undo, UndoProblem};
 use crate::image::{FileId, Image, SocketIndex};
+use crate::kernel::interrupts::HeldBack;
 use crate::model::{Pid, Shutdown, SocketType};
 use crate::process::files::{Facts, same_file};
 use crate::process::{options, state};
@@ -30,10 +32,12 @@ const SOCKET_MODE: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 
 /// How a plan is executed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Execution {
+pub struct Execution<'a> {
     /// Fails on purpose before the step with this index; with the number of steps, behind the last
     /// one. For tests of the undoing.
     pub fail_before: Option<usize>,
+    /// Signals that are held back meanwhile: one that comes ends the restore between two steps.
+    pub signals: Option<&'a HeldBack>,
 }
 
 /// Why one step failed.
@@ -57,6 +61,9 @@ pub enum StepError {
     /// As asked for.
     #[error("fails on purpose")]
     OnPurpose,
+    /// Somebody wants us to end.
+    #[error("interrupted by {0}")]
+    Interrupted(Signal),
 }
 
 /// Why a restore failed. What was made is undone by then.
@@ -127,7 +134,7 @@ fn kind(socket_type: SocketType) -> net::SocketType {
 /// # Errors
 ///
 /// The first step that fails; everything before it is undone.
-pub fn execute(plan: &Plan, image: &Image, how: Execution) -> Result<Restored, RestoreError> {
+pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restored, RestoreError> {
     let numbers: BTreeSet<RawFd> = image.descriptors.iter().map(|d| d.fd).collect();
     let reserved = Reserved::new(&numbers, image.sockets.len())
         .map_err(|error| RestoreError { failed: Failed::Reserve(error), left: Vec::new() })?;
@@ -141,10 +148,12 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution) -> Result<Restored, R
     let last = "the end of the plan";
     for index in 0..=plan.steps.len() {
         let step = plan.steps.get(index);
-        let result = match step {
+        let signal = how.signals.and_then(HeldBack::came);
+        let result = match (signal, step) {
+            (Some(signal), _) => Err(StepError::Interrupted(signal)),
             _ if how.fail_before == Some(index) => Err(StepError::OnPurpose),
-            Some(step) => restored.take(step),
-            None => Ok(()),
+            (None, Some(step)) => restored.take(step),
+            (None, None) => Ok(()),
         };
         if let Err(source) = result {
             let step = step.map_or_else(|| last.to_owned(), ToString::to_string);

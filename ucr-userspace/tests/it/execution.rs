@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use ucr::image::*;
+use ucr::kernel::interrupts::HeldBack;
 use ucr::model::*;
 use ucr::restore::execute::{Execution, Failed, Restored, StepError, execute};
 use ucr::restore::names::{Foreign, Here, NameError, survey};
@@ -113,7 +114,7 @@ fn a_fault_at_any_step_leaves_nothing_behind() {
         mine.filter(|name| name.contains("ucr-test")).collect::<Vec<_>>()
     };
     for fail_before in 0..=plan.steps.len() {
-        let how = Execution { fail_before: Some(fail_before) };
+        let how = Execution { fail_before: Some(fail_before), signals: None };
         let error = execute(&plan, &image, how).unwrap_err();
         match &error.failed {
             Failed::Step { number, source: StepError::OnPurpose, .. } => {
@@ -461,4 +462,22 @@ fn a_stranger_who_connects_first_is_noticed() {
     stranger.kill().unwrap();
     stranger.wait().unwrap();
     assert_eq!(found, Some(pid));
+}
+
+#[test]
+fn a_signal_that_asks_to_end_undoes_the_restore() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let image = everything(directory.path());
+    let plan = plan(&image).unwrap();
+    let held = HeldBack::begin().unwrap();
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT).unwrap();
+    let how = Execution { fail_before: None, signals: Some(&held) };
+    let error = execute(&plan, &image, how).unwrap_err();
+    assert!(error.left.is_empty(), "{error}");
+    assert!(matches!(
+        error.failed,
+        Failed::Step { number: 1, source: StepError::Interrupted(_), .. }
+    ));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
