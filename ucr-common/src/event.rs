@@ -31,7 +31,7 @@ pub mod kind {
 
 shared! {
     /// One event. A bind to a pathname is followed by its [`BindPaths`], as one [`BindEvent`].
-    pub struct Event: 248 {
+    pub struct Event: 264 {
         /// One of [`kind`].
         pub kind: u32,
         /// 0 or a descriptor, or a negative errno: the call failed and the ledger is unchanged.
@@ -49,7 +49,7 @@ shared! {
         /// Its peer.
         pub peer: SocketId,
         /// The listener of an accepted or connected socket, where the kernel tells.
-        pub listener: u64,
+        pub listener: SocketId,
         /// Inode number of the socket's network namespace.
         pub netns: u32,
         /// `SOCK_*` number.
@@ -65,7 +65,7 @@ shared! {
 
 shared! {
     /// A bind to a pathname, with the directories that give the name its meaning.
-    pub struct BindEvent: 1800 {
+    pub struct BindEvent: 1816 {
         /// The event itself.
         pub event: Event,
         /// Where the caller stood.

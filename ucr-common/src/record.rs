@@ -43,13 +43,14 @@ pub const FLAG_AUTOBOUND: u32 = 2;
 
 shared! {
     /// One socket. Times are `CLOCK_BOOTTIME` nanoseconds, 0: not seen.
-    pub struct Record: 344 {
+    pub struct Record: 360 {
         /// The socket itself.
         pub socket: SocketId,
         /// Its peer; after the peer has closed, its last identity with `sk` 0.
         pub peer: SocketId,
-        /// Address of the listener that it came through, 0 if not known.
-        pub listener: u64,
+        /// The listener that it came through. It may have gone since, and its address may belong to
+        /// another socket: hold its inode against that one's.
+        pub listener: SocketId,
         /// Inode number of its network namespace.
         pub netns: u32,
         /// `SOCK_*` number.

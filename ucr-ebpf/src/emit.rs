@@ -30,7 +30,7 @@ pub(crate) fn begin(event: &mut Event, kind: u32, result: i64, fd: i32) {
     event.fd2 = -1;
     event.socket = SocketId::NONE;
     event.peer = SocketId::NONE;
-    event.listener = 0;
+    event.listener = SocketId::NONE;
     event.netns = 0;
     event.socket_type = 0;
     event.argument = 0;

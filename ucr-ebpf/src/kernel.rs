@@ -187,13 +187,13 @@ pub(crate) fn peer_of(sk: Pointer) -> Option<Pointer> {
     follow(sk, offset!(unix_peer))
 }
 
-/// Listener that an embryo waits at; 0 if the kernel has no such field, or for any other sock.
+/// Listener that an embryo waits at; none for any other sock, or if the kernel has no such field.
 #[inline(always)]
-pub(crate) fn listener_of(sk: Pointer) -> u64 {
+pub(crate) fn listener_of(sk: Pointer) -> Option<Pointer> {
     if offset!(unix_listener) == ABSENT {
-        return 0;
+        return None;
     }
-    probed(sk, offset!(unix_listener)).unwrap_or(0)
+    follow(sk, offset!(unix_listener))
 }
 
 /// Inode number of the sock's network namespace.

@@ -157,7 +157,7 @@ pub(crate) fn connected(sk: Pointer, fd: i32) -> u32 {
     if let Some(peer) = kernel::peer_of(sk) {
         kernel::read_name(peer, &mut event.name);
         if is_stream {
-            event.listener = kernel::listener_of(peer);
+            event.listener = kernel::listener_of(peer).map_or(SocketId::NONE, kernel::identity);
             embryo(peer, sk, record, event);
         }
     }
@@ -188,7 +188,9 @@ pub(crate) fn accepted(sk: Pointer, listener: Pointer, fd: i32, listener_fd: i32
     emit::begin(event, kind::ACCEPT, i64::from(fd), listener_fd);
     event.fd2 = fd;
     describe(event, sk);
-    event.listener = listener as u64;
+    if !listener.is_null() {
+        event.listener = kernel::identity(listener);
+    }
     kernel::read_name(sk, &mut event.name);
     let waiting = lookup(sk).filter(|known| known.socket.inode == 0 && known.opened_at == 0);
     if waiting.is_none() {
@@ -324,7 +326,7 @@ fn find(sk: Pointer, fresh: &mut Record, event: &Event) -> Option<&'static mut R
 pub(crate) fn survey(record: &mut Record, sk: Pointer) {
     record.socket = kernel::identity(sk);
     record.peer = kernel::peer_of(sk).map_or(SocketId::NONE, kernel::identity);
-    record.listener = kernel::listener_of(sk);
+    record.listener = kernel::listener_of(sk).map_or(SocketId::NONE, kernel::identity);
     record.netns = kernel::netns_of(sk);
     record.socket_type = kernel::type_of(sk);
     record.state = kernel::state_of(sk);

@@ -160,6 +160,7 @@ impl<'a> Assembly<'a> {
         let name = describe(Named {
             name: &details.name,
             seen,
+            file: stock.file.as_ref(),
             tracked,
             ledger: self.inventory.ledger.as_ref(),
             holder,
@@ -207,7 +208,13 @@ impl<'a> Assembly<'a> {
         let peer = seen.peer.and_then(|inode| self.inventory.view.get(inode));
         self.refuse_queue(stock, seen, peer);
         match seen.peer {
-            Some(inode) if self.by_inode.contains_key(&inode) => {}
+            Some(inode) if self.by_inode.contains_key(&inode) => {
+                let theirs = peer.map_or(seen.shutdown.mirrored(), |peer| peer.shutdown);
+                if seen.shutdown != theirs.mirrored() {
+                    let reason = Reason::OneSidedShutdown { own: seen.shutdown, peer: theirs };
+                    self.refuse(stock, reason);
+                }
+            }
             Some(inode) => {
                 let name = peer.map_or(UnixName::Unnamed, |peer| peer.name.clone());
                 let holders = self.outside.holders(inode);
@@ -276,11 +283,7 @@ impl<'a> Assembly<'a> {
             .collect();
         for (stock, socket) in self.inventory.sockets.iter().zip(sockets) {
             let Some(listener) = self.listener_of(stock) else { continue };
-            let same = |a: Option<&SeenSocket>, b: Option<&SeenSocket>| {
-                a.zip(b).is_some_and(|(a, b)| a.name == b.name && a.file == b.file)
-            };
-            if same(self.seen(stock), self.seen(listener))
-                && let Some(at) = self.by_sk.get(&listener.held.sk)
+            if let Some(at) = self.by_sk.get(&listener.held.sk)
                 && let Some(bound) = of_listeners.get(at)
             {
                 socket.name = Some(bound.clone());
@@ -288,19 +291,17 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// The listener of the image that an accepted socket came through: as it was tracked, else the
-    /// one with the same name and file.
+    /// The listener of the image that an accepted socket came through: one with the same name, file
+    /// and type. What was tracked has the last word, but only on listeners that still are the same.
     fn listener_of(&self, server: &Stock) -> Option<&'a Stock> {
-        let tracked = self.tracked(server).and_then(|tracked| tracked.listener);
-        if let Some(sk) = tracked {
-            return self.by_sk.get(&sk).and_then(|at| self.inventory.sockets.get(*at));
-        }
         let seen = self.seen(server)?;
         if seen.state != SocketState::Connected || !seen.name.is_named() {
             return None;
         }
         let at = self.listeners.get(&(&seen.name, seen.socket_type, seen.file))?;
-        self.inventory.sockets.get(*at)
+        let listener = self.inventory.sockets.get(*at)?;
+        let tracked = self.tracked(server).and_then(|tracked| tracked.listener);
+        tracked.is_none_or(|t| t.inode == Some(listener.held.inode)).then_some(listener)
     }
 
     /// How the connected sockets hang together.

@@ -11,8 +11,11 @@ use super::DumpError;
 use crate::{
     crosscheck::Held,
     ledger::{Ledger, Tracked},
-    model::{Pid, SocketType, View},
-    process::state::{Defaults, SocketDetails, read as read_state},
+    model::{Pid, SocketType, UnixName, View},
+    process::{
+        files::BoundFile,
+        state::{Defaults, SocketDetails, read as read_state},
+    },
     snapshot::{descriptors::Lister, diag},
     tracer::store::Store,
 };
@@ -42,6 +45,9 @@ pub struct Stock {
     pub holders: Vec<usize>,
     /// What it says itself.
     pub details: SocketDetails,
+    /// The file that it is bound to. Not asked of connected sockets: an accepted one shares its
+    /// listener's.
+    pub file: Option<BoundFile>,
 }
 
 impl Inventory {
@@ -74,12 +80,13 @@ impl Inventory {
         for sk in order {
             let holders = holders.remove(&sk).unwrap_or_default();
             let Some(first) = holders.first().and_then(|at| descriptors.get(*at)) else { continue };
-            let details = reader.read(first)?;
+            let (details, file) = reader.read(first)?;
             sockets.push(Stock {
                 held: Held { sk, inode: details.inode, cookie: details.cookie },
                 netns: first.netns,
                 holders,
                 details,
+                file,
             });
         }
         let ledger = store.map(|store| tracked(store, &sockets)).transpose()?;
@@ -109,7 +116,7 @@ fn tracked(store: &Store, sockets: &[Stock]) -> Result<Ledger, DumpError> {
         let paths = if is_path { store.bind_paths(sk)? } else { None };
         let socket = Tracked::new(&record, paths.as_ref())?;
         related.extend(socket.peer.map(|peer| peer.sk));
-        related.extend(socket.listener);
+        related.extend(socket.listener.map(|listener| listener.sk));
         ledger.insert(socket);
         Ok(())
     };
@@ -133,7 +140,10 @@ struct StateReader {
 }
 
 impl StateReader {
-    fn read(&mut self, descriptor: &SocketDescriptor) -> Result<SocketDetails, DumpError> {
+    fn read(
+        &mut self,
+        descriptor: &SocketDescriptor,
+    ) -> Result<(SocketDetails, Option<BoundFile>), DumpError> {
         let pid = Pid(descriptor.pid.cast_signed());
         let fd = descriptor.fd.cast_signed();
         let refused = |operation| {
@@ -167,6 +177,10 @@ impl StateReader {
                 none.insert(Defaults::probe(kind).map_err(failed)?)
             }
         };
-        read_state(socket.as_fd(), defaults).map_err(failed)
+        let details = read_state(socket.as_fd(), defaults).map_err(failed)?;
+        let asked = matches!(details.name, UnixName::Pathname(_)) && details.peer_name.is_none();
+        let file = if asked { BoundFile::of(socket.as_fd()) } else { Ok(None) };
+        let file = file.map_err(|source| DumpError::File { pid, fd, source })?;
+        Ok((details, file))
     }
 }

@@ -75,6 +75,17 @@ pub enum DumpError {
         #[source]
         source: io::Error,
     },
+    /// The file that a socket is bound to could not be looked at.
+    #[error("look at the file that descriptor {fd} of process {pid} is bound to")]
+    File {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A socket did not tell its state.
     #[error("read the state of the socket at descriptor {fd} of process {pid}")]
     State {

@@ -7,9 +7,9 @@ use super::obstacle::Reason;
 use crate::{
     image::{Bound, SocketFile},
     ledger::{Ledger, Tracked},
-    model::{Pid, SeenSocket, UnixName, VfsFile},
+    model::{Pid, SeenSocket, UnixName, VfsFile, name::Escaped},
     process::{
-        files::Facts,
+        files::{BoundFile, Facts, same_file},
         procfs::{ProcError, link_identity},
     },
 };
@@ -72,6 +72,8 @@ pub struct Named<'a> {
     pub name: &'a UnixName,
     /// sock_diag's report.
     pub seen: Option<&'a SeenSocket>,
+    /// The file that it is bound to, if it could be asked.
+    pub file: Option<&'a BoundFile>,
     /// What was tracked.
     pub tracked: Option<&'a Tracked>,
     /// All that was tracked.
@@ -96,42 +98,60 @@ pub fn describe(socket: Named<'_>) -> Result<Result<Option<Bound>, Reason>, Name
         }
         UnixName::Pathname(path) => path,
     };
-    let bound_to = socket.seen.and_then(|seen| seen.file);
-    if !socket.name.is_relative_path() {
-        let file = Some(look(path, bound_to)?);
-        return Ok(Ok(Some(Bound { name, directory: None, file })));
+    let (directory, file) = if socket.name.is_relative_path() {
+        match find_directory(&socket, path)? {
+            Some((directory, file)) => (Some(directory), file),
+            None => return Ok(Err(Reason::UnknownDirectory { name })),
+        }
+    } else {
+        (None, look(path, &socket)?)
+    };
+    let present = matches!(file, SocketFile::Present { .. });
+    match socket.file {
+        Some(bound) if bound.facts.links > 0 && !present => {
+            Ok(Err(Reason::Moved { name, now: Escaped(&bound.path).to_string() }))
+        }
+        Some(bound) if bound.facts.links > 1 => {
+            Ok(Err(Reason::Linked { name, links: bound.facts.links }))
+        }
+        _ => Ok(Ok(Some(Bound { name, directory, file: Some(file) }))),
     }
-    let recorded = recorded_directory(&socket);
+}
+
+/// The directory that a relative path is relative to, and what stands there: where the socket's own
+/// file lies, whoever says so; else where its binder was seen standing.
+fn find_directory(
+    socket: &Named<'_>,
+    path: &[u8],
+) -> Result<Option<(Vec<u8>, SocketFile)>, NameError> {
+    let recorded = recorded_directory(socket);
     let current = std::fs::read_link(format!("/proc/{}/cwd", socket.holder)).ok();
     let current = current.map(|path| path.into_os_string().into_vec());
-    // Where the socket's own file lies is the directory, whoever says so.
+    let mut of_record = None;
     for directory in recorded.iter().copied().chain(current.as_deref()) {
-        let file = look(&join(directory, path), bound_to)?;
+        let file = look(&[directory, b"/", path].concat(), socket)?;
         if matches!(file, SocketFile::Present { .. }) {
-            let directory = Some(directory.to_vec());
-            return Ok(Ok(Some(Bound { name, directory, file: Some(file) })));
+            return Ok(Some((directory.to_vec(), file)));
+        }
+        if recorded.is_some() {
+            of_record.get_or_insert((directory.to_vec(), file));
         }
     }
-    let Some(directory) = recorded else { return Ok(Err(Reason::UnknownDirectory { name })) };
-    let file = Some(look(&join(directory, path), bound_to)?);
-    Ok(Ok(Some(Bound { name, directory: Some(directory.to_vec()), file })))
+    Ok(of_record)
 }
 
 /// The working directory at the time of `bind`, of the socket itself or of the listener that it
 /// was accepted from.
 fn recorded_directory<'a>(socket: &Named<'a>) -> Option<&'a [u8]> {
     let tracked = socket.tracked?;
-    let listener = || tracked.listener.and_then(|sk| socket.ledger?.get(sk)?.directories.as_ref());
+    let listener =
+        || socket.ledger.and_then(|ledger| ledger.listener(tracked)?.directories.as_ref());
     let directories = tracked.directories.as_ref().or_else(listener)?;
     directories.cwd.whole.then_some(directories.cwd.path.as_slice())
 }
 
-fn join(directory: &[u8], path: &[u8]) -> Vec<u8> {
-    [directory, b"/", path].concat()
-}
-
 /// What stands at a path, compared with the file that the socket is bound to.
-fn look(path: &[u8], bound_to: Option<VfsFile>) -> Result<SocketFile, NameError> {
+fn look(path: &[u8], socket: &Named<'_>) -> Result<SocketFile, NameError> {
     let facts = match Facts::at(path) {
         Ok(Some(facts)) => facts,
         Ok(None) => return Ok(SocketFile::Deleted),
@@ -140,11 +160,18 @@ fn look(path: &[u8], bound_to: Option<VfsFile>) -> Result<SocketFile, NameError>
             return Ok(SocketFile::Deleted);
         }
         Err(source) => {
-            let path = crate::model::name::Escaped(path).to_string();
-            return Err(NameError::File { path, source });
+            return Err(NameError::File { path: Escaped(path).to_string(), source });
         }
     };
-    let same = bound_to == Some(VfsFile::from_stat(facts.id.device, facts.id.inode));
+    // sock_diag's numbers are those of the file system below, which an overlay or a subvolume
+    // hides; they will have to do where the socket itself may not be asked.
+    let same = match socket.file {
+        Some(bound) => same_file(bound.facts.id, facts.id),
+        None => {
+            let seen = socket.seen.and_then(|seen| seen.file);
+            seen == Some(VfsFile::from_stat(facts.id.device, facts.id.inode))
+        }
+    };
     Ok(if same {
         SocketFile::Present { id: facts.id, mode: facts.mode, uid: facts.uid, gid: facts.gid }
     } else {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::{
-    Pid, UnixName,
+    Pid, Shutdown, UnixName,
     name::{Escaped, exact},
 };
 
@@ -87,6 +87,29 @@ pub enum Reason {
         /// The name.
         #[serde(serialize_with = "exact")]
         name: UnixName,
+    },
+    /// Its socket file has been renamed since, so that its name leads nowhere and another one to it.
+    Moved {
+        /// The name.
+        #[serde(serialize_with = "exact")]
+        name: UnixName,
+        /// Where the file is now, safe to show.
+        now: String,
+    },
+    /// Its socket file has other names besides.
+    Linked {
+        /// The name.
+        #[serde(serialize_with = "exact")]
+        name: UnixName,
+        /// How many in all.
+        links: u32,
+    },
+    /// What it and its peer have shut down is not each other's mirror image.
+    OneSidedShutdown {
+        /// Its own.
+        own: Shutdown,
+        /// Its peer's.
+        peer: Shutdown,
     },
     /// It is bound to a relative path, and nobody knows any more relative to what.
     UnknownDirectory {
@@ -196,6 +219,20 @@ impl fmt::Display for Reason {
             Self::OtherRoot { name } => write!(
                 f,
                 "it is bound to {name}, and its process has another root or mount namespace than ucr"
+            ),
+            Self::Moved { name, now } => write!(
+                f,
+                "its socket file {name} has been renamed and is {now} now: binding it again would \
+                 not bring that name back"
+            ),
+            Self::Linked { name, links } => write!(
+                f,
+                "its socket file {name} has {links} names: binding it again brings one back"
+            ),
+            Self::OneSidedShutdown { own, peer } => write!(
+                f,
+                "what it has shut down ({own}) does not mirror its peer's ({peer}): it was shut \
+                 down before it was connected"
             ),
             Self::UnknownDirectory { name } => write!(
                 f,

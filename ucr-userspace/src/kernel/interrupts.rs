@@ -7,7 +7,7 @@ use nix::sys::{
 use nix::{Result, errno::Errno};
 
 /// What Ctrl-C, a closed terminal and `kill` send.
-const ENDINGS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+const ENDINGS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// While this lives the signals wait. What has not been looked at by then takes effect when it is
 /// dropped. Programs started meanwhile are not concerned: the standard library clears the mask.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ucr_common::{
-    identity::Actor,
+    identity::{Actor, SocketId},
     paths::BindPaths,
     record::{FLAG_AUTOBOUND, FLAG_PEER_CLOSED, Record, origin, role},
 };
@@ -59,8 +59,8 @@ pub struct Tracked {
     pub inode: Option<u32>,
     /// The peer, as long as it lives.
     pub peer: Option<TrackedPeer>,
-    /// Address of the listener that it came through.
-    pub listener: Option<u64>,
+    /// The listener that it came through; it may have gone since.
+    pub listener: Option<TrackedPeer>,
     /// Inode number of its network namespace.
     pub netns: u32,
     /// `SO_TYPE`.
@@ -97,7 +97,7 @@ pub struct Tracked {
     pub opener: Option<Actor>,
 }
 
-/// The peer of a tracked socket.
+/// Another socket that a tracked one has to do with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrackedPeer {
     /// Address of the sock.
@@ -157,9 +157,8 @@ impl Tracked {
             sk: record.socket.sk,
             cookie: (record.socket.cookie != 0).then_some(record.socket.cookie),
             inode: inode(record.socket.inode),
-            peer: (record.peer.sk != 0)
-                .then(|| TrackedPeer { sk: record.peer.sk, inode: inode(record.peer.inode) }),
-            listener: (record.listener != 0).then_some(record.listener),
+            peer: other(&record.peer),
+            listener: other(&record.listener),
             netns: record.netns,
             socket_type,
             state,
@@ -179,6 +178,10 @@ impl Tracked {
             opener: actor(record.opened_at, &record.opener),
         })
     }
+}
+
+fn other(id: &SocketId) -> Option<TrackedPeer> {
+    (id.sk != 0).then(|| TrackedPeer { sk: id.sk, inode: inode(id.inode) })
 }
 
 /// Inode numbers of sockfs have 32 bits; 0 stands for none.
@@ -212,6 +215,13 @@ impl Ledger {
         self.get(peer.sk).map_or(peer.inode, |entry| entry.inode)
     }
 
+    /// What was tracked of the listener that a socket came through, if that is still the same one.
+    #[must_use]
+    pub fn listener(&self, socket: &Tracked) -> Option<&Tracked> {
+        let listener = socket.listener?;
+        self.get(listener.sk).filter(|entry| entry.inode == listener.inode)
+    }
+
     /// How many sockets there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -227,7 +237,6 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use ucr_common::identity::SocketId;
     use zerocopy::FromZeros as _;
 
     use super::*;
@@ -260,6 +269,18 @@ mod tests {
         assert_eq!(bad(|r| r.origin = 0), "origin");
         assert_eq!(bad(|r| r.role = 77), "role");
         assert_eq!(bad(|r| r.shutdown = 256), "shutdown");
+    }
+
+    #[test]
+    fn a_listener_whose_address_was_used_again_is_not_mistaken() {
+        let mut ledger = Ledger::default();
+        let listener = SocketId { sk: 2, cookie: 0, inode: 50 };
+        let accepted = record(1, |r| r.listener = listener);
+        let accepted = Tracked::new(&accepted, None).expect("sound");
+        ledger.insert(Tracked::new(&record(2, |r| r.socket.inode = 50), None).expect("sound"));
+        assert!(ledger.listener(&accepted).is_some());
+        ledger.insert(Tracked::new(&record(2, |r| r.socket.inode = 51), None).expect("sound"));
+        assert!(ledger.listener(&accepted).is_none());
     }
 
     #[test]

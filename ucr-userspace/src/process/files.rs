@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, makedev, statx};
 
 use crate::image::FileId;
+use crate::sys::sockopt;
 
 /// What `stat` says about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Facts {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Names that it has (hard links); 0 once it is deleted.
+    pub links: u32,
 }
 
 impl Facts {
@@ -72,6 +75,7 @@ impl Facts {
             mode: mode & 0o7777,
             uid: found.stx_uid,
             gid: found.stx_gid,
+            links: found.stx_nlink,
         })
     }
 }
@@ -81,4 +85,27 @@ impl Facts {
 pub fn same_file(a: FileId, b: FileId) -> bool {
     let same_birth = a.born.zip(b.born).is_none_or(|(a, b)| a == b);
     a.device == b.device && a.inode == b.inode && same_birth
+}
+
+/// The very file that a socket is bound to, whatever stands under its name meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundFile {
+    /// What it is.
+    pub facts: Facts,
+    /// Where it is now, as the kernel spells it; worth nothing once it is deleted.
+    pub path: Vec<u8>,
+}
+
+impl BoundFile {
+    /// Asks a socket for its file. `None` if it has none, or if we may not ask (`CAP_NET_ADMIN`).
+    ///
+    /// # Errors
+    ///
+    /// What `statx` or `readlink` refuses.
+    pub fn of(socket: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+        let Ok(file) = sockopt::bound_file(socket) else { return Ok(None) };
+        let facts = Facts::of(&file)?;
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        Ok(Some(Self { facts, path: path.into_os_string().into_vec() }))
+    }
 }

@@ -11,7 +11,7 @@ use crate::image::SocketOption;
 use crate::image::validate::STATUS_FLAGS;
 use crate::model::option_table;
 use crate::model::{Credentials, Pid, SocketType, UnixName};
-use crate::sys::{addr, sockopt};
+use crate::sys::{addr, descriptor, sockopt};
 
 /// What a descriptor tells about its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub enum NotRestorable {
     },
     /// An eBPF filter (`SO_ATTACH_BPF`).
     BpfFilter,
+    /// Somebody gets a signal when something happens (`F_SETOWN`, `F_SETSIG`, `O_ASYNC`).
+    Notification(Notification),
 }
 
 impl fmt::Display for NotRestorable {
@@ -69,8 +71,24 @@ impl fmt::Display for NotRestorable {
                 write!(f, "SO_ATTACH_FILTER: a filter of {instructions} instructions")
             }
             Self::BpfFilter => f.write_str("SO_ATTACH_BPF: an eBPF filter"),
+            Self::Notification(n) => {
+                let on = if n.flags & libc::O_ASYNC != 0 { "on" } else { "off" };
+                write!(f, "F_SETOWN {} with F_SETSIG {}, O_ASYNC {on}:", n.owner, n.signal)?;
+                f.write_str(" a notification by signal")
+            }
         }
     }
+}
+
+/// Who is told by which signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// `F_GETOWN`: a process, or a process group if it is negative; 0 for nobody.
+    pub owner: i32,
+    /// `F_GETSIG`: 0 for `SIGIO`.
+    pub signal: i32,
+    /// `F_GETFL`.
+    pub flags: i32,
 }
 
 /// Why a socket's state could not be read.
@@ -195,6 +213,14 @@ pub fn inode(socket: BorrowedFd<'_>) -> Result<u32, StateError> {
     Ok(u32::try_from(stat.st_ino & u64::from(u32::MAX)).unwrap_or_default())
 }
 
+/// What differs from a new socket in how it tells of events.
+fn notification(socket: BorrowedFd<'_>, flags: i32) -> Result<Option<Notification>, StateError> {
+    let (owner, signal) = descriptor::notification(socket)
+        .map_err(|source| failed("F_GETOWN, F_GETSIG", socket, source))?;
+    let any = owner != 0 || signal != 0 || flags & libc::O_ASYNC != 0;
+    Ok(any.then_some(Notification { owner, signal, flags }))
+}
+
 /// Reads a socket's state.
 ///
 /// # Errors
@@ -226,6 +252,7 @@ pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails
         .map(|(name, value)| NotRestorable::Option { name, value })
         .collect();
     not_restorable.extend(filter(socket)?);
+    not_restorable.extend(notification(socket, flags)?.map(NotRestorable::Notification));
 
     Ok(SocketDetails {
         inode: inode(socket)?,

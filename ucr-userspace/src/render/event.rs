@@ -102,6 +102,7 @@ pub fn json(event: &TraceEvent) -> Value {
         "type": event.socket_type(),
         "socket": identity(&raw.socket),
         "peer": identity(&raw.peer),
+        "listener": identity(&raw.listener),
         "name": Exact(&event.name()),
         "cwd": event.directories.as_ref().map(|d| directory(&d.cwd)),
         "root": event.directories.as_ref().map(|d| directory(&d.root)),
