@@ -132,6 +132,8 @@ pub struct Dump {
     pub obstacles: Vec<Obstacle>,
     frozen: Frozen,
     stopped_at: Instant,
+    /// Unloading takes milliseconds that the processes need not stand still for.
+    _lister: Lister,
 }
 
 /// Whether there was a ledger.
@@ -193,6 +195,7 @@ pub fn dump(root: Pid, scope: Scope, pins: &PinDirectory) -> Result<Dump, DumpEr
         inventory,
         frozen,
         stopped_at,
+        _lister: lister,
     })
 }
 

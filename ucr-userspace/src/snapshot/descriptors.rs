@@ -48,6 +48,7 @@ pub enum DescriptorError {
 }
 
 /// The loaded iterator: one for as many processes as there are.
+#[derive(Debug)]
 pub struct Lister {
     object: Object,
 }
