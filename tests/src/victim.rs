@@ -104,6 +104,15 @@ impl Victim {
         }
     }
 
+    /// Waits for the greeting of the program that it executed.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn again(&mut self) {
+        let pid = self.pid;
+        assert_eq!(self.greeting("exec", || wait::is_alive(pid)), pid);
+    }
+
     /// Gives an order that must succeed.
     ///
     /// # Panics

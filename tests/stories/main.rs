@@ -6,6 +6,8 @@
 //! `cfg(test)` tells clippy that helpers, too, may unwrap.
 
 #[cfg(test)]
+mod dumping;
+#[cfg(test)]
 mod tracing;
 
 /// A world for one test.
