@@ -4,9 +4,12 @@
 
 use std::{
     ffi::OsString,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, BufReader, Read as _, Write as _},
-    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -53,6 +56,8 @@ impl Control {
             let path = pipe(base, direction);
             if !path.exists() {
                 mkfifo(&path, Mode::S_IRWXU).expect("make a named pipe");
+                // Also for a victim that runs as somebody else, once its folder is open to it.
+                fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("open the pipe");
             }
             // For both, so that opening blocks neither side and no end of file is seen between
             // two programs.

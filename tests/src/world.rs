@@ -3,7 +3,10 @@
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use tempfile::TempDir;
@@ -18,6 +21,17 @@ pub struct World {
     folder: TempDir,
     victim: &'static Path,
     count: AtomicU32,
+    restored: Mutex<Vec<Started>>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let mut restored = self.restored.lock().unwrap_or_else(PoisonError::into_inner);
+        for program in restored.iter_mut() {
+            let _killed = program.child().kill();
+            let _reaped = program.child().wait();
+        }
+    }
 }
 
 impl World {
@@ -29,7 +43,13 @@ impl World {
     pub fn new(victim: &'static str) -> Self {
         let folder = tempfile::Builder::new().prefix("ucr-").tempdir().expect("a folder");
         let count = AtomicU32::new(0);
-        Self { ucr: Ucr::default(), folder, victim: Path::new(victim), count }
+        let restored = Mutex::default();
+        Self { ucr: Ucr::default(), folder, victim: Path::new(victim), count, restored }
+    }
+
+    /// Lets a restored program live until the end of the test.
+    pub fn keep(&self, restored: Started) {
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner).push(restored);
     }
 
     fn number(&self) -> u32 {

@@ -23,7 +23,7 @@ use nix::{
     poll::{PollTimeout, poll},
     sched::{CloneFlags, unshare},
     sys::{
-        resource::{Resource, setrlimit},
+        resource::{Resource, getrlimit, setrlimit},
         socket::{
             AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, accept4, getsockopt,
             listen, recv, send, shutdown, socket, socketpair,
@@ -195,7 +195,8 @@ impl World {
     }
 
     fn limit(&self, count: u64) -> Done {
-        setrlimit(Resource::RLIMIT_NOFILE, count, count.max(1 << 16)).map_err(name_of)?;
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(name_of)?;
+        setrlimit(Resource::RLIMIT_NOFILE, count, hard).map_err(name_of)?;
         done()
     }
 
