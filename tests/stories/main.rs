@@ -10,6 +10,8 @@ mod dumping;
 #[cfg(test)]
 mod restoring;
 #[cfg(test)]
+mod slow;
+#[cfg(test)]
 mod tracing;
 
 /// A world for one test.

@@ -140,16 +140,21 @@ fn a_command_that_does_not_exist_leaves_nothing() {
     }
     let world = world();
     let image = image(&world).display().to_string();
-    let before = fs::metadata(world.path("socket")).expect("the old socket file").ino();
-    let arguments = ["restore", &image, "--", "/no/such/program"];
-    let answer = world.ucr.run(&arguments).ended(FAILED);
-    let _named = answer.complains("/no/such/program").complains("No such file or directory");
-    nothing_is_left(&world);
-    // The file that was moved aside is back: the very same.
-    let after = fs::metadata(world.path("socket")).expect("the old socket file").ino();
-    assert_eq!(after, before);
-    let left: Vec<_> = fs::read_dir(world.folder()).expect("list").flatten().collect();
-    assert!(left.iter().all(|entry| !entry.file_name().to_string_lossy().contains("aside")));
+    let path = world.path("socket");
+    let restore = |replace: &[&str]| {
+        let arguments = [&["restore", image.as_str()], replace, &["--", "/no/such/program"]];
+        let answer = world.ucr.run(&arguments.concat()).ended(FAILED);
+        let _named = answer.complains("/no/such/program").complains("No such file or directory");
+        nothing_is_left(&world);
+    };
+    // What was moved aside is back: the very same file, the image's own and another's.
+    let before = fs::metadata(&path).expect("the old socket file").ino();
+    restore(&[]);
+    assert_eq!(fs::metadata(&path).expect("the old socket file").ino(), before);
+    fs::remove_file(&path).expect("the old socket file");
+    fs::write(&path, "precious").expect("write");
+    restore(&["--replace"]);
+    assert_eq!(fs::read(&path).expect("somebody's file"), b"precious");
 }
 
 #[test]

@@ -67,11 +67,11 @@ fn accepted_connections_come_back_in_their_order() {
     let mut ends = Vec::new();
     let mut child = root.child(&world.control());
     child.close(listener);
-    for _ in 0..6 {
+    for round in 0..6 {
         // Numbers grow at one end and shrink at the other.
         let client = child.client("stream", &name);
         let server = root.accept(listener);
-        let moved = 100 - server;
+        let moved = 100 - round;
         root.ask(&format!("dup {server} {moved}"));
         root.close(server);
         ends.push((client, moved));
