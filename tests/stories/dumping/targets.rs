@@ -190,6 +190,8 @@ fn killed_once_the_image_is_written() {
     let mut victim = world.victim();
     let child = victim.child(&world.control());
     victim.pair("stream+cloexec");
+    // A second thread: of the first one's end a tracer hears only after all others'.
+    victim.ask("count");
     let image = world.path("image");
     let _written = dump(&world, &victim, &image, &["--tree", "--kill"]).done();
     assert!(!wait::is_alive(child.pid()) && !wait::is_alive(victim.pid()));

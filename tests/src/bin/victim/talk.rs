@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &[&str]) -> io::Result<()> {
             carry_on(listeners, connections, number(newcomers)?)
         }
         ["resume", name, fd, next, count] => {
-            say(&format!("ready {name}"));
+            say(&format!("ready {name} pid={}", std::process::id()));
             // One byte for each of us, from one pipe: whoever gets which.
             io::stdin().read_exact(&mut [0])?;
             ask(name, number(fd)?, number(next)?, Some(number(count)?))
@@ -292,7 +292,7 @@ fn carry_on(listeners: &str, connections: &str, newcomers: u64) -> io::Result<()
     for listener in listeners.split(',') {
         accept(&table, number(listener)?);
     }
-    say("ready server");
+    say(&format!("ready server pid={}", std::process::id()));
     let mut state = table.lock();
     while state.accepted < newcomers || state.ended < known + newcomers {
         state = table.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
