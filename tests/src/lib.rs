@@ -1,1 +1,26 @@
+//! The harness for testing ucr from outside: it runs the `ucr` program and victims, which are
+//! programs that build worlds of sockets on command, and looks at what came of it through `/proc`
+//! and sock_diag.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `UCR_BIN` | the `ucr` to test; without it, it is built |
+//! | `UCR_NO_SKIP` | a test that cannot run here fails |
+#![expect(clippy::panic, clippy::expect_used, reason = "how a test fails")]
 
+pub mod control;
+pub mod follower;
+pub mod needs;
+pub mod outside;
+pub mod ucr;
+pub mod victim;
+pub mod wait;
+pub mod world;
+
+pub use self::{
+    follower::Follower,
+    needs::Need,
+    ucr::{Answer, Ucr},
+    victim::Victim,
+    world::World,
+};

@@ -2,6 +2,7 @@
 
 mod apt;
 mod commands;
+mod demo;
 mod setup;
 mod test;
 mod tidy;
@@ -22,6 +23,7 @@ struct Xtask {
 enum Verb {
     Setup(setup::Args),
     Test(test::Args),
+    Demo(demo::Args),
     Tidy(tidy::Args),
 }
 
@@ -29,6 +31,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Xtask::parse().verb {
         Verb::Setup(args) => args.run(),
         Verb::Test(args) => args.run(),
+        Verb::Demo(args) => args.run(),
         Verb::Tidy(args) => args.run(),
     }
 }

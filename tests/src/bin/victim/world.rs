@@ -1,0 +1,291 @@
+//! The orders that a victim obeys. Descriptors are numbers; it makes no difference whether the
+//! victim made them or was started with them. Names are `sun_path` bytes in hexadecimal digits.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+        unix::process::CommandExt as _,
+    },
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollTimeout, poll},
+    sched::{CloneFlags, unshare},
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        socket::{
+            AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, accept4, getsockopt,
+            listen, recv, send, shutdown, socket, socketpair,
+            sockopt::PeerCredentials,
+        },
+        wait::{Id, WaitPidFlag, waitid},
+    },
+    unistd::{Pid, chdir, chroot, close},
+};
+use ucr::sys::{
+    addr,
+    descriptor::{OnExec, duplicate_of, duplicate_onto},
+};
+use ucr_tests::world::{hex, unhex};
+
+/// What a victim has.
+pub(crate) struct World {
+    base: PathBuf,
+    own: HashMap<RawFd, OwnedFd>,
+    children: Vec<Child>,
+    counter: Arc<AtomicU64>,
+}
+
+/// Why an order was not carried out: an errno's name, or words.
+pub(crate) type Refusal = String;
+
+type Done = Result<String, Refusal>;
+
+impl World {
+    pub(crate) fn new(base: PathBuf) -> Self {
+        Self { base, own: HashMap::new(), children: Vec::new(), counter: Arc::default() }
+    }
+
+    /// Obeys one line.
+    pub(crate) fn obey(&mut self, line: &str) -> Done {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            // Making sockets.
+            ["socket", kind] => self.socket(kind),
+            ["pair", kind] => {
+                let kind = Kind::parse(kind)?;
+                let made = socketpair(kind.family, kind.socket_type, None, kind.flags);
+                let (a, b) = made.map_err(name_of)?;
+                Ok(format!("{} {}", self.keep(a), self.keep(b)))
+            }
+            ["pairs", count] => self.pairs(number(count)?),
+            // What one does to them.
+            ["bind", fd, name] => self.named(fd, name, addr::bind),
+            ["connect", fd, name] => self.named(fd, name, addr::connect),
+            ["listen", fd, backlog] => {
+                let backlog = Backlog::new(number::<i32>(backlog)?).map_err(name_of)?;
+                self.with(fd, |fd| listen(&fd, backlog).map_err(io::Error::from))?;
+                done()
+            }
+            ["accept", fd] => {
+                let made = accept4(number(fd)?, SockFlag::empty()).map_err(name_of)?;
+                Ok(made.to_string())
+            }
+            ["shutdown", fd, how] => {
+                let how = match *how {
+                    "read" => Shutdown::Read,
+                    "write" => Shutdown::Write,
+                    _ => Shutdown::Both,
+                };
+                shutdown(number(fd)?, how).map_err(name_of)?;
+                done()
+            }
+            ["send", fd, text] => {
+                send(number(fd)?, text.as_bytes(), MsgFlags::MSG_NOSIGNAL).map_err(name_of)?;
+                done()
+            }
+            ["recv", fd] => {
+                let mut buffer = [0; 4096];
+                let length = recv(number(fd)?, &mut buffer, MsgFlags::empty()).map_err(name_of)?;
+                let heard = buffer.get(..length).unwrap_or_default();
+                Ok(String::from_utf8_lossy(heard).into_owned())
+            }
+            // Descriptors.
+            ["close", fd] => self.close(number(fd)?),
+            ["dup", fd, to] => self.duplicate(fd, number(to)?, OnExec::Keep),
+            ["dupcloexec", fd, to] => self.duplicate(fd, number(to)?, OnExec::Close),
+            ["nonblock", fd] => {
+                let set = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
+                self.with(fd, |fd| fcntl(fd, set).map_err(io::Error::from))?;
+                done()
+            }
+            // What one can ask them.
+            ["name", fd] => self.with(fd, addr::local).map(|name| hex(trimmed(&name))),
+            ["peername", fd] => self.with(fd, addr::peer).map(|name| hex(trimmed(&name))),
+            ["peercred", fd] => {
+                let asked = |fd: BorrowedFd<'_>| {
+                    getsockopt(&fd, PeerCredentials).map_err(io::Error::from)
+                };
+                let ids = self.with(fd, asked)?;
+                Ok(format!("{} {} {}", ids.pid(), ids.uid(), ids.gid()))
+            }
+            // The process itself.
+            ["chdir", path] => chdir(*path).map_err(name_of).and_then(|()| done()),
+            ["chroot", path] => chroot(*path).map_err(name_of).and_then(|()| done()),
+            ["unshare"] => unshare(CloneFlags::CLONE_NEWNET).map_err(name_of).and_then(|()| done()),
+            ["limit", count] => self.limit(number(count)?),
+            ["child", base] => self.child(base),
+            ["zombie"] => self.zombie(),
+            ["count"] => self.count(),
+            ["counter"] => Ok(self.counter.load(Ordering::Relaxed).to_string()),
+            ["exec"] => Err(text_of(&own_program()?.arg(&self.base).exec())),
+            ["exit"] => std::process::exit(0),
+            _ => Err(format!("no such order: {line}")),
+        }
+    }
+
+    fn keep(&mut self, fd: OwnedFd) -> RawFd {
+        let number = fd.as_raw_fd();
+        self.own.insert(number, fd);
+        number
+    }
+
+    /// Does something with a descriptor: through the very number if the victim made it itself, so
+    /// that a tracer sees that number; else through a duplicate.
+    fn with<T>(
+        &self,
+        fd: &str,
+        act: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Result<T, Refusal> {
+        let fd = number(fd)?;
+        let done = match self.own.get(&fd) {
+            Some(own) => act(own.as_fd()),
+            None => match duplicate_of(fd).map_err(|error| text_of(&error))? {
+                Some((duplicate, _)) => act(duplicate.as_fd()),
+                None => Err(Errno::EBADF.into()),
+            },
+        };
+        done.map_err(|error| text_of(&error))
+    }
+
+    fn named(&self, fd: &str, name: &str, act: fn(BorrowedFd<'_>, &[u8]) -> io::Result<()>) -> Done {
+        let name = unhex(name)?;
+        self.with(fd, |fd| act(fd, &name))?;
+        done()
+    }
+
+    fn socket(&mut self, kind: &str) -> Done {
+        let kind = Kind::parse(kind)?;
+        let made = socket(kind.family, kind.socket_type, kind.flags, None).map_err(name_of)?;
+        Ok(self.keep(made).to_string())
+    }
+
+    fn pairs(&mut self, count: usize) -> Done {
+        for _ in 0..count {
+            let made = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty());
+            let (a, b) = made.map_err(name_of)?;
+            self.keep(a);
+            self.keep(b);
+        }
+        done()
+    }
+
+    fn close(&mut self, fd: RawFd) -> Done {
+        match self.own.remove(&fd) {
+            Some(own) => drop(own),
+            None => close(fd).map_err(name_of)?,
+        }
+        done()
+    }
+
+    fn duplicate(&self, fd: &str, to: RawFd, then: OnExec) -> Done {
+        self.with(fd, |from| duplicate_onto(from, to, then))?;
+        done()
+    }
+
+    fn limit(&self, count: u64) -> Done {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(name_of)?;
+        setrlimit(Resource::RLIMIT_NOFILE, count, hard).map_err(name_of)?;
+        done()
+    }
+
+    fn child(&mut self, base: &str) -> Done {
+        let child = own_program()?.arg(base).stdin(Stdio::null()).spawn();
+        let child = child.map_err(|error| text_of(&error))?;
+        let pid = child.id();
+        self.children.push(child);
+        Ok(pid.to_string())
+    }
+
+    /// A child that has ended and is not reaped.
+    fn zombie(&mut self) -> Done {
+        let child = Command::new("true").stdin(Stdio::null()).spawn();
+        let child = child.map_err(|error| text_of(&error))?;
+        let pid = i32::try_from(child.id()).map_err(|error| error.to_string())?;
+        waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
+            .map_err(name_of)?;
+        self.children.push(child);
+        Ok(pid.to_string())
+    }
+
+    /// Counts milliseconds from now on, in a thread: what stops the process stops the counter.
+    fn count(&self) -> Done {
+        let counter = Arc::clone(&self.counter);
+        thread::spawn(move || {
+            while poll(&mut [], PollTimeout::from(1u8)).is_ok() {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            // A call that was interrupted: what a dump must not make visible.
+            counter.store(u64::MAX, Ordering::Relaxed);
+        });
+        done()
+    }
+}
+
+/// Family, type and flags, as in `stream+cloexec`.
+struct Kind {
+    family: AddressFamily,
+    socket_type: SockType,
+    flags: SockFlag,
+}
+
+impl Kind {
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        let mut words = text.split('+');
+        let (family, socket_type) = match words.next() {
+            Some("stream") => (AddressFamily::Unix, SockType::Stream),
+            Some("seqpacket") => (AddressFamily::Unix, SockType::SeqPacket),
+            Some("dgram") => (AddressFamily::Unix, SockType::Datagram),
+            Some("inet") => (AddressFamily::Inet, SockType::Stream),
+            _ => return Err(format!("no such kind of socket: {text}")),
+        };
+        let mut flags = SockFlag::empty();
+        for word in words {
+            flags |= match word {
+                "nonblock" => SockFlag::SOCK_NONBLOCK,
+                "cloexec" => SockFlag::SOCK_CLOEXEC,
+                _ => return Err(format!("no such flag: {word}")),
+            };
+        }
+        Ok(Self { family, socket_type, flags })
+    }
+}
+
+fn done() -> Done {
+    Ok(String::new())
+}
+
+fn own_program() -> Result<Command, Refusal> {
+    std::env::current_exe().map(Command::new).map_err(|error| text_of(&error))
+}
+
+fn number<N: std::str::FromStr>(text: &str) -> Result<N, Refusal> {
+    text.parse().map_err(|_| format!("not a number: {text}"))
+}
+
+fn name_of(errno: Errno) -> Refusal {
+    format!("{errno:?}")
+}
+
+fn text_of(error: &io::Error) -> Refusal {
+    error.raw_os_error().map_or_else(|| error.to_string(), |raw| name_of(Errno::from_raw(raw)))
+}
+
+/// Without the NUL that the kernel puts behind a pathname.
+fn trimmed(name: &[u8]) -> &[u8] {
+    match name.split_last() {
+        Some((0, rest)) if rest.first().is_some_and(|first| *first != 0) => rest,
+        _ => name,
+    }
+}

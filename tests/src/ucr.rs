@@ -1,0 +1,257 @@
+//! Running `ucr`, each test with a pin directory of its own.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs::File,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use serde_json::Value;
+use ucr::tracer::{pins::PinDirectory, session, store::Store};
+use ucr_common::record::Record;
+
+use crate::{Follower, wait};
+
+/// User and group `nobody` of Debian.
+pub const NOBODY: u32 = 65_534;
+
+/// Done.
+pub const DONE: i32 = 0;
+/// Failed.
+pub const FAILED: i32 = 1;
+/// The command line makes no sense.
+pub const USAGE: i32 = 2;
+/// Refused: obstacles, or a conflict under `--verify strict`.
+pub const REFUSED: i32 = 3;
+
+/// A pin directory, and `ucr` made to use it. Detaches at the end.
+#[derive(Debug)]
+pub struct Ucr {
+    pins: PathBuf,
+}
+
+impl Default for Ucr {
+    fn default() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let pins = format!("/sys/fs/bpf/ucr-test-{}-{count}", std::process::id());
+        Self { pins: pins.into() }
+    }
+}
+
+impl Drop for Ucr {
+    fn drop(&mut self) {
+        if self.pins.exists() {
+            let detached = session::detach(&PinDirectory::new(self.pins.clone()));
+            if let Err(error) = detached {
+                eprintln!("left behind: {}: {error}", self.pins.display());
+            }
+        }
+    }
+}
+
+impl Ucr {
+    /// The pin directory; whether it is there depends on `ucr attach`.
+    #[must_use]
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    /// A command, ready to be run.
+    #[must_use]
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(program());
+        command.env("UCR_PIN_DIR", &self.pins).env_remove("UCR_CLOEXEC_FDS");
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `ucr` to its end.
+    #[must_use]
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Answer {
+        Started::new(self.command(arguments)).finish()
+    }
+
+    /// Runs it as `nobody`.
+    #[must_use]
+    pub fn run_as_nobody<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Answer {
+        let mut command = self.command(arguments);
+        command.uid(NOBODY).gid(NOBODY);
+        Started::new(command).finish()
+    }
+
+    /// Starts `ucr` and lets it run.
+    #[must_use]
+    pub fn start<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Started {
+        Started::new(self.command(arguments))
+    }
+
+    /// Attaches tracing.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn attach(&self) {
+        self.run(&["attach"]).done();
+    }
+
+    /// Follows events as JSON from the moment this returns.
+    #[must_use]
+    pub fn follow(&self, filters: &[&str]) -> Follower {
+        Follower::start(self.command(&[&["trace", "--json"], filters].concat()))
+    }
+
+    /// The pinned ledger.
+    ///
+    /// # Panics
+    /// When nothing is attached.
+    #[must_use]
+    pub fn ledger(&self) -> Store {
+        session::open(&PinDirectory::new(self.pins.clone())).expect("open the pinned ledger")
+    }
+
+    /// What the ledger holds of the socket with this inode.
+    ///
+    /// # Panics
+    /// When nothing is attached.
+    #[must_use]
+    pub fn record(&self, inode: u32) -> Option<Record> {
+        let records = self.ledger().records().expect("read the ledger");
+        records.into_iter().find(|record| record.socket.inode == u64::from(inode))
+    }
+
+    /// Puts something wrong into the ledger.
+    ///
+    /// # Panics
+    /// When the socket is not there.
+    pub fn falsify(&self, inode: u32, change: impl FnOnce(&mut Record)) {
+        let mut record = self.record(inode).expect("a record to falsify");
+        change(&mut record);
+        self.ledger().put(&record).expect("write to the ledger");
+    }
+}
+
+/// The `ucr` to be tested: from the environment, or built once.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        if let Some(program) = env::var_os("UCR_BIN") {
+            return program.into();
+        }
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["build", "--package", "ucr-userspace"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(built.is_ok_and(|status| status.success()), "ucr could not be built");
+        // Tests lie in a folder below that of the programs.
+        let own = env::current_exe().expect("find out where the test is");
+        let folder = own.ancestors().nth(2).expect("the folder of the programs");
+        folder.join("ucr")
+    })
+}
+
+/// `ucr`, running.
+#[derive(Debug)]
+pub struct Started {
+    child: Child,
+    stdout: File,
+    stderr: File,
+}
+
+impl Started {
+    fn new(mut command: Command) -> Self {
+        // Files, not pipes: nobody has to read them while it runs.
+        let file = || tempfile::tempfile().expect("a temporary file");
+        let (stdout, stderr) = (file(), file());
+        let copy = |file: &File| file.try_clone().expect("duplicate a descriptor");
+        command.stdout(copy(&stdout)).stderr(copy(&stderr));
+        let child = command.spawn().expect("start ucr");
+        Self { child, stdout, stderr }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap_or_default()
+    }
+
+    /// The process itself.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// What it has written to standard error so far.
+    ///
+    /// # Panics
+    /// When that cannot be read.
+    #[must_use]
+    pub fn complaint(&self) -> String {
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.stderr));
+        std::fs::read_to_string(path).expect("read what ucr wrote")
+    }
+
+    /// Waits for its end.
+    #[must_use]
+    pub fn finish(mut self) -> Answer {
+        let status = wait::for_end(&mut self.child);
+        Answer {
+            code: status.code(),
+            stdout: wait::content(self.stdout),
+            stderr: wait::content(self.stderr),
+        }
+    }
+}
+
+/// What came out of a run.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Answer {
+    /// Expects a certain exit code.
+    ///
+    /// # Panics
+    /// When it is another.
+    #[must_use]
+    pub fn ended(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Expects success.
+    pub fn done(self) -> Self {
+        self.ended(DONE)
+    }
+
+    /// Expects words on standard error.
+    ///
+    /// # Panics
+    /// When they are not there.
+    pub fn complains(self, words: &str) -> Self {
+        assert!(self.stderr.contains(words), "no `{words}` in: {}", self.stderr);
+        self
+    }
+
+    /// Standard output as one JSON value.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+    }
+}

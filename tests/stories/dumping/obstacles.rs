@@ -1,0 +1,124 @@
+//! What cannot be dumped is refused by name, all of it at once, and the target goes on.
+
+use serde_json::Value;
+use ucr_tests::{Need, needs, ucr::REFUSED, victim::talk};
+
+use super::dump;
+use crate::world;
+
+/// The obstacle at a descriptor.
+fn at(report: &Value, fd: i32) -> &Value {
+    let obstacles = report["obstacles"].as_array().expect("a list");
+    let found = obstacles.iter().find(|obstacle| obstacle["fd"] == fd);
+    found.unwrap_or_else(|| panic!("no obstacle at {fd}: {report:#}"))
+}
+
+#[test]
+fn all_of_them_are_listed_at_once() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    world.ucr.attach();
+    let mut victim = world.victim();
+    let mut other = world.victim();
+    let outside_name = world.abstract_name(b"-outside");
+    let outside = other.listener("stream", &outside_name, 5);
+
+    let inet = victim.socket("inet");
+    let dgram = victim.socket("dgram");
+    let (sender, queued) = victim.pair("stream");
+    victim.ask(&format!("send {sender} unread"));
+    let name = world.abstract_name(b"");
+    let listener = victim.listener("seqpacket", &name, 5);
+    let waiting = victim.client("seqpacket", &name);
+    let external = victim.client("stream", &outside_name);
+    let theirs = other.accept(outside);
+    let (left, gone) = victim.pair("stream");
+    victim.close(gone);
+
+    let image = world.path("image");
+    let refused = dump(&world, &victim, &image, &[]).ended(REFUSED);
+    assert!(!image.exists());
+    let report = refused.json();
+    let expected = [
+        (inet, "family", "AF_INET"),
+        (dgram, "datagram", "datagram"),
+        (queued, "queued_data", "6 bytes"),
+        (listener, "waiting", "1 connections"),
+        (waiting, "not_accepted", "accepted"),
+        (external, "external_peer", "victim"),
+        (left, "peer_closed", "closed"),
+    ];
+    for (fd, kind, words) in expected {
+        let obstacle = at(&report, fd);
+        assert_eq!(obstacle["kind"], kind, "{obstacle}");
+        assert_eq!(obstacle["pid"], victim.pid());
+        assert_eq!(obstacle["inode"], victim.inode(fd));
+        let text = obstacle["text"].as_str().expect("text");
+        assert!(text.contains(words), "{text}");
+        // The same line for people.
+        assert!(refused.stderr.contains(text), "{}", refused.stderr);
+    }
+    let holder = &at(&report, external)["holders"][0];
+    assert_eq!((&holder["pid"], &holder["fd"]), (&other.pid().into(), &theirs.into()));
+    assert_eq!(report["obstacles"].as_array().expect("a list").len(), expected.len());
+
+    // Nothing was touched: what was queued is still there, who waited is accepted.
+    assert_eq!(victim.ask(&format!("recv {queued}")), "unread");
+    victim.accept(listener);
+    talk(&mut victim, external, &mut other, theirs);
+}
+
+#[test]
+fn what_a_process_outside_shares_is_refused_with_its_holder() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let name = world.abstract_name(b"");
+    let listener = victim.listener("stream", &name, 5);
+    let child = victim.child(&world.control());
+    let image = world.path("image");
+    let report = dump(&world, &victim, &image, &[]).ended(REFUSED).json();
+    let obstacle = at(&report, listener);
+    assert_eq!(obstacle["kind"], "shared_outside", "{obstacle}");
+    assert_eq!(obstacle["holders"][0]["pid"], child.pid());
+    // Seen from the whole tree nothing is outside.
+    let _written = dump(&world, &victim, &image, &["--tree"]).done();
+}
+
+#[test]
+fn a_peer_in_the_tree_is_no_obstacle_but_alone_it_is() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let (a, b) = victim.pair("seqpacket");
+    let mut child = victim.child(&world.control());
+    victim.close(b);
+    child.close(a);
+    let image = world.path("image");
+    let report = dump(&world, &victim, &image, &[]).ended(REFUSED).json();
+    assert_eq!(at(&report, a)["kind"], "external_peer");
+    assert_eq!(at(&report, a)["holders"][0]["pid"], child.pid());
+    let _written = dump(&world, &victim, &image, &["--tree"]).done();
+}
+
+#[test]
+fn a_relative_path_that_nobody_saw_being_bound_is_refused() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    victim.ask(&format!("chdir {}", world.folder().display()));
+    let fd = victim.socket("stream");
+    victim.bind(fd, b"relative");
+    victim.ask("chdir /");
+    let image = world.path("image");
+    let report = dump(&world, &victim, &image, &[]).ended(REFUSED).json();
+    assert_eq!(at(&report, fd)["kind"], "unknown_directory", "{report:#}");
+}

@@ -1,0 +1,95 @@
+//! The image is there whole or not at all.
+
+use std::{
+    fs,
+    os::unix::fs::FileTypeExt as _,
+    path::{Path, PathBuf},
+};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use ucr_tests::{Need, needs, ucr::FAILED};
+
+use super::dump;
+use crate::world;
+
+#[test]
+fn a_folder_that_is_missing_is_named() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let victim = world.victim();
+    let nowhere = world.path("missing/image");
+    let answer = dump(&world, &victim, &nowhere, &[]).ended(FAILED);
+    let _named = answer.complains("missing").complains("No such file or directory");
+    let _refused = dump(&world, &victim, world.folder(), &[]).ended(FAILED);
+}
+
+/// A file system of 64 KiB, unmounted at the end.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf) -> Self {
+        fs::create_dir(&at).expect("a folder");
+        mount(Some("tmpfs"), &at, Some("tmpfs"), MsFlags::empty(), Some("size=64k"))
+            .expect("mount a small file system");
+        Self(at)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        if let Err(errno) = umount2(&self.0, MntFlags::MNT_DETACH) {
+            eprintln!("left mounted: {}: {errno}", self.0.display());
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_no_half_of_an_image() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    victim.ask("limit 8192");
+    victim.ask("pairs 2000");
+    let disk = Small::mount(world.path("disk"));
+    let image = disk.0.join("image");
+    fs::write(&image, "an older one").expect("write");
+
+    let answer = dump(&world, &victim, &image, &["--kill"]).ended(FAILED);
+    let _named = answer.complains("No space left on device");
+    assert_eq!(fs::read(&image).expect("read"), b"an older one");
+    let left: Vec<_> = fs::read_dir(&disk.0).expect("list").flatten().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    victim.socket("stream");
+}
+
+#[test]
+fn an_image_that_is_there_is_replaced() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let image = world.path("image");
+    fs::write(&image, "an older one").expect("write");
+    victim.pair("stream");
+    let report = dump(&world, &victim, &image, &[]).done().json();
+    assert_eq!(report["image"]["bytes"], fs::metadata(&image).expect("the image").len());
+    world.ucr.run(&["show", image.to_str().expect("text")]).done();
+}
+
+#[test]
+fn a_device_is_not_replaced() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let victim = world.victim();
+    let device = Path::new("/dev/full");
+    let answer = dump(&world, &victim, device, &[]).ended(FAILED);
+    let _named = answer.complains("/dev/full is not a regular file");
+    assert!(fs::metadata(device).expect("the device").file_type().is_char_device());
+}

@@ -1,0 +1,21 @@
+//! Stories of users: a victim with a few sockets, what ucr said of it, what came back.
+//!
+//! Each test has its own world (a folder, names, a pin directory) and runs beside the others. What
+//! takes longer than a few seconds is in `slow`, which `cargo xtask test --quick` leaves out.
+//!
+//! `cfg(test)` tells clippy that helpers, too, may unwrap.
+
+#[cfg(test)]
+mod dumping;
+#[cfg(test)]
+mod restoring;
+#[cfg(test)]
+mod slow;
+#[cfg(test)]
+mod tracing;
+
+/// A world for one test.
+#[cfg(test)]
+fn world() -> ucr_tests::World {
+    ucr_tests::World::new(env!("CARGO_BIN_EXE_victim"))
+}
