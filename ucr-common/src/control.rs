@@ -4,13 +4,16 @@ use crate::shared;
 
 shared! {
     /// The only element of the `CONTROL` map.
-    pub struct Control: 32 {
+    pub struct Control: 40 {
         /// Events go into the ring buffer until this moment (`CLOCK_BOOTTIME` nanoseconds): a
         /// follower renews it, so a follower that was killed leaves no buffer to run full. 0: no
         /// follower.
         pub follow_until: u64,
         /// When tracing was attached, `CLOCK_BOOTTIME` nanoseconds.
         pub attached_at: u64,
+        /// When the seeding pass was done and the ledger complete, `CLOCK_BOOTTIME` nanoseconds; 0
+        /// until then.
+        pub seeded_at: u64,
         /// Process that follows.
         pub follower: u32,
         /// Process that attached.

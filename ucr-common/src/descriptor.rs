@@ -4,15 +4,20 @@ use crate::{identity::SocketId, shared};
 
 shared! {
     /// One descriptor of one task that leads to a socket of any family.
-    pub struct SocketDescriptor: 64 {
+    pub struct SocketDescriptor: 72 {
         /// The socket. The iterator asks for the cookie, so it is never 0.
         pub socket: SocketId,
         /// References to its file: each descriptor is one, in whatever process; so is each running
         /// call of a thread that shares its descriptor table, and each message that carries it.
         pub references: u64,
-        /// Process.
+        /// Tasks that share the descriptor table: the threads of the process, unless another process
+        /// shares it too (`CLONE_FILES`).
+        pub table_users: u32,
+        /// Explicit padding.
+        pub reserved: u32,
+        /// Process, in the initial pid namespace.
         pub pid: u32,
-        /// Thread: differs from `pid` only for a thread with a descriptor table of its own.
+        /// Thread, in the initial pid namespace: differs from `pid` only for a thread with a descriptor table of its own.
         pub tid: u32,
         /// Descriptor number.
         pub fd: u32,

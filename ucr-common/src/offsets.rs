@@ -75,6 +75,8 @@ offsets! {
     signal_live: "signal_struct" "live.counter" Required,
     /// Threads that are not reaped.
     signal_nr_threads: "signal_struct" "nr_threads" Required,
+    /// Limits of a process; `RLIMIT_NOFILE` is number 7, and each takes two words.
+    signal_rlim: "signal_struct" "rlim" Required,
     /// Tasks that share a descriptor table.
     files_count: "files_struct" "count.counter" Required,
     /// The current table.
@@ -119,6 +121,8 @@ offsets! {
     sk_state: "sock" "__sk_common.skc_state" Required,
     /// Network namespace.
     sk_net: "sock" "__sk_common.skc_net.net" Required,
+    /// `SOCK_DEAD` is a bit of it.
+    sk_flags: "sock" "__sk_common.skc_flags" Required,
     /// Type.
     sk_type: "sock" "sk_type" Required,
     /// Directions shut down.

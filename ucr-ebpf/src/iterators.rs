@@ -14,7 +14,10 @@ use ucr_common::{
 };
 
 use crate::{
-    kernel::{Pointer, descriptor_table, inode_of, netns_of, offset, probed, references_of, typed},
+    kernel::{
+        Pointer, descriptor_table, inode_of, netns_of, offset, probed, references_of, table_users,
+        typed,
+    },
     ledger::survey,
     maps::{LEDGER, User, count, scratch},
 };
@@ -110,6 +113,9 @@ fn list_sockets(ctx: *mut TaskFileContext) -> i32 {
     let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut()) };
     let found = SocketDescriptor {
         socket: SocketId { sk: sk as u64, cookie, inode: inode_of(sk) },
+        // SAFETY: `task` is a `struct task_struct *`.
+        table_users: unsafe { table_users(task) },
+        reserved: 0,
         // The iterator itself holds one.
         references: references_of(file).saturating_sub(1),
         // SAFETY: `task` is a `struct task_struct *`.

@@ -114,6 +114,31 @@ pub(crate) unsafe fn descriptor_table(task: Pointer) -> Option<Pointer> {
     if table.is_null() { None } else { Some(table) }
 }
 
+/// Soft limit on descriptor numbers of the current task (`RLIMIT_NOFILE`).
+#[inline(always)]
+pub(crate) fn descriptor_limit() -> u64 {
+    /// `RLIMIT_NOFILE`, and the size of a `struct rlimit`.
+    const NOFILE_AT: u64 = 7 * 16;
+    // SAFETY: the current task is typed.
+    let signal: Pointer = unsafe { typed(current_task(), offset!(task_signal)) };
+    probed(signal, offset!(signal_rlim) + NOFILE_AT).unwrap_or(u64::MAX)
+}
+
+/// How many tasks share a task's descriptor table.
+///
+/// # Safety
+/// `task` must be typed (see [`typed`]).
+#[inline(always)]
+pub(crate) unsafe fn table_users(task: Pointer) -> u32 {
+    // SAFETY: `task` is a `struct task_struct *`.
+    let files: Pointer = unsafe { typed(task, offset!(task_files)) };
+    if files.is_null() {
+        return 0;
+    }
+    // SAFETY: `files` is a `struct files_struct *`.
+    unsafe { typed(files, offset!(files_count)) }
+}
+
 /// The file behind a descriptor of the current task.
 #[inline(always)]
 pub(crate) fn file_of(fd: u32) -> Option<Pointer> {
@@ -156,12 +181,6 @@ pub(crate) fn references_of(file: Pointer) -> u64 {
     } else {
         probed::<u64>(file, offset!(file_ref)).map_or(0, |beyond_one| beyond_one.wrapping_add(1))
     }
-}
-
-/// Whether the file has exactly one reference: closing it now is its last close.
-#[inline(always)]
-pub(crate) fn is_last_reference(file: Pointer) -> bool {
-    references_of(file) == 1
 }
 
 /// All identities of a sock, by probed reads.
@@ -218,6 +237,12 @@ pub(crate) fn state_of(sk: Pointer) -> u32 {
 #[inline(always)]
 pub(crate) fn shutdown_of(sk: Pointer) -> u32 {
     probed::<u8>(sk, offset!(sk_shutdown)).unwrap_or(0).into()
+}
+
+/// Whether the sock has been released (`SOCK_DEAD`, bit 0 of its flags: `sock_orphan`).
+#[inline(always)]
+pub(crate) fn is_dead(sk: Pointer) -> bool {
+    probed::<u64>(sk, offset!(sk_flags)).is_none_or(|flags| flags & 1 != 0)
 }
 
 /// `sk_max_ack_backlog`.

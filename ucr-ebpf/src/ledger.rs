@@ -138,10 +138,19 @@ pub(crate) fn connected(sk: Pointer, fd: i32) -> u32 {
     emit::begin(event, kind::CONNECT, 0, fd);
     describe(event, sk);
     let is_stream = event.socket_type != DGRAM;
+    // A server may have accepted and closed before this call returned.
+    let peer = kernel::peer_of(sk);
+    let alive = peer.filter(|peer| !kernel::is_dead(*peer));
     if let Some(record) = find(sk, record, event) {
         record.state = kernel::state_of(sk);
+        record.shutdown = kernel::shutdown_of(sk);
         record.peer = event.peer;
-        record.flags &= !FLAG_PEER_CLOSED;
+        if peer.is_some() && alive.is_none() {
+            record.peer.sk = 0;
+            record.flags |= FLAG_PEER_CLOSED;
+        } else {
+            record.flags &= !FLAG_PEER_CLOSED;
+        }
         record.opened_at = event.time;
         record.opener = event.actor;
         if is_stream {
@@ -154,9 +163,14 @@ pub(crate) fn connected(sk: Pointer, fd: i32) -> u32 {
             }
         }
     }
-    if let Some(peer) = kernel::peer_of(sk) {
+    if let Some(peer) = alive {
         kernel::read_name(peer, &mut event.name);
-        if is_stream {
+        if !is_stream {
+            // `unix_dgram_connect` marks both ends.
+            if let Some(known) = lookup(peer) {
+                known.state = kernel::state_of(peer);
+            }
+        } else {
             event.listener = kernel::listener_of(peer).map_or(SocketId::NONE, kernel::identity);
             embryo(peer, sk, record, event);
         }

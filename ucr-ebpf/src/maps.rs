@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use ucr_common::{
     control::{Control, counter},
@@ -33,6 +33,21 @@ pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 /// Counted by the programs, read by user space.
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+
+/// A file that one sweep over a descriptor table has come across.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Swept {
+    /// Address of the `struct file`.
+    pub(crate) file: u64,
+    /// When the sweep began: nobody else's.
+    pub(crate) sweep: u64,
+}
+
+/// How many descriptors of a sweep led to one file so far. What a sweep leaves behind means nothing to
+/// another one, and goes when room is wanted.
+#[map]
+pub(crate) static SWEPT: LruHashMap<Swept, u64> = LruHashMap::with_max_entries(16_384, 0);
 
 /// What a program puts together before it goes into a map or the ring buffer.
 #[repr(C)]

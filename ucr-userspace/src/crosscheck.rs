@@ -36,6 +36,14 @@ pub enum Verdict {
     Conflict(Vec<Difference>),
 }
 
+impl Verdict {
+    /// Whether what was tracked and what the kernel says do not agree.
+    #[must_use]
+    pub fn is_disagreement(&self) -> bool {
+        !matches!(self, Self::Confirmed | Self::Predates)
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -119,20 +127,23 @@ pub struct Judged {
 pub fn judge(held: &[Held], ledger: &Ledger, views: &[&View]) -> Vec<Judged> {
     held.iter()
         .map(|socket| {
-            let seen: Vec<&SeenSocket> =
-                views.iter().filter_map(|view| view.get(socket.inode)).collect();
+            let (views, seen): (Vec<&View>, Vec<&SeenSocket>) =
+                views.iter().filter_map(|view| Some((*view, view.get(socket.inode)?))).unzip();
             let verdict = match (ledger.get(socket.sk), seen.is_empty()) {
                 (_, true) => Verdict::OnlyTracked,
                 (None, false) => Verdict::OnlySnapshot,
-                (Some(tracked), false) => verdict(tracked, &seen, ledger),
+                (Some(tracked), false) => verdict(tracked, &seen, ledger, &views),
             };
             Judged { inode: socket.inode, cookie: socket.cookie, verdict }
         })
         .collect()
 }
 
-fn verdict(tracked: &Tracked, seen: &[&SeenSocket], ledger: &Ledger) -> Verdict {
-    let mut passes = seen.iter().map(|seen| compare(tracked, seen, ledger));
+fn verdict(tracked: &Tracked, seen: &[&SeenSocket], ledger: &Ledger, views: &[&View]) -> Verdict {
+    let peer = ledger.peer_inode(tracked);
+    let mut passes = seen.iter().zip(views).map(|(seen, view)| {
+        compare(tracked, peer, seen, is_end_explained(tracked, peer, seen, view))
+    });
     let mut standing = passes.next().unwrap_or_default();
     for again in passes {
         standing.retain(|difference| again.iter().any(|d| d.field == difference.field));
@@ -146,17 +157,47 @@ fn verdict(tracked: &Tracked, seen: &[&SeenSocket], ledger: &Ledger) -> Verdict 
     }
 }
 
-fn compare(tracked: &Tracked, seen: &SeenSocket, ledger: &Ledger) -> Vec<Difference> {
-    let peer = ledger.peer_inode(tracked);
+/// Whether what was tracked of the peer is merely older than its end. Not every last close can be
+/// seen, but that a peer is gone leaves no doubt: the kernel reports none, and nobody in this
+/// network namespace has the inode that the peer had.
+fn is_end_explained(
+    tracked: &Tracked,
+    peer: Option<u32>,
+    seen: &SeenSocket,
+    view: &View,
+) -> Explained {
+    let gone = seen.peer.is_none() && peer.is_none_or(|inode| view.get(inode).is_none());
+    let ended = tracked.socket_type == SocketType::Dgram || seen.shutdown == Shutdown::BOTH;
+    let had_peer = tracked.peer.is_some() || tracked.peer_closed;
+    if gone && ended && had_peer { Explained::Yes } else { Explained::No }
+}
+
+/// Whether a missing peer is explained.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Explained {
+    Yes,
+    No,
+}
+
+fn compare(
+    tracked: &Tracked,
+    peer: Option<u32>,
+    seen: &SeenSocket,
+    end: Explained,
+) -> Vec<Difference> {
     let listening = seen.state == SocketState::Listening;
+    let of_peer = end == Explained::No;
+    // A name that the kernel gave by itself, on a send or for SO_PASSCRED, is seen by nobody.
+    let named = tracked.name.is_named() || !is_autobound(&seen.name);
     [
         differ(Field::Inode, &tracked.inode, &Some(seen.inode), number),
         tracked.cookie.and_then(|c| differ(Field::Cookie, &c, &seen.cookie, u64::to_string)),
         differ(Field::Type, &tracked.socket_type, &seen.socket_type, SocketType::to_string),
         differ(Field::State, &tracked.state, &seen.state, SocketState::to_string),
-        differ(Field::Name, &tracked.name, &seen.name, UnixName::to_string),
-        differ(Field::Peer, &peer, &seen.peer, number),
-        differ(Field::Shutdown, &tracked.shutdown, &seen.shutdown, Shutdown::to_string),
+        differ(Field::Name, &tracked.name, &seen.name, UnixName::to_string).filter(|_| named),
+        differ(Field::Peer, &peer, &seen.peer, number).filter(|_| of_peer),
+        differ(Field::Shutdown, &tracked.shutdown, &seen.shutdown, Shutdown::to_string)
+            .filter(|_| of_peer),
         listening
             .then(|| differ(Field::Backlog, &tracked.backlog, &seen.send_queue, u32::to_string))
             .flatten(),
@@ -164,6 +205,12 @@ fn compare(tracked: &Tracked, seen: &SeenSocket, ledger: &Ledger) -> Vec<Differe
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Whether a name could have been given by `unix_autobind`: five hexadecimal digits.
+fn is_autobound(name: &UnixName) -> bool {
+    matches!(name, UnixName::Abstract(digits)
+        if digits.len() == 5 && digits.iter().all(|d| matches!(d, b'0'..=b'9' | b'a'..=b'f')))
 }
 
 fn differ<T: PartialEq>(
@@ -296,6 +343,35 @@ mod tests {
         let wanted =
             Difference { field: Field::Backlog, tracked: "0".to_owned(), seen: "8".to_owned() };
         assert_eq!(found, Verdict::Conflict(vec![wanted]));
+    }
+
+    #[test]
+    fn a_peer_whose_end_was_not_seen_is_no_conflict_but_a_wrong_one_is() {
+        let ended = |change: fn(&mut SeenSocket)| {
+            view(|s| {
+                (s.peer, s.shutdown) = (None, Shutdown::BOTH);
+                change(s);
+            })
+        };
+        assert_eq!(verdict(&ledger(|_| {}), &ended(|_| {})), Verdict::Confirmed);
+        // The kernel says that the peer is gone, but somebody still has its inode.
+        let mut alive = ended(|_| {});
+        let mut other = alive.sockets[&10].clone();
+        other.inode = 20;
+        alive.sockets.insert(20, other);
+        assert!(matches!(verdict(&ledger(|_| {}), &alive), Verdict::Conflict(_)));
+        // Nothing has ended: the ledger dreamt up a peer.
+        let still_open = ended(|s| s.shutdown = Shutdown(0));
+        assert!(matches!(verdict(&ledger(|_| {}), &still_open), Verdict::Conflict(_)));
+    }
+
+    #[test]
+    fn only_a_name_that_the_kernel_gives_may_come_unseen() {
+        let unnamed = ledger(|r| r.name.len = 0);
+        let named = |name: &[u8]| view(|s| s.name = UnixName::Abstract(name.to_vec()));
+        assert_eq!(verdict(&unnamed, &named(b"0a1f9")), Verdict::Confirmed);
+        assert!(matches!(verdict(&unnamed, &named(b"0A1f9")), Verdict::Conflict(_)));
+        assert!(matches!(verdict(&unnamed, &named(b"0a1f")), Verdict::Conflict(_)));
     }
 
     #[test]

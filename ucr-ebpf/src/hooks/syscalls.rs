@@ -33,8 +33,10 @@ mod nr {
     pub(super) const CLOSE_RANGE: u64 = 436;
 }
 
-/// `CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC`: neither closes anything for good.
-const CLOSE_RANGE_HARMLESS: u64 = 2 | 4;
+/// The table is copied first: if others share it, they keep theirs.
+const CLOSE_RANGE_UNSHARE: u64 = 2;
+/// The only flag of `dup3`.
+const O_CLOEXEC: u64 = 0o2_000_000;
 /// `SOCK_TYPE_MASK` (`include/linux/net.h`).
 const SOCK_TYPE_MASK: u64 = 0xf;
 /// `ERESTARTSYS` … `ERESTART_RESTARTBLOCK`: the call will be made again, it has not failed.
@@ -57,28 +59,42 @@ fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     let first: u64 = unsafe { typed(regs, offset!(regs_arg0)) };
     // SAFETY: as above.
     let second: u64 = unsafe { typed(regs, offset!(regs_arg1)) };
+    // SAFETY: as above.
+    let third: u64 = unsafe { typed(regs, offset!(regs_arg2)) };
     match id {
         nr::CLOSE => close(first as u32),
-        nr::CLOSE_RANGE => {
-            // SAFETY: as above.
-            let flags: u64 = unsafe { typed(regs, offset!(regs_arg2)) };
-            if flags & CLOSE_RANGE_HARMLESS == 0 {
-                super::tasks::close_between(first as u32, second as u32);
-            }
+        nr::CLOSE_RANGE if range_closes(third) => {
+            super::tasks::close_between(first as u32, second as u32);
         }
-        // dup2, dup3: what stands at the new number is closed if the old one leads somewhere.
-        _ if first as u32 != second as u32 && kernel::file_of(first as u32).is_some() => {
-            close(second as u32);
-        }
-        _ => {}
+        nr::CLOSE_RANGE => {}
+        nr::DUP3 if third & !O_CLOEXEC != 0 => {}
+        _ => replace(first as u32, second as u32),
     }
     0
+}
+
+/// Whether a `close_range` with these flags lets go of anything: an unknown one makes it fail.
+#[inline(always)]
+fn range_closes(flags: u64) -> bool {
+    let flags = flags & 0xffff_ffff;
+    // SAFETY: the current task is typed.
+    let shared = unsafe { kernel::table_users(kernel::current_task()) } > 1;
+    flags == 0 || flags == CLOSE_RANGE_UNSHARE && !shared
+}
+
+/// `dup2`, `dup3`: what stands at the new number is closed, unless the call fails because the old one
+/// leads nowhere, both are one, or the new one is beyond the limit.
+#[inline(always)]
+fn replace(old: u32, new: u32) {
+    if old != new && u64::from(new) < kernel::descriptor_limit() && kernel::file_of(old).is_some() {
+        close(new);
+    }
 }
 
 #[inline(always)]
 fn close(fd: u32) {
     let Some(file) = kernel::file_of(fd) else { return };
-    if kernel::is_last_reference(file) {
+    if kernel::references_of(file) == 1 {
         if let Some(sk) = kernel::unix_sock_of(file) {
             ledger::closed(sk, fd as i32);
         }

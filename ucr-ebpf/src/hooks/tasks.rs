@@ -2,14 +2,19 @@
 //!
 //! What they cannot see: descriptors closed by `execve` on kernels without `sched_prepare_exec`,
 //! or in a process whose threads still share the table; a table that outlives its process because
-//! it is shared with another one (`CLONE_FILES` without `CLONE_THREAD`).
+//! it is shared with another one (`CLONE_FILES` without `CLONE_THREAD`); the last close of a socket
+//! whose two holders end at the same moment.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{bindings::BPF_ANY, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
 
 use crate::{
-    kernel::{self, Pointer, current_task, descriptor_table, offset, probed, repeat, typed},
+    emit,
+    kernel::{
+        self, Pointer, current_task, descriptor_table, offset, probed, repeat, table_users, typed,
+    },
     ledger,
+    maps::{SWEPT, Swept},
 };
 
 /// Bits in a word of the kernel's bitmaps.
@@ -31,7 +36,8 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     }
     // SAFETY: as above.
     let threads: u32 = unsafe { typed(signal, offset!(signal_nr_threads)) };
-    let users = table_users(task);
+    // SAFETY: the current task is typed.
+    let users = unsafe { table_users(task) };
     if users <= threads {
         sweep(0, u32::MAX, Sweep::ALL);
     } else {
@@ -44,7 +50,8 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
 /// later): before close-on-exec descriptors are closed.
 #[btf_tracepoint(function = "sched_prepare_exec")]
 fn sched_prepare_exec(_ctx: BtfTracePointContext) -> i32 {
-    if table_users(current_task()) == 1 {
+    // SAFETY: the current task is typed.
+    if unsafe { table_users(current_task()) } == 1 {
         sweep(0, u32::MAX, Sweep::CLOSE_ON_EXEC);
     }
     0
@@ -56,24 +63,13 @@ pub(crate) fn close_between(first: u32, last: u32) {
     sweep(first, last, Sweep::ALL);
 }
 
-/// How many tasks share the descriptor table of `task`, which must be the current one.
-#[inline(always)]
-fn table_users(task: Pointer) -> u32 {
-    // SAFETY: the current task is typed.
-    let files: Pointer = unsafe { typed(task, offset!(task_files)) };
-    if files.is_null() {
-        return 0;
-    }
-    // SAFETY: `files` is a `struct files_struct *`.
-    unsafe { typed(files, offset!(files_count)) }
-}
-
 /// A walk over the descriptors in use, a word of the bitmap at a time.
 #[repr(C)]
 struct Sweep {
     files: Pointer,
     open: Pointer,
     close_on_exec: Pointer,
+    id: u64,
     which: u32,
     size: u32,
     first: u32,
@@ -98,7 +94,8 @@ fn sweep(first: u32, last: u32, which: u32) {
     let open: Pointer = unsafe { typed(table, offset!(fdt_open_fds)) };
     // SAFETY: as above.
     let close_on_exec: Pointer = unsafe { typed(table, offset!(fdt_close_on_exec)) };
-    let mut walk = Sweep { files, open, close_on_exec, which, size, first, last };
+    let id = emit::now();
+    let mut walk = Sweep { files, open, close_on_exec, id, which, size, first, last };
     repeat(WORDS_MAX, sweep_word, &mut walk);
 }
 
@@ -115,7 +112,7 @@ extern "C" fn sweep_word(index: u64, walk: *mut Sweep) -> i64 {
     }
     if bits != 0 {
         let mut word =
-            Word { files: walk.files, bits, base, first: walk.first, last: walk.last, pad: 0 };
+            Word { files: walk.files, id: walk.id, bits, base, first: walk.first, last: walk.last };
         // A loop in a loop would make the verifier follow 64 branches of two ways each.
         repeat(WORD, sweep_bit, &mut word);
     }
@@ -126,11 +123,11 @@ extern "C" fn sweep_word(index: u64, walk: *mut Sweep) -> i64 {
 #[repr(C)]
 struct Word {
     files: Pointer,
+    id: u64,
     bits: u64,
     base: u32,
     first: u32,
     last: u32,
-    pad: u32,
 }
 
 extern "C" fn sweep_bit(bit: u64, word: *mut Word) -> i64 {
@@ -141,19 +138,38 @@ extern "C" fn sweep_bit(bit: u64, word: *mut Word) -> i64 {
     }
     let fd = word.base + bit as u32;
     if word.bits & 1 != 0 && fd >= word.first && fd <= word.last {
-        close_file(word.files, fd);
+        close_file(word.files, fd, word.id);
     }
     word.bits >>= 1;
     0
 }
 
+/// One descriptor goes. It is the socket's last if all references to its file are descriptors of
+/// this sweep: they are counted as they come.
 #[inline(never)]
-fn close_file(files: Pointer, fd: u32) -> u32 {
+fn close_file(files: Pointer, fd: u32, sweep: u64) -> u32 {
     let Some(file) = kernel::follow(files, u64::from(fd) * 8) else { return 0 };
-    if kernel::is_last_reference(file) {
-        if let Some(sk) = kernel::unix_sock_of(file) {
-            ledger::closed(sk, fd as i32);
-        }
+    let references = kernel::references_of(file);
+    if references != 1 && references > SHARED_MAX {
+        return 0;
     }
+    let Some(sk) = kernel::unix_sock_of(file) else { return 0 };
+    if references != 1 {
+        let key = Swept { file: file as u64, sweep };
+        let before = SWEPT.get_ptr(&key).map_or(0, |seen| {
+            // SAFETY: a non-null map value.
+            unsafe { *seen }
+        });
+        if before + 1 < references {
+            // If it does not fit, the close is missed, which the snapshot tells.
+            let _ = SWEPT.insert(&key, &(before + 1), BPF_ANY.into());
+            return 0;
+        }
+        let _ = SWEPT.remove(&key);
+    }
+    ledger::closed(sk, fd as i32);
     0
 }
+
+/// A file with more references than this is shared with others than one process's descriptors.
+const SHARED_MAX: u64 = 4096;

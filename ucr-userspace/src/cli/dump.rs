@@ -11,7 +11,6 @@ use anyhow::Context as _;
 
 use super::{exit, report::say};
 use crate::{
-    crosscheck::Verdict,
     dump::{Dump, dump},
     image::file,
     kernel::interrupts::HeldBack,
@@ -94,14 +93,11 @@ pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(if bytes.is_some() { exit::OK } else { exit::REFUSED }))
 }
 
-/// Whether the verdicts forbid to write. A socket that is only in the snapshot contradicts nobody.
+/// Whether the verdicts forbid to write: somebody has it wrong, or lacks it.
 fn is_disputed(dumped: &Dump, verify: Verify) -> bool {
     verify == Verify::Strict
         && dumped.is_checked()
-        && dumped
-            .judged
-            .iter()
-            .any(|j| matches!(j.verdict, Verdict::Conflict(_) | Verdict::OnlyTracked))
+        && dumped.judged.iter().any(|judged| judged.verdict.is_disagreement())
 }
 
 /// Writes the image. Signals wait meanwhile, so that Ctrl-C leaves no temporary file behind.

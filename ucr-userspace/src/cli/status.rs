@@ -12,6 +12,7 @@ use super::exit;
 use crate::{
     kernel::clock,
     render::{
+        json::path,
         output::unless_broken_pipe,
         time::{Duration, Utc},
     },
@@ -41,7 +42,7 @@ pub fn run(args: &StatusArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
             status.counters.iter().map(|(name, n)| ((*name).to_owned(), json!(n))).collect();
         let value = json!({
             "attached": true,
-            "pin_dir": pins.path(),
+            "pin_dir": path(pins.path()),
             "backend": status.backend,
             "attached_at_ns_since_boot": status.attached_at,
             "attached_at": clock::to_realtime(status.attached_at) / 1_000_000_000,

@@ -1,10 +1,6 @@
 //! `ucr trace`: follow what happens, live.
 
-use std::{
-    io::{self, Write},
-    ops::ControlFlow,
-    process::ExitCode,
-};
+use std::{ops::ControlFlow, process::ExitCode};
 
 use anyhow::Context as _;
 use globset::{Glob, GlobMatcher};
@@ -13,12 +9,15 @@ use super::{exit, report::say};
 use crate::{
     causes::one_line,
     model::{Pid, SocketType},
-    render::event,
+    render::{
+        event,
+        output::{Writer, Written, unless_broken_pipe},
+    },
     tracer::{
         TracerError,
         event::KINDS,
         filter::{EventFilter, Failed},
-        follow::{FollowError, Told, follow},
+        follow::{Told, follow},
         object::{LogLevel, Sizes},
         pins::PinDirectory,
         session,
@@ -130,18 +129,22 @@ async fn show(
     mut log: Option<EbpfLog>,
 ) -> anyhow::Result<()> {
     let filter = args.filter();
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = Writer::start();
     let (mut shown, mut lost) = (0_u64, 0_u64);
     let outcome = follow(store, events, |told| {
         match told {
             Told::Begun => say("following"),
             Told::Event(told) if filter.wants(&told) => {
-                if args.json {
-                    writeln!(out, "{}", event::json(&told))?;
+                let line = if args.json {
+                    event::json(&told).to_string()
                 } else {
-                    writeln!(out, "{}", event::Line(&told))?;
+                    event::Line(&told).to_string()
+                };
+                match out.write(line) {
+                    Written::Taken => shown += 1,
+                    Written::TooMany => lost += 1,
+                    Written::Closed => return Ok(ControlFlow::Break(())),
                 }
-                shown += 1;
                 if args.count == Some(shown) {
                     return Ok(ControlFlow::Break(()));
                 }
@@ -152,9 +155,7 @@ async fn show(
                 say(&format!("{events} events were lost: they came faster than they were read"));
             }
             Told::Unknown => say("an event of unknown shape was skipped"),
-            // Nothing waits in the ring buffer: let the reader see what there is.
             Told::Idle => {
-                out.flush()?;
                 if let Some(log) = &mut log {
                     log.flush();
                 }
@@ -163,12 +164,8 @@ async fn show(
         Ok(ControlFlow::Continue(()))
     })
     .await;
-    let outcome = match outcome {
-        Err(FollowError::Sink(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    };
-    let flushed = crate::render::output::unless_broken_pipe(out.flush());
-    say(&format!("{shown} events, {lost} lost"));
+    let (unwritten, written) = out.finish();
+    say(&format!("{} events, {} lost", shown - unwritten, lost + unwritten));
     outcome?;
-    flushed.context("write events")
+    unless_broken_pipe(written).context("write events")
 }

@@ -42,10 +42,14 @@ pub fn assemble(
     processes: Vec<Process>,
     origin: Origin,
     outside: &mut dyn Outside,
+    threads_of: &dyn Fn(Pid) -> usize,
 ) -> Result<Assembled, NameError> {
     let own_netns = origin.netns;
     let mut work = Assembly::new(inventory, outside);
     work.refuse_foreign_descriptors();
+    for process in &processes {
+        work.refuse_shared_table(process.pid, threads_of(process.pid));
+    }
     let mut sockets = Vec::with_capacity(inventory.sockets.len());
     let mut outlooks = HashMap::new();
     for stock in &inventory.sockets {
@@ -220,6 +224,8 @@ impl<'a> Assembly<'a> {
                 let holders = self.outside.holders(inode);
                 self.refuse(stock, Reason::ExternalPeer { peer: inode, name, holders });
             }
+            // Refused as a datagram socket already.
+            None if seen.socket_type == SocketType::Dgram => {}
             None => {
                 let reason = self.without_peer(stock, seen);
                 self.refuse(stock, reason);
@@ -249,18 +255,40 @@ impl<'a> Assembly<'a> {
         }
     }
 
+    /// A table that others share, said once, at the process's first socket.
+    fn refuse_shared_table(&mut self, pid: Pid, threads: usize) {
+        let first = self.inventory.descriptors.iter().find(|d| owner(d).0 == pid && d.tid == d.pid);
+        let Some(first) = first else { return };
+        let users = first.table_users;
+        if usize::try_from(users).is_ok_and(|users| users > threads) {
+            let inode = u32::try_from(first.socket.inode).unwrap_or(0);
+            let reason = Reason::SharedTable { users, threads };
+            self.obstacles.push(Obstacle { pid, fd: owner(first).1, inode, reason });
+        }
+    }
+
     /// More references than the descriptors at hand: ask who else there is.
     fn refuse_sharing(&mut self, stock: &Stock) {
+        let holders = || stock.holders.iter().filter_map(|at| self.inventory.descriptors.get(*at));
         let known = u64::try_from(stock.holders.len()).unwrap_or(u64::MAX);
-        let references = stock.holders.first().and_then(|at| self.inventory.descriptors.get(*at));
-        if references.is_none_or(|d| d.references <= known) {
+        let references = holders().map(|d| d.references).max().unwrap_or(0);
+        if references <= known {
             return;
         }
-        let dumped: HashSet<Pid> = self.inventory.descriptors.iter().map(|d| owner(d).0).collect();
-        let mut holders = self.outside.holders(stock.held.inode);
-        holders.retain(|party| !dumped.contains(&party.pid));
-        if !holders.is_empty() {
-            self.refuse(stock, Reason::SharedOutside { holders });
+        // A running call of a thread that shares its table holds one more (`fdget`).
+        let calls: u64 =
+            holders().filter(|d| d.table_users > 1).map(|d| u64::from(d.table_users)).sum();
+        let known_here: HashSet<(Pid, i32)> = holders().map(owner).collect();
+        let mut found = self.outside.holders(stock.held.inode);
+        // As many as we know are ours, also where ucr's pid namespace gives them other numbers.
+        if found.len() <= stock.holders.len() {
+            found.clear();
+        }
+        found.retain(|party| !known_here.contains(&(party.pid, party.fd.cast_signed())));
+        if !found.is_empty() {
+            self.refuse(stock, Reason::SharedOutside { holders: found });
+        } else if references > known.saturating_add(calls) {
+            self.refuse(stock, Reason::HeldElsewhere { references: references - known });
         }
     }
 

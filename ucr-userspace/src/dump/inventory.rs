@@ -178,6 +178,9 @@ impl StateReader {
             }
         };
         let details = read_state(socket.as_fd(), defaults).map_err(failed)?;
+        if details.cookie != descriptor.socket.cookie {
+            return Err(DumpError::OtherSocket { pid, fd });
+        }
         let asked = matches!(details.name, UnixName::Pathname(_)) && details.peer_name.is_none();
         let file = if asked { BoundFile::of(socket.as_fd()) } else { Ok(None) };
         let file = file.map_err(|source| DumpError::File { pid, fd, source })?;

@@ -75,6 +75,14 @@ pub enum DumpError {
         #[source]
         source: io::Error,
     },
+    /// What was duplicated is not what was listed: two processes under one number.
+    #[error("descriptor {fd} of process {pid} leads to another socket than was listed there")]
+    OtherSocket {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+    },
     /// The file that a socket is bound to could not be looked at.
     #[error("look at the file that descriptor {fd} of process {pid} is bound to")]
     File {
@@ -184,8 +192,11 @@ pub fn dump(root: Pid, scope: Scope, pins: &PinDirectory) -> Result<Dump, DumpEr
     let inventory = Inventory::take(&pids, &mut lister, store.as_ref())?;
     let judged = judge(root, &inventory)?;
     let origin = origin(root, crosscheck::count(&judged))?;
+    // What has been read so far was read from processes that were whole.
+    frozen.check()?;
     let mut others = Others::new(&mut lister);
-    let assembled = assemble(&inventory, processes, origin, &mut others)?;
+    let threads = |pid| frozen.threads_of(pid);
+    let assembled = assemble(&inventory, processes, origin, &mut others, &threads)?;
     others.finish()?;
     Ok(Dump {
         image: assembled.image,

@@ -77,6 +77,18 @@ pub enum Reason {
         /// Who.
         holders: Vec<Party>,
     },
+    /// Something that is no process's descriptor holds it: a message in flight, or io_uring.
+    HeldElsewhere {
+        /// References to its file that nothing explains.
+        references: u64,
+    },
+    /// Another process shares the whole descriptor table (`CLONE_FILES`).
+    SharedTable {
+        /// Tasks that share it.
+        users: u32,
+        /// How many of them are threads of this process.
+        threads: usize,
+    },
     /// It lives in another network namespace than its process.
     OtherNamespace {
         /// Inode number of that namespace.
@@ -213,6 +225,16 @@ impl fmt::Display for Reason {
             Self::SharedOutside { holders } => {
                 write!(f, "it is also held by {}, which is not dumped", Parties(holders))
             }
+            Self::HeldElsewhere { references } => write!(
+                f,
+                "{references} more references than descriptors: a message in flight or io_uring \
+                 holds it"
+            ),
+            Self::SharedTable { users, threads } => write!(
+                f,
+                "its descriptor table is shared by {users} tasks, and only {threads} of them are \
+                 threads of this process"
+            ),
             Self::OtherNamespace { netns } => {
                 write!(f, "it lives in network namespace {netns}, its process in another one")
             }

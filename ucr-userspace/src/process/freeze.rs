@@ -15,13 +15,14 @@ use nix::{
     sys::{
         ptrace,
         signal::{Signal, kill},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd,
 };
 
+use rustix::process::WaitOptions;
+
 use super::procfs::{self, ProcError};
-use crate::model::Pid;
+use crate::{model::Pid, sys::tracee};
 
 /// How long one thread may take to stop. It is at once unless the thread sits in the kernel where
 /// it cannot be interrupted.
@@ -47,6 +48,12 @@ pub enum FreezeError {
     /// It is a zombie: its descriptors are gone.
     #[error("process {0} has exited and waits to be reaped: it has no descriptors any more")]
     Zombie(Pid),
+    /// It was killed after it had been stopped.
+    #[error("process {0} died while it was being read")]
+    Died(Pid),
+    /// Its first thread has exited, and others go on without it.
+    #[error("the first thread of process {0} has exited and others go on: that is not supported")]
+    WithoutFirstThread(Pid),
     /// It is a thread.
     #[error("{thread} is a thread of process {process}")]
     Thread {
@@ -126,8 +133,9 @@ impl FreezeError {
 #[derive(Debug)]
 pub struct Frozen {
     pids: Vec<Pid>,
-    /// Each stopped thread, with its process and the signal that it was about to receive.
-    threads: BTreeMap<Pid, (Pid, Option<Signal>)>,
+    /// Each stopped thread, with its process and the number of the signal that it was about to
+    /// receive (0: none).
+    threads: BTreeMap<Pid, (Pid, i32)>,
 }
 
 /// Stops a process or tree.
@@ -172,6 +180,27 @@ impl Frozen {
         &self.pids
     }
 
+    /// How many threads of a process were stopped.
+    #[must_use]
+    pub fn threads_of(&self, pid: Pid) -> usize {
+        self.threads.values().filter(|(of, _)| *of == pid).count()
+    }
+
+    /// Makes sure that every thread still stands: what was read from them until now was read from a
+    /// process that was whole.
+    ///
+    /// # Errors
+    /// [`FreezeError::Died`]: only SIGKILL ends a thread that stands still.
+    pub fn check(&self) -> Result<(), FreezeError> {
+        for (thread, (pid, _)) in &self.threads {
+            let stands = procfs::status(*thread).is_ok_and(|status| status.state == 't');
+            if !stands {
+                return Err(FreezeError::Died(*pid));
+            }
+        }
+        Ok(())
+    }
+
     /// Ends every stopped process by SIGKILL and returns when all are dead and their descriptors
     /// closed.
     ///
@@ -187,10 +216,10 @@ impl Frozen {
         // As its tracer we hear of each thread's end before its parent does; of a process's first
         // thread only after we have heard of all others (`delay_group_leader`).
         let threads = std::mem::take(&mut self.threads);
-        let is_first = |(thread, (pid, _)): &(&Pid, &(Pid, Option<Signal>))| thread == pid;
-        let (first, others): (Vec<_>, Vec<_>) = threads.iter().partition(is_first);
+        let (first, others): (Vec<_>, Vec<_>) =
+            threads.into_iter().partition(|(thread, (pid, _))| thread == pid);
         for (thread, _) in others.into_iter().chain(first) {
-            wait_for_end(*thread)?;
+            while !matches!(wait(thread, WaitOptions::empty())?, Waited::Ended) {}
         }
         Ok(())
     }
@@ -203,19 +232,29 @@ impl Frozen {
             Err(error) if error.is_gone() => return Err(FreezeError::NoSuchProcess(pid)),
             Err(source) => return Err(FreezeError::Proc { pid, source }),
         };
+        let (mut first, mut others) = (Stop::Stopped(0), false);
         for thread in threads {
             if self.threads.contains_key(&thread) {
+                others |= thread != pid;
                 continue;
             }
-            match stop_thread(pid, thread)? {
-                Stop::Stopped(signal) => {
-                    self.threads.insert(thread, (pid, signal));
-                }
-                Stop::Gone if thread == root => return Err(FreezeError::NoSuchProcess(root)),
-                Stop::Gone => {}
+            let stop = stop_thread(pid, thread)?;
+            if let Stop::Stopped(signal) = stop {
+                self.threads.insert(thread, (pid, signal));
+                others |= thread != pid;
+            }
+            if thread == pid {
+                first = stop;
             }
         }
-        Ok(())
+        match first {
+            Stop::Stopped(_) => Ok(()),
+            // A child that waits to be reaped, or went meanwhile, has no descriptors.
+            _ if !others && pid != root => Ok(()),
+            Stop::Gone => Err(FreezeError::NoSuchProcess(pid)),
+            Stop::Zombie if others => Err(FreezeError::WithoutFirstThread(pid)),
+            Stop::Zombie => Err(FreezeError::Zombie(pid)),
+        }
     }
 }
 
@@ -223,14 +262,17 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         for (thread, (_, signal)) in &self.threads {
             // It may have been killed meanwhile; nothing is left to be done for it then.
-            let _ = ptrace::detach(unistd::Pid::from_raw(thread.0), *signal);
+            tracee::detach(thread.0, *signal).ok();
         }
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Stop {
-    /// It stands, perhaps on the way to receiving a signal.
-    Stopped(Option<Signal>),
+    /// It stands, perhaps on the way to receiving this signal.
+    Stopped(i32),
+    /// It has ended and waits to be reaped.
+    Zombie,
     /// It ended.
     Gone,
 }
@@ -243,48 +285,33 @@ fn stop_thread(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
         Err(Errno::ESRCH) => return Ok(Stop::Gone),
         Err(errno) => {
             let Ok(status) = procfs::status(thread) else { return Ok(Stop::Gone) };
-            return Err(match status {
+            return match status {
                 procfs::Status { tracer, .. } if tracer != Pid(0) => {
-                    FreezeError::Traced { pid, thread, tracer }
+                    Err(FreezeError::Traced { pid, thread, tracer })
                 }
-                procfs::Status { state: 'Z' | 'X', .. } if thread == pid => {
-                    FreezeError::Zombie(pid)
-                }
-                procfs::Status { state: 'Z' | 'X', .. } => return Ok(Stop::Gone),
-                _ => refused(errno),
-            });
+                procfs::Status { state: 'Z' | 'X', .. } => Ok(Stop::Zombie),
+                _ => Err(refused(errno)),
+            };
         }
     }
-    let stopped = match ptrace::interrupt(raw) {
+    // A thread that is seized but does not stop cannot be let go of: only our own end does that,
+    // which comes soon after the error.
+    match ptrace::interrupt(raw) {
         Ok(()) => wait_for_stop(pid, thread),
         Err(Errno::ESRCH) => Ok(Stop::Gone),
         Err(errno) => Err(refused(errno)),
-    };
-    if stopped.is_err() {
-        // Seized, but not stopped: it cannot be detached before it stops. Our own end, which
-        // comes soon after this error, lets it go.
-        let _ = ptrace::detach(raw, None);
     }
-    stopped
 }
 
 fn wait_for_stop(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
-    let raw = unistd::Pid::from_raw(thread.0);
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_micros(20);
     loop {
-        match waitpid(raw, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
-            // The stop that we asked for, or one of job control that was there.
-            Ok(WaitStatus::PtraceEvent(..)) => return Ok(Stop::Stopped(None)),
-            // A signal was faster. It is delivered when the thread goes on.
-            Ok(WaitStatus::Stopped(_, signal)) => return Ok(Stop::Stopped(Some(signal))),
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => {
-                return Ok(Stop::Gone);
-            }
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => {
-                return Err(FreezeError::Refused { pid, thread, source: errno.into() });
-            }
+        let waited = wait(thread, WaitOptions::NOHANG);
+        match waited.map_err(|source| FreezeError::Refused { pid, thread, source })? {
+            Waited::Stopped(signal) => return Ok(Stop::Stopped(signal)),
+            Waited::Ended => return Ok(Stop::Gone),
+            Waited::Nothing => {}
         }
         if Instant::now() > deadline {
             let state = procfs::status(thread).map_or('?', |status| status.state);
@@ -296,15 +323,34 @@ fn wait_for_stop(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
     }
 }
 
-fn wait_for_end(thread: Pid) -> io::Result<()> {
+/// What was heard of a thread.
+enum Waited {
+    /// It stands. By our request or by job control: 0; on the way to receiving a signal that was
+    /// faster than we: its number, of whatever kind.
+    Stopped(i32),
+    /// It ended, and that has been heard of.
+    Ended,
+    /// Nothing yet.
+    Nothing,
+}
+
+fn wait(thread: Pid, options: WaitOptions) -> io::Result<Waited> {
+    // `__WALL`: threads too. The crate has no name for it.
+    let options = options | WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned());
+    let raw = rustix::process::Pid::from_raw(thread.0).ok_or(io::ErrorKind::InvalidInput)?;
     loop {
-        match waitpid(unistd::Pid::from_raw(thread.0), Some(WaitPidFlag::__WALL)) {
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => {
-                return Ok(());
-            }
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+        return match rustix::process::waitpid(Some(raw), options) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(rustix::io::Errno::CHILD) => Ok(Waited::Ended),
+            Err(errno) => Err(errno.into()),
+            Ok(None) => Ok(Waited::Nothing),
+            Ok(Some((_, status))) => Ok(match status.stopping_signal() {
+                // The kind of stop stands above the signal; 0 is a signal on its way.
+                Some(signal) if status.as_raw() >> 16 == 0 => Waited::Stopped(signal),
+                Some(_) => Waited::Stopped(0),
+                None => Waited::Ended,
+            }),
+        };
     }
 }
 

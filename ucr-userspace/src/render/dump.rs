@@ -13,6 +13,7 @@ use crate::{
     crosscheck::{Judged, Verdict, count},
     dump::{Dump, Tracing, obstacle::Obstacle},
     model::{Pid, SocketState, SocketType, UnixName, VerdictCounts, name::Exact},
+    render::json::path,
 };
 
 /// What is shown of a dump. It holds nothing of the processes, which may go on.
@@ -77,8 +78,7 @@ impl Table {
     /// Whether a verdict stands against the image.
     #[must_use]
     pub fn has_conflicts(&self) -> bool {
-        let disputed =
-            |row: &Row| matches!(row.judged.verdict, Verdict::Conflict(_) | Verdict::OnlyTracked);
+        let disputed = |row: &Row| row.judged.verdict.is_disagreement();
         self.tracing == Tracing::Attached && self.rows.iter().any(disputed)
     }
 
@@ -185,7 +185,7 @@ pub fn json(table: &Table, outcome: &Outcome) -> Value {
         }
         value
     });
-    let image = outcome.bytes.map(|bytes| json!({ "path": outcome.path, "bytes": bytes }));
+    let image = outcome.bytes.map(|bytes| json!({ "path": path(&outcome.path), "bytes": bytes }));
     json!({
         "sockets": sockets.collect::<Vec<_>>(),
         "obstacles": obstacles.collect::<Vec<_>>(),

@@ -10,7 +10,7 @@ use crate::{
     kernel::clock,
     model::{
         Directory, Shutdown,
-        name::{Escaped, Exact},
+        name::{Escaped, Exact, Hex},
     },
     tracer::event::TraceEvent,
 };
@@ -95,6 +95,7 @@ pub fn json(event: &TraceEvent) -> Value {
         "uid": raw.actor.uid,
         "gid": raw.actor.gid,
         "comm": String::from_utf8_lossy(raw.actor.comm()),
+        "comm_hex": Hex(raw.actor.comm()).to_string(),
         "cgroup": raw.actor.cgroup,
         "netns": raw.netns,
         "fd": descriptor(raw.fd),

@@ -1,5 +1,8 @@
 //! Exact JSON: bytes that are no UTF-8 survive as hexadecimal digits.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::image::{Bound, Connection, FileId, Image, KnownFrom, Role, Socket, SocketFile, header};
@@ -16,6 +19,17 @@ fn hex(bytes: &[u8]) -> String {
 #[must_use]
 pub fn bytes(bytes: &[u8]) -> Value {
     json!({ "text": String::from_utf8_lossy(bytes), "hex": hex(bytes) })
+}
+
+/// A path as text, the way the command line took it; bytes that are no UTF-8 are escaped in it, and
+/// stand exactly in hexadecimal digits beside it.
+#[must_use]
+pub fn path(path: &Path) -> Value {
+    let own = path.as_os_str().as_bytes();
+    match path.to_str() {
+        Some(text) => json!(text),
+        None => bytes(own),
+    }
 }
 
 /// A name: its kind, and its own bytes (without the NUL that marks an abstract name).

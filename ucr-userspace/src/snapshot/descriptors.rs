@@ -73,12 +73,22 @@ impl Lister {
     /// The kernel's; a process that is gone has no descriptors and is no error.
     pub fn sockets_of(&mut self, pid: Pid) -> Result<Vec<SocketDescriptor>, DescriptorError> {
         let program = self.object.loaded(PROGRAM).map_err(DescriptorError::Prepare)?;
-        iterate_process(program.as_fd(), pid.0)
+        let mut found = iterate_process(program.as_fd(), pid.0)
             .and_then(read)
-            .map_err(|source| DescriptorError::List { pid, source })
+            .map_err(|source| DescriptorError::List { pid, source })?;
+        // The iterator says pids of the initial pid namespace; ours may be another one.
+        for descriptor in &mut found {
+            let own_table = descriptor.tid != descriptor.pid;
+            descriptor.pid = pid.0.cast_unsigned();
+            if !own_table {
+                descriptor.tid = descriptor.pid;
+            }
+        }
+        Ok(found)
     }
 
     /// Every descriptor of every process that leads to a socket: one pass over the whole machine.
+    /// The pids are those of the initial pid namespace.
     ///
     /// # Errors
     /// The kernel's.

@@ -8,3 +8,4 @@ pub mod descriptor;
 pub mod readiness;
 pub mod sockopt;
 pub mod spawn;
+pub mod tracee;

@@ -93,6 +93,20 @@ pub enum TracerError {
         /// The first pin that is not there.
         missing: String,
     },
+    /// The directory could have been filled by somebody else, so nothing in it is trusted.
+    #[error("{path} is no pin directory of ours: {why}")]
+    NotOurs {
+        /// The pin directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Somebody took the events over from us, because we had not renewed our lease.
+    #[error("process {pid} follows the events now")]
+    Superseded {
+        /// Who.
+        pid: u32,
+    },
     /// The pins were made by another version of ucr.
     #[error("what is pinned at {path} is of version {found}, this ucr reads version {wanted}")]
     OtherVersion {
@@ -146,7 +160,10 @@ impl TracerError {
             Self::Incomplete { .. } | Self::OtherVersion { .. } => {
                 Some("`ucr detach` clears it away, then `ucr attach` starts anew")
             }
-            Self::NoBpfFileSystem { .. } => Some("mount one: mount -t bpf bpf /sys/fs/bpf"),
+            Self::NoBpfFileSystem { .. } => {
+                Some("mount one: mount -t bpf -o mode=0700 bpf /sys/fs/bpf")
+            }
+            Self::NotOurs { .. } => Some("look at what it holds, or name another --pin-dir"),
             Self::Followed { .. } => Some("wait until it ends, or name another --pin-dir"),
             _ => None,
         }

@@ -159,6 +159,12 @@ impl Reader<'_> {
     }
 }
 
+/// Whether there is such a process; if that cannot be told, there is.
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
 /// The right to the ring buffer.
 struct Lease<'a> {
     store: &'a mut Store,
@@ -167,21 +173,35 @@ struct Lease<'a> {
 impl<'a> Lease<'a> {
     fn take(store: &'a mut Store) -> Result<Self, TracerError> {
         let control = store.control()?;
-        if control.follow_until > clock::boottime() && control.follower != process::id() {
+        let runs = control.follow_until > clock::boottime();
+        // One that was killed has left the rest of its lease behind.
+        if runs && control.follower != process::id() && is_alive(control.follower) {
             return Err(TracerError::Followed { pid: control.follower });
         }
         let mut lease = Self { store };
-        lease.renew()?;
+        lease.extend()?;
         Ok(lease)
     }
 
+    /// Another one may have followed meanwhile, if we were stopped for longer than the lease.
     fn renew(&mut self) -> Result<(), TracerError> {
+        let follower = self.store.control()?.follower;
+        if follower != process::id() {
+            return Err(TracerError::Superseded { pid: follower });
+        }
+        self.extend()
+    }
+
+    fn extend(&mut self) -> Result<(), TracerError> {
         let length = u64::try_from(LEASE.as_nanos()).unwrap_or(u64::MAX);
         self.set(clock::boottime().saturating_add(length), process::id())
     }
 
     fn give_back(&mut self) -> Result<(), TracerError> {
-        self.set(0, 0)
+        if self.store.control()?.follower == process::id() {
+            self.set(0, 0)?;
+        }
+        Ok(())
     }
 
     fn set(&mut self, follow_until: u64, follower: u32) -> Result<(), TracerError> {

@@ -32,7 +32,10 @@ impl Backend {
                 "calls by the 32-bit entry (counted as compat)",
                 "names that autobind gives outside connect(2)",
                 "a close that is the last only because something in flight or a running call let go later",
-                "descriptors closed by execve(2) where the kernel has no sched_prepare_exec",
+                "the last close of a socket whose two holders end at the same moment",
+                "descriptors closed by execve(2) in a process with threads, or where the kernel has no \
+                 sched_prepare_exec",
+                "a connection that accept(2) took and then could not return (EFAULT)",
                 "SCM_RIGHTS: who passed a descriptor to whom",
             ],
             Self::Snapshot => &["everything that happened before: there is no history"],

@@ -6,16 +6,19 @@
 //! ```
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use nix::{
     fcntl::{Flock, FlockArg},
     mount::{MntFlags, MsFlags, mount, umount2},
-    sys::statfs::{BPF_FS_MAGIC, statfs},
+    sys::statfs::{BPF_FS_MAGIC, fstatfs, statfs},
+    unistd::geteuid,
 };
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
 use super::{TracerError, object::PINNED_MAPS};
 
@@ -75,40 +78,77 @@ impl PinDirectory {
     /// [`TracerError::AlreadyAttached`], [`TracerError::NoBpfFileSystem`], or the kernel's.
     pub fn create(&self) -> Result<Mounted, TracerError> {
         let mounted = self.provide_file_system()?;
-        let made = match fs::create_dir(&self.path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(match self.missing_pin()? {
-                    None => TracerError::AlreadyAttached { path: self.path.clone() },
-                    Some(missing) => TracerError::Incomplete { path: self.path.clone(), missing },
-                });
+        let make = |path: &Path| DirBuilder::new().mode(0o700).create(path);
+        if let Err(error) = make(&self.path) {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(files("create directory", &self.path)(error));
             }
-            other => other.map_err(files("create directory", &self.path)),
-        };
-        made.and_then(|()| {
-            fs::create_dir(self.maps()).map_err(files("create directory", &self.maps()))?;
-            fs::create_dir(self.links()).map_err(files("create directory", &self.links()))
-        })
-        .inspect_err(|_| {
-            // What was made so far; the error that is on its way says why.
-            self.remove(mounted).ok();
-        })?;
+            return Err(match self.require() {
+                Ok(()) => TracerError::AlreadyAttached { path: self.path.clone() },
+                Err(error) => error,
+            });
+        }
+        for directory in [self.maps(), self.links()] {
+            if let Err(error) = make(&directory) {
+                // The error that is on its way says why.
+                self.remove(mounted).ok();
+                return Err(files("create directory", &directory)(error));
+            }
+        }
         Ok(mounted)
     }
 
-    /// Removes every pin, links first so that no program runs without its maps, and the
-    /// directory. Unmounts the file system if we had mounted it and nobody else uses it.
+    /// Keeps others from attaching or detaching here until what is returned is dropped.
     ///
     /// # Errors
-    /// The first failure; the rest is tried all the same.
-    pub fn remove(&self, mounted: Mounted) -> Result<(), TracerError> {
-        let mut outcome = Ok(());
-        for directory in [self.links(), self.maps()] {
-            outcome = outcome.and(remove_pins(&directory));
+    /// A directory that is not there or not ours; the kernel's.
+    pub fn lock(&self) -> Result<Flock<File>, TracerError> {
+        let directory = self.open()?;
+        Flock::lock(directory, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| files("lock", &self.path)(errno.into()))
+    }
+
+    /// Opens the directory, having made sure that nobody else could have put anything into it: it is
+    /// no symbolic link, lies on a bpf file system, belongs to us, and only we may write to it.
+    fn open(&self) -> Result<File, TracerError> {
+        let directory = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+            .open(&self.path)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => TracerError::NotAttached { path: self.path.clone() },
+                _ => files("open", &self.path)(source),
+            })?;
+        let not_ours = |why| TracerError::NotOurs { path: self.path.clone(), why };
+        let facts = directory.metadata().map_err(files("look at", &self.path))?;
+        if !fstatfs(&directory).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC) {
+            return Err(not_ours("it is not on a bpf file system"));
         }
+        if facts.uid() != geteuid().as_raw() {
+            return Err(not_ours("it belongs to another user"));
+        }
+        if facts.mode() & 0o022 != 0 {
+            return Err(not_ours("others may write to it"));
+        }
+        Ok(directory)
+    }
+
+    /// Removes the pins that ucr makes, links first so that no program runs without its maps, and the
+    /// directory. Anything else is left alone. Unmounts the file system if we had mounted it and
+    /// nobody else uses it.
+    ///
+    /// # Errors
+    /// The first failure, also that something foreign is in the way; the rest is tried all the same.
+    pub fn remove(&self, mounted: Mounted) -> Result<(), TracerError> {
+        let own = self.open()?;
+        let links = super::hooks::TRACEPOINT.iter().map(|hook| hook.program);
+        let mut outcome = empty(&own, "links", links, &self.links());
+        outcome = outcome.and(empty(&own, "maps", PINNED_MAPS.into_iter(), &self.maps()));
         outcome = outcome.and(
             remove_if_there(fs::remove_dir(&self.path))
                 .map_err(files("remove directory", &self.path)),
         );
+        drop(own);
         if mounted == Mounted::ByUs {
             release_file_system();
         }
@@ -120,21 +160,11 @@ impl PinDirectory {
     /// # Errors
     /// [`TracerError::NotAttached`], [`TracerError::Incomplete`], or the kernel's.
     pub fn require(&self) -> Result<(), TracerError> {
-        if !self.exists()? {
-            return Err(TracerError::NotAttached { path: self.path.clone() });
-        }
+        drop(self.open()?);
         match self.missing_pin()? {
             None => Ok(()),
             Some(missing) => Err(TracerError::Incomplete { path: self.path.clone(), missing }),
         }
-    }
-
-    /// Whether the directory is there at all.
-    ///
-    /// # Errors
-    /// When that cannot be found out.
-    pub fn exists(&self) -> Result<bool, TracerError> {
-        self.path.try_exists().map_err(files("look at", &self.path))
     }
 
     /// The first pin that should be there and is not.
@@ -211,20 +241,26 @@ fn release_file_system() {
     }
 }
 
-fn remove_pins(directory: &Path) -> Result<(), TracerError> {
-    let entries = match fs::read_dir(directory) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(files("list", directory))?,
+/// Removes pins by name from a directory below an open one, and that directory.
+fn empty(
+    above: &File,
+    name: &str,
+    pins: impl Iterator<Item = &'static str>,
+    shown: &Path,
+) -> Result<(), TracerError> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match openat(above, name, flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        other => other.map_err(|errno| files("open", shown)(errno.into()))?,
     };
     let mut outcome = Ok(());
-    for entry in entries.flatten() {
-        let path = entry.path();
-        outcome = outcome
-            .and(remove_if_there(fs::remove_file(&path)).map_err(files("remove pin", &path)));
+    for pin in pins {
+        let removed = unlinkat(&directory, pin, AtFlags::empty()).map_err(io::Error::from);
+        outcome =
+            outcome.and(remove_if_there(removed).map_err(files("remove pin", &shown.join(pin))));
     }
-    outcome.and(
-        remove_if_there(fs::remove_dir(directory)).map_err(files("remove directory", directory)),
-    )
+    let removed = unlinkat(above, name, AtFlags::REMOVEDIR).map_err(io::Error::from);
+    outcome.and(remove_if_there(removed).map_err(files("remove directory", shown)))
 }
 
 fn remove_if_there(result: io::Result<()>) -> io::Result<()> {

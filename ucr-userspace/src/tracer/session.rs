@@ -84,10 +84,13 @@ pub fn trace_privately(sizes: Sizes, log: LogLevel) -> Result<Private, TracerErr
 /// [`TracerError::AlreadyAttached`], or the kernel's refusal; then nothing is left behind.
 pub fn attach(pins: &PinDirectory, sizes: Sizes) -> Result<Attached, TracerError> {
     let mounted = pins.create()?;
-    attach_in(pins, sizes, mounted).inspect_err(|_| {
+    // Locked until it is done, but not while the file system is let go of.
+    let attached = pins.lock().and_then(|_lock| attach_in(pins, sizes, mounted));
+    if attached.is_err() {
         // The error on its way says more than one from here could.
         pins.remove(mounted).ok();
-    })
+    }
+    attached
 }
 
 fn attach_in(pins: &PinDirectory, sizes: Sizes, mounted: Mounted) -> Result<Attached, TracerError> {
@@ -105,6 +108,8 @@ fn attach_in(pins: &PinDirectory, sizes: Sizes, mounted: Mounted) -> Result<Atta
         link.pin(&path).map_err(|source| TracerError::Pin { path, source })?;
     }
     let seeded = seed(&mut object)?;
+    let control = store.control()?;
+    store.set_control(Control { seeded_at: clock::boottime(), ..control })?;
     Ok(Attached { seeded, sockets: store.len(), left_out, mounted })
 }
 
@@ -113,13 +118,14 @@ fn attach_in(pins: &PinDirectory, sizes: Sizes, mounted: Mounted) -> Result<Atta
 /// # Errors
 /// [`TracerError::NotAttached`], or the kernel's.
 pub fn detach(pins: &PinDirectory) -> Result<(), TracerError> {
-    if !pins.exists()? {
-        return Err(TracerError::NotAttached { path: pins.path().to_owned() });
-    }
+    // An attach that is under way is waited for.
+    let lock = pins.lock()?;
     // An incomplete or foreign set is cleared away as well, so do not insist on reading it.
     let ours = Store::open(&pins.maps())
         .and_then(|store| store.control())
         .is_ok_and(|control| control.mounted_bpffs == 1);
+    // Of a bpf file system that is busy because of us, nobody could be rid.
+    drop(lock);
     pins.remove(if ours { Mounted::ByUs } else { Mounted::Before })
 }
 
@@ -130,11 +136,15 @@ pub fn detach(pins: &PinDirectory) -> Result<(), TracerError> {
 pub fn open(pins: &PinDirectory) -> Result<Store, TracerError> {
     pins.require()?;
     let store = Store::open(&pins.maps())?;
-    let found = store.control()?.shapes;
-    if found == SHAPES {
-        Ok(store)
+    let Control { shapes: found, seeded_at, .. } = store.control()?;
+    let path = || pins.path().to_owned();
+    if found != SHAPES {
+        Err(TracerError::OtherVersion { path: path(), found, wanted: SHAPES })
+    } else if seeded_at == 0 {
+        let missing = "the seeding pass, which is under way or was interrupted,".to_owned();
+        Err(TracerError::Incomplete { path: path(), missing })
     } else {
-        Err(TracerError::OtherVersion { path: pins.path().to_owned(), found, wanted: SHAPES })
+        Ok(store)
     }
 }
 
@@ -169,6 +179,7 @@ pub fn status(pins: &PinDirectory) -> Result<Status, TracerError> {
 const IDLE: Control = Control {
     follow_until: 0,
     attached_at: 0,
+    seeded_at: 0,
     follower: 0,
     attached_by: 0,
     shapes: SHAPES,

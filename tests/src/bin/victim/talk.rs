@@ -31,9 +31,7 @@ use std::{
 
 use nix::{
     poll::{PollTimeout, poll},
-    sys::socket::{
-        AddressFamily, MsgFlags, SockFlag, SockType, accept4, recv, send, socketpair,
-    },
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, accept4, recv, send, socketpair},
 };
 
 /// Numbers begin this far apart, so that two connections cannot be taken for each other.
@@ -236,8 +234,7 @@ fn serve(path: &str, name: &str, clients: u64) -> io::Result<()> {
     let by_name = UnixListener::bind_addr(&address)?.into_raw_fd();
     let places = [format!("path:{path}"), format!("abstract:{name}")];
 
-    let (own, others) =
-        socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty())?;
+    let (own, others) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty())?;
     nix::fcntl::fcntl(&own, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
     let aside = format!("fd:{}", others.as_raw_fd());
     let mut children = vec![child("aside", APART, &aside)?];
