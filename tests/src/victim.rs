@@ -36,11 +36,7 @@ impl Victim {
         Self::start_as(program, base, |_| {})
     }
 
-    pub(crate) fn start_as(
-        program: &Path,
-        base: &Path,
-        change: impl FnOnce(&mut Command),
-    ) -> Self {
+    pub(crate) fn start_as(program: &Path, base: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let mut victim = Self::expected(base);
         let mut command = Command::new(program);
         command.arg(base).stdin(Stdio::null());

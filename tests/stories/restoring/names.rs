@@ -159,7 +159,8 @@ fn numbers_and_flags_are_as_before() {
     assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
     assert_eq!(after[&b], after[&1500], "two descriptors of one socket");
     assert_eq!(outside::seen(back.pid(), 2000).peer, Some(after[&b]));
-    let now: Vec<i32> = after.keys().map(|fd| outside::flags(back.pid(), *fd) & !NOT_KEPT).collect();
+    let now: Vec<i32> =
+        after.keys().map(|fd| outside::flags(back.pid(), *fd) & !NOT_KEPT).collect();
     assert_eq!(now, flags);
     // Close-on-exec would not have survived: the program is told instead.
     let environment = fs::read(format!("/proc/{}/environ", back.pid())).expect("its environment");
@@ -235,9 +236,12 @@ fn a_dump_of_what_was_restored_says_the_same() {
     };
     let (first, second) = (shown(&image), shown(&again));
     assert_eq!(first["connections"], second["connections"]);
-    for (a, b) in first["sockets"].as_array().expect("a list").iter().zip(
-        second["sockets"].as_array().expect("a list"),
-    ) {
+    for (a, b) in first["sockets"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .zip(second["sockets"].as_array().expect("a list"))
+    {
         for field in ["type", "role", "backlog", "bound", "status_flags", "shutdown", "options"] {
             assert_eq!(a[field], b[field], "{field} of {a}");
         }

@@ -186,7 +186,10 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
     let plan = world.ucr.run(&["restore", "--dry-run", &image]).done();
     assert!(plan.stdout.contains("listen on"), "{}", plan.stdout);
     let plan = world.ucr.run(&["restore", "--dry-run", "--json", &image]).done().json();
-    assert_eq!((&plan["sockets"], &plan["listeners"], &plan["pairs"]), (&4.into(), &2.into(), &1.into()));
+    assert_eq!(
+        (&plan["sockets"], &plan["listeners"], &plan["pairs"]),
+        (&4.into(), &2.into(), &1.into())
+    );
     nothing_is_left(&world);
     assert_eq!(fs::metadata(world.path("socket")).expect("the file").ino(), before);
 }

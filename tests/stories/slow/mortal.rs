@@ -34,11 +34,8 @@ fn a_target_killed_in_mid_dump_is_an_error_and_leaves_no_half_of_an_image() {
         victim.ask("pairs 1500");
         let image = world.path("image");
         let pid = victim.pid();
-        let arguments = [
-            "dump".to_owned(),
-            format!("--pid={pid}"),
-            format!("--output={}", image.display()),
-        ];
+        let arguments =
+            ["dump".to_owned(), format!("--pid={pid}"), format!("--output={}", image.display())];
         let dump = world.ucr.start(&arguments);
         let moment = if round == 0 { Moment::Start } else { Moment::Frozen(round * 40) };
         if let Moment::Frozen(looks) = moment {

@@ -1,6 +1,9 @@
 //! Attach, detach, status.
 
-use ucr_tests::{Need, needs, ucr::{FAILED, USAGE}};
+use ucr_tests::{
+    Need, needs,
+    ucr::{FAILED, USAGE},
+};
 
 use crate::world;
 
@@ -30,9 +33,8 @@ fn without_attach_there_is_nothing_to_detach_or_to_show() {
     for verb in ["detach", "status"] {
         let answer = world.ucr.run(&[verb]).ended(FAILED);
         let answer = answer.complains("not attached");
-        let _named = answer
-            .complains(&world.ucr.pins().display().to_string())
-            .complains("ucr attach");
+        let _named =
+            answer.complains(&world.ucr.pins().display().to_string()).complains("ucr attach");
     }
 }
 

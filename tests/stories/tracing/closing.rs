@@ -125,9 +125,8 @@ fn close_range_is_a_close_of_each() {
     perl.args(["-e", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut perl = perl.spawn().expect("start perl");
     let pid = i32::try_from(perl.id()).expect("a pid");
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(
-        perl.stdout.take().expect("its output"),
-    ));
+    let mut lines =
+        std::io::BufRead::lines(std::io::BufReader::new(perl.stdout.take().expect("its output")));
     let fds = lines.next().expect("a line").expect("text");
     let inodes: Vec<u32> = fds
         .split(' ')

@@ -166,8 +166,7 @@ fn people_are_shown_names_that_cannot_harm_a_terminal() {
     world.ucr.attach();
     let mut victim = world.victim();
     let pid = victim.pid().to_string();
-    let trace =
-        world.ucr.start(&["trace", "--pid", &pid, "--event", "bind", "--count", "1"]);
+    let trace = world.ucr.start(&["trace", "--pid", &pid, "--event", "bind", "--count", "1"]);
     wait::until("it to follow", || trace.complaint().contains("following").then_some(()));
     let fd = victim.socket("stream");
     victim.bind(fd, &world.abstract_name(b"\x1b[2J\n\xff"));

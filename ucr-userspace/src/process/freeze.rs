@@ -187,7 +187,7 @@ impl Frozen {
         // As its tracer we hear of each thread's end before its parent does; of a process's first
         // thread only after we have heard of all others (`delay_group_leader`).
         let threads = std::mem::take(&mut self.threads);
-        let is_first = |(thread, (pid, _)): &(&Pid, &(Pid, Option<Signal>))| thread == pid;
+        let is_first = |(thread, (pid, _)): &(&Pid, &(Pid, Option<Signal>))| *thread == pid;
         let (first, others): (Vec<_>, Vec<_>) = threads.iter().partition(is_first);
         for (thread, _) in others.into_iter().chain(first) {
             wait_for_end(*thread)?;

@@ -15,7 +15,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead as _, Read as _, Write as _},
+    io::{self, BufRead as _, Write as _},
     os::{
         fd::{AsRawFd as _, IntoRawFd, RawFd},
         linux::net::SocketAddrExt as _,
@@ -31,9 +31,7 @@ use std::{
 
 use nix::{
     poll::{PollTimeout, poll},
-    sys::socket::{
-        AddressFamily, MsgFlags, SockFlag, SockType, accept4, recv, send, socketpair,
-    },
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, accept4, recv, send, socketpair},
 };
 
 /// Numbers begin this far apart, so that two connections cannot be taken for each other.
@@ -54,8 +52,8 @@ pub(crate) fn run(arguments: &[&str]) -> io::Result<()> {
         }
         ["resume", name, fd, next, count] => {
             say(&format!("ready {name} pid={}", std::process::id()));
-            // One byte for each of us, from one pipe: whoever gets which.
-            io::stdin().read_exact(&mut [0])?;
+            // One byte for each of us, from one pipe: no buffer may take another's.
+            nix::unistd::read(io::stdin(), &mut [0])?;
             ask(name, number(fd)?, number(next)?, Some(number(count)?))
         }
         _ => Err(io::Error::other("usage: see the head of talk.rs")),
@@ -236,8 +234,7 @@ fn serve(path: &str, name: &str, clients: u64) -> io::Result<()> {
     let by_name = UnixListener::bind_addr(&address)?.into_raw_fd();
     let places = [format!("path:{path}"), format!("abstract:{name}")];
 
-    let (own, others) =
-        socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty())?;
+    let (own, others) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty())?;
     nix::fcntl::fcntl(&own, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
     let aside = format!("fd:{}", others.as_raw_fd());
     let mut children = vec![child("aside", APART, &aside)?];

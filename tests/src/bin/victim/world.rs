@@ -26,8 +26,7 @@ use nix::{
         resource::{Resource, getrlimit, setrlimit},
         socket::{
             AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, accept4, getsockopt,
-            listen, recv, send, shutdown, socket, socketpair,
-            sockopt::PeerCredentials,
+            listen, recv, send, shutdown, socket, socketpair, sockopt::PeerCredentials,
         },
         wait::{Id, WaitPidFlag, waitid},
     },
@@ -114,9 +113,8 @@ impl World {
             ["name", fd] => self.with(fd, addr::local).map(|name| hex(trimmed(&name))),
             ["peername", fd] => self.with(fd, addr::peer).map(|name| hex(trimmed(&name))),
             ["peercred", fd] => {
-                let asked = |fd: BorrowedFd<'_>| {
-                    getsockopt(&fd, PeerCredentials).map_err(io::Error::from)
-                };
+                let asked =
+                    |fd: BorrowedFd<'_>| getsockopt(&fd, PeerCredentials).map_err(io::Error::from);
                 let ids = self.with(fd, asked)?;
                 Ok(format!("{} {} {}", ids.pid(), ids.uid(), ids.gid()))
             }
@@ -159,7 +157,12 @@ impl World {
         done.map_err(|error| text_of(&error))
     }
 
-    fn named(&self, fd: &str, name: &str, act: fn(BorrowedFd<'_>, &[u8]) -> io::Result<()>) -> Done {
+    fn named(
+        &self,
+        fd: &str,
+        name: &str,
+        act: fn(BorrowedFd<'_>, &[u8]) -> io::Result<()>,
+    ) -> Done {
         let name = unhex(name)?;
         self.with(fd, |fd| act(fd, &name))?;
         done()
