@@ -80,10 +80,22 @@ fn status_counts_sockets_and_says_since_when() {
 
     let mut victim = world.victim();
     victim.ask("pairs 500");
-    let after = status();
-    let count = |status: &serde_json::Value| status["sockets"].as_u64().expect("a number");
-    // Others on this machine come and go meanwhile, but not by hundreds.
-    assert!(count(&after) > count(&before) + 800, "{before} {after}");
+    let own = || {
+        let records = world.ucr.ledger().records().expect("read the ledger");
+        let pid = victim.pid().cast_unsigned();
+        records.iter().filter(|record| record.creator.pid == pid).count()
+    };
+    assert_eq!(own(), 1000);
+    // Others on this machine come and go meanwhile: look until they hold still for a moment.
+    let after = wait::until("the same count before and after", || {
+        let count = world.ucr.ledger().len();
+        let status = status();
+        let unchanged = world.ucr.ledger().len() == count;
+        unchanged.then(|| {
+            assert_eq!(status["sockets"], count);
+            status
+        })
+    });
     assert_eq!(before["attached_at_ns_since_boot"], after["attached_at_ns_since_boot"]);
 
     let table = world.ucr.run(&["status"]).done();

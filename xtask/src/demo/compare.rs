@@ -21,7 +21,7 @@ type Place = (u64, i64);
 
 /// Compares; `pids` leads from the processes of `before` to those of `after`.
 pub(super) fn images(before: &Value, after: &Value, pids: &BTreeMap<u64, u64>) -> Result<Compared> {
-    let fresh = described(after, |pid| Some(pid))?;
+    let fresh = described(after, Some)?;
     let mut compared = Compared { sockets: 0, same: 0, differences: Vec::new() };
     for (places, wanted) in described(before, |pid| pids.get(&pid).copied())? {
         compared.sockets += 1;

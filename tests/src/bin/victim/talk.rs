@@ -15,7 +15,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead as _, Read as _, Write as _},
+    io::{self, BufRead as _, Write as _},
     os::{
         fd::{AsRawFd as _, IntoRawFd, RawFd},
         linux::net::SocketAddrExt as _,
@@ -52,8 +52,8 @@ pub(crate) fn run(arguments: &[&str]) -> io::Result<()> {
         }
         ["resume", name, fd, next, count] => {
             say(&format!("ready {name} pid={}", std::process::id()));
-            // One byte for each of us, from one pipe: whoever gets which.
-            io::stdin().read_exact(&mut [0])?;
+            // One byte for each of us, from one pipe: no buffer may take another's.
+            nix::unistd::read(io::stdin(), &mut [0])?;
             ask(name, number(fd)?, number(next)?, Some(number(count)?))
         }
         _ => Err(io::Error::other("usage: see the head of talk.rs")),
