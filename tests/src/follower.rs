@@ -68,7 +68,8 @@ impl Follower {
     pub fn event(&mut self, what: &str, mut holds: impl FnMut(&Value) -> bool) -> Value {
         loop {
             let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-                panic!("no event: {what}; seen: {:#?}; {}", self.seen, self.complained)
+                let said: Vec<String> = self.complaints.try_iter().collect();
+                panic!("no event: {what}; seen: {:#?}; {} {said:?}", self.seen, self.complained)
             });
             let event: Value = serde_json::from_str(&line).expect("an event in JSON");
             self.seen.push(event.clone());

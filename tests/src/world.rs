@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -12,6 +12,10 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{Ucr, Victim, ucr::Started};
+
+/// Every tracer sees the sockets of the whole machine: a flood in one test would make another
+/// one's follower lose events.
+static COMPANY: RwLock<()> = RwLock::new(());
 
 /// The surroundings of one test.
 #[derive(Debug)]
@@ -22,6 +26,9 @@ pub struct World {
     victim: &'static Path,
     count: AtomicU32,
     restored: Mutex<Vec<Started>>,
+    // The last fields: they go when all else is gone.
+    _company: Option<RwLockReadGuard<'static, ()>>,
+    _solitude: Option<RwLockWriteGuard<'static, ()>>,
 }
 
 impl Drop for World {
@@ -41,10 +48,37 @@ impl World {
     /// When there is no folder to be had.
     #[must_use]
     pub fn new(victim: &'static str) -> Self {
+        let others = COMPANY.read().unwrap_or_else(PoisonError::into_inner);
+        Self::among(victim, Some(others), None)
+    }
+
+    /// A new one for a test that makes thousands of sockets: no other test runs meanwhile.
+    ///
+    /// # Panics
+    /// When there is no folder to be had.
+    #[must_use]
+    pub fn alone(victim: &'static str) -> Self {
+        let nobody = COMPANY.write().unwrap_or_else(PoisonError::into_inner);
+        Self::among(victim, None, Some(nobody))
+    }
+
+    fn among(
+        victim: &'static str,
+        company: Option<RwLockReadGuard<'static, ()>>,
+        solitude: Option<RwLockWriteGuard<'static, ()>>,
+    ) -> Self {
         let folder = tempfile::Builder::new().prefix("ucr-").tempdir().expect("a folder");
         let count = AtomicU32::new(0);
         let restored = Mutex::default();
-        Self { ucr: Ucr::default(), folder, victim: Path::new(victim), count, restored }
+        Self {
+            ucr: Ucr::default(),
+            folder,
+            victim: Path::new(victim),
+            count,
+            restored,
+            _company: company,
+            _solitude: solitude,
+        }
     }
 
     /// Lets a restored program live until the end of the test.

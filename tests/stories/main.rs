@@ -19,3 +19,9 @@ mod tracing;
 fn world() -> ucr_tests::World {
     ucr_tests::World::new(env!("CARGO_BIN_EXE_victim"))
 }
+
+/// A world for a test that makes thousands of sockets.
+#[cfg(test)]
+fn world_alone() -> ucr_tests::World {
+    ucr_tests::World::alone(env!("CARGO_BIN_EXE_victim"))
+}

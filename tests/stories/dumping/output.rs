@@ -25,13 +25,13 @@ fn a_folder_that_is_missing_is_named() {
     let _refused = dump(&world, &victim, world.folder(), &[]).ended(FAILED);
 }
 
-/// A file system of 64 KiB, unmounted at the end.
+/// A file system of 32 KiB, unmounted at the end.
 struct Small(PathBuf);
 
 impl Small {
     fn mount(at: PathBuf) -> Self {
         fs::create_dir(&at).expect("a folder");
-        mount(Some("tmpfs"), &at, Some("tmpfs"), MsFlags::empty(), Some("size=64k"))
+        mount(Some("tmpfs"), &at, Some("tmpfs"), MsFlags::empty(), Some("size=32k"))
             .expect("mount a small file system");
         Self(at)
     }
@@ -53,7 +53,7 @@ fn a_full_disk_leaves_no_half_of_an_image() {
     let world = world();
     let mut victim = world.victim();
     victim.ask("limit 8192");
-    victim.ask("pairs 2000");
+    victim.ask("pairs 1000");
     let disk = Small::mount(world.path("disk"));
     let image = disk.0.join("image");
     fs::write(&image, "an older one").expect("write");

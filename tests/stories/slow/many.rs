@@ -2,14 +2,14 @@
 
 use ucr_tests::{Need, needs, outside};
 
-use crate::{dumping::dump, world};
+use crate::{dumping::dump, world_alone};
 
 #[test]
 fn eight_thousand_sockets_go_and_come_back() {
     if !needs::met(&[Need::Root]) {
         return;
     }
-    let world = world();
+    let world = world_alone();
     world.ucr.attach();
     let mut victim = world.victim();
     victim.ask("limit 9000");
@@ -40,7 +40,7 @@ fn a_flood_is_counted_where_it_is_not_shown() {
     if !needs::met(&[Need::Root]) {
         return;
     }
-    let world = world();
+    let world = world_alone();
     // One page: far too small.
     world.ucr.run(&["attach", "--ring-bytes", "4096"]).done();
     let mut victim = world.victim();

@@ -10,7 +10,7 @@ use ucr_tests::{
     wait,
 };
 
-use crate::world;
+use crate::world_alone;
 
 /// When the target is killed.
 enum Moment {
@@ -25,7 +25,7 @@ fn a_target_killed_in_mid_dump_is_an_error_and_leaves_no_half_of_an_image() {
     if !needs::met(&[Need::Root]) {
         return;
     }
-    let world = world();
+    let world = world_alone();
     world.ucr.attach();
     let mut outcomes = [0; 2];
     for round in 0..12 {
@@ -84,7 +84,7 @@ fn a_dump_that_is_killed_lets_the_target_go_on() {
     if !needs::met(&[Need::Root]) {
         return;
     }
-    let world = world();
+    let world = world_alone();
     let mut victim = world.victim();
     victim.ask("limit 9000");
     victim.ask("pairs 3000");

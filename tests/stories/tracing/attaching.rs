@@ -3,6 +3,7 @@
 use ucr_tests::{
     Need, needs,
     ucr::{FAILED, USAGE},
+    wait,
 };
 
 use crate::world;
