@@ -80,12 +80,13 @@ fn a_socket_outlives_a_process_that_shared_it() {
     let mut victim = world.victim();
     let fd = victim.socket("stream");
     let inode = victim.inode(fd);
-    let child = victim.child(&world.control());
+    let mut child = victim.child(&world.control());
     assert_eq!(child.inode(fd), inode);
-    victim.kill();
-    // With its parent the child is killed, too.
+    child.order("exit");
     wait::until("the child's end", || (!wait::is_alive(child.pid())).then_some(()));
-    is_gone(&world, inode);
+    assert!(world.ucr.record(inode).is_some(), "its parent still holds it");
+    victim.close(fd);
+    assert!(world.ucr.record(inode).is_none());
 }
 
 #[test]
