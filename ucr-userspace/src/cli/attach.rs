@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::{exit, report::say};
 use crate::{
     causes::one_line,
+    model::Count,
     tracer::{
         object::Sizes,
         pins::{Mounted, PinDirectory},
@@ -49,10 +50,10 @@ pub fn run(args: &AttachArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
         say(&format!("warning: {}", one_line(failed)));
     }
     say(&format!(
-        "tracing is attached at {}; {} sockets in {} network namespaces predate it",
+        "tracing is attached at {}; {} in {} known from before",
         pins.path().display(),
-        attached.sockets,
-        attached.seeded.namespaces
+        Count(attached.sockets, "socket"),
+        Count(attached.seeded.namespaces, "network namespace"),
     ));
     Ok(ExitCode::from(exit::OK))
 }

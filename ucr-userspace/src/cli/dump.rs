@@ -14,7 +14,7 @@ use crate::{
     dump::{Dump, dump},
     image::file,
     kernel::interrupts::HeldBack,
-    model::Pid,
+    model::{Count, Pid},
     process::freeze::Scope,
     render::{
         dump::{Outcome, Table, json},
@@ -119,7 +119,8 @@ fn print(args: &DumpArgs, shown: &Table, outcome: &Outcome) -> anyhow::Result<()
         say(&format!("cannot dump {obstacle}"));
     }
     if !outcome.obstacles.is_empty() {
-        say(&format!("refused: {} obstacles; nothing was written", outcome.obstacles.len()));
+        let obstacles = Count(outcome.obstacles.len(), "obstacle");
+        say(&format!("refused: {obstacles}; nothing was written"));
     } else if outcome.bytes.is_none() && is_refused_by_verdict(shown, args.verify) {
         say("refused: what was tracked and what the kernel says disagree; nothing was written");
         say("hint: --verify warn writes the image as the kernel has it");

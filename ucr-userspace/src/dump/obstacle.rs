@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::{
-    Pid, Shutdown, UnixName,
+    Count, Pid, Shutdown, UnixName,
     name::{Escaped, exact},
 };
 
@@ -203,14 +203,15 @@ impl fmt::Display for Reason {
                 write!(f, "thread {thread} has a descriptor table of its own")
             }
             Self::QueuedData { bytes } => {
-                write!(f, "{bytes} bytes have been sent to it and not received")
+                write!(f, "{} sent to it and not received yet", Count(*bytes, "byte"))
             }
             Self::QueuedMessages => {
                 f.write_str("messages without data have been sent to it and not received")
             }
             Self::Waiting { connections, clients } => write!(
                 f,
-                "{connections} connections wait to be accepted, from {}",
+                "{} not accepted yet, from {}",
+                Count(*connections, "connection"),
                 Parties(clients)
             ),
             Self::NotAccepted { listener } => {
@@ -227,8 +228,8 @@ impl fmt::Display for Reason {
             }
             Self::HeldElsewhere { references } => write!(
                 f,
-                "{references} more references than descriptors: a message in flight or io_uring \
-                 holds it"
+                "{} more than descriptors: a message in flight or io_uring holds it",
+                Count(*references, "reference")
             ),
             Self::SharedTable { users, threads } => write!(
                 f,

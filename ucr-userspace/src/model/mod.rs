@@ -1,5 +1,6 @@
 //! What the other rooms talk about: names, sockets, processes. Pure: no I/O, no kernel calls.
 
+pub mod count;
 pub mod directory;
 pub mod name;
 pub mod option_table;
@@ -7,6 +8,7 @@ pub mod socket;
 pub mod verdict;
 pub mod view;
 
+pub use count::Count;
 pub use directory::{Directories, Directory};
 pub use name::UnixName;
 pub use socket::{Credentials, Pid, Shutdown, SocketState, SocketType};

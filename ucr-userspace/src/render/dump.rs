@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     crosscheck::{Judged, Verdict, count},
     dump::{Dump, Tracing, obstacle::Obstacle},
-    model::{Pid, SocketState, SocketType, UnixName, VerdictCounts, name::Exact},
+    model::{Count, Pid, SocketState, SocketType, UnixName, VerdictCounts, name::Exact},
     render::json::path,
 };
 
@@ -86,11 +86,12 @@ impl Table {
     #[must_use]
     pub fn summary(&self, path: &Path, bytes: u64, stopped: Duration) -> String {
         let mut line = format!(
-            "wrote {} ({bytes} bytes): {} sockets, {} descriptors, {} processes; ",
+            "wrote {} ({}): {}, {}, {}; ",
             path.display(),
-            self.rows.len(),
-            self.descriptors,
-            self.processes,
+            Count(bytes, "byte"),
+            Count(self.rows.len(), "socket"),
+            Count(self.descriptors, "descriptor"),
+            Count(self.processes, "process"),
         );
         let VerdictCounts { confirmed, predates, only_tracked, only_snapshot, conflict } =
             self.counts();
@@ -98,7 +99,8 @@ impl Table {
             Tracing::NotAttached => "nothing could be checked: tracing is not attached".to_owned(),
             Tracing::Attached => format!(
                 "{confirmed} confirmed, {predates} predate the tracer, {only_tracked} only tracked, \
-                 {only_snapshot} only in the snapshot, {conflict} conflicts"
+                 {only_snapshot} only in the snapshot, {}",
+                Count(conflict, "conflict")
             ),
         };
         line.push_str(&verdicts);
