@@ -22,7 +22,7 @@ pub struct Image {
     pub connections: Vec<Connection>,
 }
 
-/// Where an image comes from. Shown, never acted upon.
+/// Where an image comes from. Shown; only the boot id is acted upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Version of the ucr that wrote it.
@@ -89,8 +89,8 @@ pub struct Socket {
     pub shutdown: Shutdown,
     /// `SO_PEERCRED`, for connected sockets.
     pub peer_credentials: Option<Credentials>,
-    /// Credentials that a connecting client will see: those of the task that called `listen`.
-    /// Known only from tracking.
+    /// Credentials that a connecting client will see: those of the task that called `listen`, as
+    /// `SO_PEERCRED` of the listener itself gives them.
     pub listener_credentials: Option<Credentials>,
     /// `SOL_SOCKET` options whose value differs from that of a new socket of this type.
     pub options: Vec<SocketOption>,
