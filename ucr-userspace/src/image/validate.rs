@@ -130,6 +130,9 @@ pub enum Problem {
     /// A listener accepts connections of its own type only.
     #[error("it is a {0} listener, and the connection is of type {1}")]
     ListenerType(SocketType, SocketType),
+    /// An accepted socket shares its listener's address.
+    #[error("it listens as {0}, and what was accepted from it is called {1}")]
+    ListenerName(UnixName, UnixName),
     /// Both ends of a pair see the same task.
     #[error("the two ends of a pair have different peer credentials")]
     PairCredentials,
@@ -311,9 +314,9 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
                 }
             }
             Connection::Accepted { listener, server, .. } => {
-                if second.name.is_none() {
+                let Some(accepted) = &second.name else {
                     return Err(problem(server, Problem::Nameless("was accepted")));
-                }
+                };
                 let Some(index) = listener else { continue };
                 let listener = look_up(image, "a connection", index)?;
                 if !matches!(listener.role, Role::Listening { .. }) {
@@ -322,6 +325,12 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
                 if listener.socket_type != second.socket_type {
                     let types = (listener.socket_type, second.socket_type);
                     return Err(problem(index, Problem::ListenerType(types.0, types.1)));
+                }
+                if let Some(bound) = &listener.name
+                    && bound.name != accepted.name
+                {
+                    let names = (bound.name.clone(), accepted.name.clone());
+                    return Err(problem(index, Problem::ListenerName(names.0, names.1)));
                 }
             }
         }

@@ -163,6 +163,9 @@ fn contradictions_are_found_when_reading_and_refused_when_writing() {
         ("does not listen", |i| through(i, 14)),
         ("names socket 999", |i| through(i, 999)),
         ("and the connection is of type stream", |i| through(i, 1)),
+        ("and what was accepted from it is called", |i| {
+            i.sockets[3].name = Some(abstract_name(b"another"));
+        }),
         ("user or group id", |i| {
             let (pid, uid, gid) = (Pid(1), u32::MAX, 0);
             i.sockets[2].peer_credentials = Some(Credentials { pid, uid, gid });
