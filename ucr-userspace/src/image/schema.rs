@@ -168,6 +168,14 @@ pub struct SocketOption {
     pub value: Vec<u8>,
 }
 
+impl SocketOption {
+    /// `SO_BUF_LOCK` off, as for a new socket: the sizes of the buffers may be changed.
+    #[must_use]
+    pub fn unlocked_buffers() -> Self {
+        Self { name: libc::SO_BUF_LOCK, value: 0i32.to_ne_bytes().to_vec() }
+    }
+}
+
 /// How a socket's history is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

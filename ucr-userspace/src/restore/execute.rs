@@ -17,7 +17,7 @@ use super::plan::Plan;
 use super::plan::step::{Holder, Identity, Place, Step};
 use super::reserve::{ReserveError, Reserved};
 use super::undo::{Undo, UndoProblem};
-use crate::image::{FileId, Image, SocketIndex};
+use crate::image::{FileId, Image, SocketIndex, SocketOption};
 use crate::kernel::interrupts::HeldBack;
 use crate::model::{Pid, Shutdown, SocketType};
 use crate::process::files::{Facts, same_file};
@@ -273,7 +273,16 @@ impl Restored {
                 net::shutdown(self.saved(*socket)?, how).map_err(call("shutdown"))
             }
             Step::SetOption { socket, option } => {
-                options::set(self.saved(*socket)?, option).map_err(call("setsockopt"))
+                match options::set(self.saved(*socket)?, option) {
+                    // A kernel without the option (before 5.14) has no lock that could be seen.
+                    Err(error)
+                        if error.raw_os_error() == Some(libc::ENOPROTOOPT)
+                            && *option == SocketOption::unlocked_buffers() =>
+                    {
+                        Ok(())
+                    }
+                    result => result.map_err(call("setsockopt")),
+                }
             }
             Step::SetFlags { socket, flags } => {
                 let wanted = OFlags::from_bits_retain(flags.cast_unsigned());

@@ -206,6 +206,18 @@ fn relative_names_keep_their_bytes_and_the_longest_fits() {
     assert_eq!(files(&directory.path().join("relative")), BTreeSet::new());
 }
 
+/// Setting a size locks it; a size that differs from the default and is not locked is what another
+/// default at that time, or a program that took the lock off, leaves.
+#[test]
+fn buffers_that_were_not_locked_are_not_locked_afterwards() {
+    let _alone = alone();
+    let mut b = Builder::new();
+    let index = b.add(socket(SocketType::Stream, Role::Unconnected));
+    let size = |name| SocketOption { name, value: 100_000i32.to_ne_bytes().to_vec() };
+    b.get(index).options = vec![size(libc::SO_SNDBUF), size(libc::SO_RCVBUF)];
+    assert_eq!(differences(&b.0, &restore(&b.0)), []);
+}
+
 #[test]
 fn one_name_passes_from_generation_to_generation() {
     let _alone = alone();

@@ -22,7 +22,9 @@ use serde::Serialize;
 use self::binders::{Binder, Key, Link, binder, indexed, link, mark_contested};
 use self::step::{Afterwards, Aside, Holder, Identity, Step};
 use crate::image::validate::{self, Invalid};
-use crate::image::{Connection, FileId, Image, Role, Socket, SocketFile, SocketIndex};
+use crate::image::{
+    Connection, FileId, Image, Role, Socket, SocketFile, SocketIndex, SocketOption,
+};
 use crate::model::option_table;
 use crate::model::{SocketType, UnixName};
 
@@ -374,10 +376,8 @@ impl<'a> Planner<'a> {
             if !saved.shutdown.is_none() && !mirrored.contains(&socket) {
                 self.steps.push(Step::Shutdown { socket, how: saved.shutdown });
             }
-            let rank = |number| option_table::TABLE.iter().position(|known| known.number == number);
-            let mut ordered = saved.options.clone();
-            ordered.sort_by_key(|option| rank(option.name));
-            let set = ordered.into_iter().map(|option| Step::SetOption { socket, option });
+            let set = in_order(saved).into_iter();
+            let set = set.map(|option| Step::SetOption { socket, option });
             self.steps.extend(set);
             if saved.status_flags != 0 {
                 self.steps.push(Step::SetFlags { socket, flags: saved.status_flags });
@@ -439,4 +439,17 @@ impl<'a> Planner<'a> {
             summary,
         }
     }
+}
+
+/// A socket's options in an order in which they can be set. Setting a buffer's size locks it
+/// (`SO_BUF_LOCK`); the image has no lock if it was off, as it is for a new socket.
+fn in_order(saved: &Socket) -> Vec<SocketOption> {
+    let mut options = saved.options.clone();
+    let has = |number| saved.options.iter().any(|option| option.name == number);
+    if (has(libc::SO_SNDBUF) || has(libc::SO_RCVBUF)) && !has(libc::SO_BUF_LOCK) {
+        options.push(SocketOption::unlocked_buffers());
+    }
+    let rank = |number| option_table::TABLE.iter().position(|known| known.number == number);
+    options.sort_by_key(|option| rank(option.name));
+    options
 }
