@@ -117,7 +117,7 @@ pub enum Role {
 }
 
 /// A name and what it takes to give it to a new socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bound {
     /// Never [`UnixName::Unnamed`].
     pub name: UnixName,
@@ -128,7 +128,7 @@ pub struct Bound {
 }
 
 /// The file that `bind` made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SocketFile {
     /// It is still there, under the name it was bound to.
     Present {
@@ -148,7 +148,7 @@ pub enum SocketFile {
 }
 
 /// Identity of a file within one boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// `st_dev`.
     pub device: u64,

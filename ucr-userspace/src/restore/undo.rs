@@ -1,5 +1,6 @@
 //! What a restore has made outside of descriptors, and how it is taken back.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 
@@ -39,13 +40,28 @@ impl fmt::Display for UndoProblem {
 /// made final.
 #[derive(Debug, Default)]
 pub struct Undo {
-    deeds: Vec<Deed>,
+    /// By their number in order.
+    deeds: BTreeMap<usize, Deed>,
+    count: usize,
+    /// Which deed made a file.
+    made: HashMap<FileId, usize>,
+    /// Which deed moved away what lay at a path.
+    moved: HashMap<Vec<u8>, usize>,
 }
 
 impl Undo {
+    fn remember(&mut self, deed: Deed) {
+        match &deed {
+            Deed::Made { id, .. } => self.made.insert(*id, self.count),
+            Deed::Moved { aside, .. } => self.moved.insert(aside.path.clone(), self.count),
+        };
+        self.deeds.insert(self.count, deed);
+        self.count += 1;
+    }
+
     /// Remembers a file that was made.
     pub(super) fn made(&mut self, path: Vec<u8>, entry: Entry, id: FileId) {
-        self.deeds.push(Deed::Made { path, entry, id });
+        self.remember(Deed::Made { path, entry, id });
     }
 
     /// Moves a file aside, to a hidden name in its directory, and remembers it.
@@ -70,7 +86,7 @@ impl Undo {
         };
         let name = entry.file_name().to_vec();
         let is_it = hidden.facts()?.is_some_and(|facts| same_file(facts.id, aside.id));
-        self.deeds.push(Deed::Moved { aside: aside.clone(), hidden, name });
+        self.remember(Deed::Moved { aside: aside.clone(), hidden, name });
         // Exchanged between the look and the rename: undoing puts it back.
         if is_it { Ok(()) } else { Err(io::Error::other("another file lies there now")) }
     }
@@ -81,15 +97,9 @@ impl Undo {
     ///
     /// If another file lies there now, or it cannot be removed.
     pub(super) fn unlink(&mut self, id: FileId) -> io::Result<()> {
-        let found = self
-            .deeds
-            .iter()
-            .position(|deed| matches!(deed, Deed::Made { id: made, .. } if same_file(*made, id)));
-        let Some(index) = found else {
+        let number = self.made.remove(&id).ok_or(io::ErrorKind::NotFound)?;
+        let Some(Deed::Made { entry, .. }) = self.deeds.remove(&number) else {
             return Err(io::ErrorKind::NotFound.into());
-        };
-        let Deed::Made { entry, .. } = self.deeds.remove(index) else {
-            return Ok(());
         };
         if entry.unlink_if(id)? {
             Ok(())
@@ -104,11 +114,11 @@ impl Undo {
     ///
     /// If it cannot be renamed; then it is still remembered.
     pub(super) fn put_back(&mut self, aside: &Aside) -> io::Result<()> {
-        let index = self.moved(aside).ok_or(io::ErrorKind::NotFound)?;
-        if let Some(Deed::Moved { hidden, name, .. }) = self.deeds.get(index) {
+        let number = *self.moved.get(&aside.path).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(Deed::Moved { hidden, name, .. }) = self.deeds.get(&number) {
             hidden.rename(name)?;
         }
-        self.deeds.remove(index);
+        self.forget(&aside.path);
         Ok(())
     }
 
@@ -118,24 +128,22 @@ impl Undo {
     ///
     /// If it cannot be removed.
     pub(super) fn discard(&mut self, aside: &Aside) -> io::Result<()> {
-        let index = self.moved(aside).ok_or(io::ErrorKind::NotFound)?;
-        if let Some(Deed::Moved { hidden, .. }) = self.deeds.get(index) {
+        let number = *self.moved.get(&aside.path).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(Deed::Moved { hidden, .. }) = self.deeds.get(&number) {
             hidden.unlink_if(aside.id)?;
         }
-        self.deeds.remove(index);
+        self.forget(&aside.path);
         Ok(())
     }
 
-    fn moved(&self, wanted: &Aside) -> Option<usize> {
-        self.deeds
-            .iter()
-            .position(|deed| matches!(deed, Deed::Moved { aside, .. } if aside == wanted))
+    fn forget(&mut self, path: &[u8]) {
+        self.moved.remove(path).and_then(|number| self.deeds.remove(&number));
     }
 
     /// Takes everything back, the latest first, and says what could not be.
     pub(super) fn undo(&mut self) -> Vec<UndoProblem> {
         let mut problems = Vec::new();
-        while let Some(deed) = self.deeds.pop() {
+        while let Some((_, deed)) = self.deeds.pop_last() {
             let (path, operation, result) = match deed {
                 Deed::Made { path, entry, id } => {
                     // If it is gone or another one, it is no longer ours to remove.

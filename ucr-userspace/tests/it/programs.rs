@@ -212,6 +212,20 @@ fn commands_and_processes_have_to_fit() {
     assert_eq!(single(&image, &[]), Err(ProgramError::None));
 }
 
+/// A forged image: as many processes as descriptors, each the only one.
+#[test]
+fn many_processes_are_shown() {
+    let mut b = Builder::new();
+    b.0.processes.clear();
+    for pid in 1..=40_000 {
+        b.0.processes.push(process(pid, 1));
+        b.add(socket(SocketType::Stream, Role::Unconnected));
+        b.0.descriptors.last_mut().unwrap().pid = Pid(pid);
+    }
+    let shown = ucr::render::image::Shown(&decode(&encode(&b.0).unwrap()).unwrap()).to_string();
+    assert_eq!(shown.matches("unconnected").count(), 40_000);
+}
+
 #[test]
 fn an_image_is_shown() {
     let mut image = everything(Path::new("/run/ucr"));

@@ -156,8 +156,8 @@ struct Planner<'a> {
     /// Where in `binders` a socket is.
     by_holder: HashMap<Holder, usize>,
     links: Vec<Link>,
-    /// The first connection through each listener.
-    first_link: HashMap<Holder, SocketIndex>,
+    /// The connections through each listener, as places in `links`.
+    through: HashMap<Holder, Vec<usize>>,
     /// What is created already.
     made: BTreeSet<Holder>,
     /// What is bound already.
@@ -192,14 +192,16 @@ impl<'a> Planner<'a> {
         }
         mark_contested(&mut binders)?;
         let by_holder = binders.iter().zip(0..).map(|(binder, at)| (binder.made, at)).collect();
-        let backwards = links.iter().rev();
-        let first_link = backwards.map(|link| (link.listener, link.client)).collect();
+        let mut through: HashMap<Holder, Vec<usize>> = HashMap::new();
+        for (number, link) in links.iter().enumerate() {
+            through.entry(link.listener).or_default().push(number);
+        }
         Ok(Self {
             image,
             binders,
             by_holder,
             links,
-            first_link,
+            through,
             made: BTreeSet::new(),
             bound: BTreeSet::new(),
             listening_as: HashMap::new(),
@@ -237,8 +239,9 @@ impl<'a> Planner<'a> {
         self.create(made, socket_type);
         self.steps.push(Step::Bind { made, place: place.clone() });
         if let Some((_, finally)) = listens {
-            let first = self.first_link.get(&made);
-            let wanted = first.and_then(|client| self.seen_by(*client));
+            let first = self.through.get(&made).and_then(|numbers| numbers.first());
+            let first = first.and_then(|number| self.links.get(*number));
+            let wanted = first.and_then(|link| self.seen_by(link.client));
             self.listen(made, wanted.or(finally));
         } else if transient {
             self.steps.push(Step::Unlink { made, place });
@@ -287,13 +290,6 @@ impl<'a> Planner<'a> {
         self.made.insert(Holder::Saved(server));
     }
 
-    fn connections_through(&mut self, fits: impl Fn(Holder) -> bool) {
-        let numbers = self.links.iter().enumerate();
-        let fitting: Vec<_> =
-            numbers.filter(|(_, link)| fits(link.listener)).map(|(number, _)| number).collect();
-        fitting.into_iter().for_each(|number| self.connect(number));
-    }
-
     /// The end of a listener's part: the credentials that its next clients will see, or, for a
     /// temporary one, its close; and its file, if it is not to stay.
     fn release(&mut self, number: usize) {
@@ -319,7 +315,9 @@ impl<'a> Planner<'a> {
         for number in self.select(|b| b.contested && !b.stays && b.listens.is_some()) {
             self.bind(number);
             if let Some(made) = self.binders.get(number).map(|binder| binder.made) {
-                self.connections_through(|listener| listener == made);
+                for link in self.through.get(&made).cloned().unwrap_or_default() {
+                    self.connect(link);
+                }
             }
             self.release(number);
         }
@@ -339,7 +337,10 @@ impl<'a> Planner<'a> {
         let early = self.select(Self::is_early);
         let early: BTreeSet<_> =
             early.into_iter().filter_map(|n| self.binders.get(n)).map(|b| b.made).collect();
-        self.connections_through(|listener| !early.contains(&listener));
+        let links = self.links.iter().enumerate();
+        let late = links.filter(|(_, link)| !early.contains(&link.listener));
+        let late: Vec<_> = late.map(|(number, _)| number).collect();
+        late.into_iter().for_each(|number| self.connect(number));
     }
 
     fn others(&mut self) {
