@@ -226,6 +226,21 @@ fn many_processes_are_shown() {
     assert_eq!(shown.matches("unconnected").count(), 40_000);
 }
 
+/// As a tree of values the arguments alone would take some 500 MB.
+#[test]
+fn an_image_is_written_as_json_in_little_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("image");
+    let mut b = Builder::new();
+    b.0.processes[0].arguments = vec![Vec::new(); 1_000_000];
+    imagefile::write(&file, &b.0).unwrap();
+    let mut show = Command::new("sh");
+    show.args(["-c", "ulimit -v 262144; \"$0\" show --json \"$1\" | tail -c 100"]);
+    let output = show.arg(env!("CARGO_BIN_EXE_ucr")).arg(&file).output().unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(out.ends_with("  \"connections\": []\n}\n"), "{out}{err}");
+}
+
 #[test]
 fn an_image_is_shown() {
     let mut image = everything(Path::new("/run/ucr"));
@@ -234,7 +249,7 @@ fn an_image_is_shown() {
     image.sockets[0].created_at = Some(12_345_678_901);
     image.sockets[0].known_from = KnownFrom::SeenLive;
     insta::assert_snapshot!(ucr::render::image::Shown(&image));
-    let json = ucr::render::json::image(&image);
+    let json = serde_json::to_value(ucr::render::json::Image(&image)).unwrap();
     assert_eq!(json["sockets"][1]["bound"]["name"]["hex"], "7563722d74657374000aff");
     assert_eq!(json["sockets"][0]["creator"]["comm"]["text"], "vic\ntim");
     assert_eq!(json["connections"].as_array().unwrap().len(), 6);
