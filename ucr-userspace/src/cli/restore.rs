@@ -1,5 +1,6 @@
 //! `ucr restore`: bring the sockets of an image back and give them to programs.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
@@ -9,17 +10,18 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::exit;
+use super::report::{hint, say};
 use crate::image::Image;
 use crate::image::file;
 use crate::kernel::interrupts::HeldBack;
 use crate::model::View;
 use crate::render::{json, output};
-use crate::restore::execute::{Execution, RestoreError, Restored, execute};
+use crate::restore::execute::{Execution, Restored, execute};
 use crate::restore::names::{Foreign, Here, NameError, survey};
 use crate::restore::plan::{Plan, plan};
 use crate::restore::target::{self, Program};
 use crate::restore::undo::UndoProblem;
-use crate::restore::{execute::Failed, verify};
+use crate::restore::verify;
 
 /// Bring the sockets of an image back and run programs with them
 ///
@@ -64,7 +66,7 @@ pub fn run(
     let programs = match programs(args, &image) {
         Ok(programs) => programs,
         Err(error) => {
-            complain(&format!("{error}"), None)?;
+            say(&error.to_string());
             return Ok(ExitCode::from(exit::USAGE));
         }
     };
@@ -81,7 +83,7 @@ pub fn run(
         print_plan(&plan, args).context("write to standard output")?;
     }
     if !obstacles.is_empty() {
-        refuse(&obstacles)?;
+        refuse(&obstacles);
         return Ok(ExitCode::from(exit::REFUSED));
     }
     if args.dry_run {
@@ -90,16 +92,13 @@ pub fn run(
     // From here to the exec there is something to be undone: Ctrl-C is seen between two steps.
     let signals = HeldBack::begin().context("hold back signals")?;
     let how = Execution { signals: Some(&signals), ..Execution::default() };
-    let restored = match execute(&plan, &image, how) {
-        Ok(restored) => restored,
-        Err(error) => return Err(hinted(error)),
-    };
+    let restored = execute(&plan, &image, how)?;
     let Some(restored) = verified(&image, &plan, restored, look)? else {
         return Ok(ExitCode::from(exit::FAILED));
     };
     if let Some(signal) = signals.came() {
-        complain(&format!("interrupted by {signal}; everything is undone"), None)?;
-        left_behind(&restored.undo())?;
+        say(&format!("interrupted by {signal}; everything is undone"));
+        left_behind(&restored.undo());
         return Ok(ExitCode::from(exit::FAILED));
     }
     match target::launch(restored, &image, &programs) {
@@ -125,35 +124,15 @@ fn print_plan(plan: &Plan, args: &RestoreArgs) -> io::Result<()> {
     output::unless_broken_pipe(written.and_then(|()| out.flush()))
 }
 
-/// One line on standard error, and what to do about it on a second one.
-fn complain(message: &str, hint: Option<&str>) -> io::Result<()> {
-    let mut err = io::stderr().lock();
-    writeln!(err, "ucr: {message}")?;
-    hint.map_or(Ok(()), |hint| writeln!(err, "ucr: hint: {hint}"))
+fn refuse(obstacles: &[NameError]) {
+    say(&format!("refused: {} names cannot be had", obstacles.len()));
+    obstacles.iter().for_each(|obstacle| say(&obstacle.to_string()));
+    let hints: BTreeSet<_> = obstacles.iter().filter_map(|obstacle| hint(obstacle)).collect();
+    hints.iter().for_each(|hint| say(&format!("hint: {hint}")));
 }
 
-fn refuse(obstacles: &[NameError]) -> io::Result<()> {
-    complain(&format!("refused: {} names cannot be had", obstacles.len()), None)?;
-    let mut hints: Vec<_> = obstacles.iter().filter_map(NameError::hint).collect();
-    hints.dedup();
-    obstacles.iter().try_for_each(|obstacle| complain(&obstacle.to_string(), None))?;
-    let mut err = io::stderr().lock();
-    hints.iter().try_for_each(|hint| writeln!(err, "ucr: hint: {hint}"))
-}
-
-fn hinted(error: RestoreError) -> anyhow::Error {
-    let hint = match &error.failed {
-        Failed::Reserve(error) => error.hint(),
-        Failed::Step { .. } => None,
-    };
-    match hint {
-        Some(hint) => anyhow::Error::new(error).context(format!("refused; hint: {hint}")),
-        None => error.into(),
-    }
-}
-
-fn left_behind(problems: &[UndoProblem]) -> io::Result<()> {
-    problems.iter().try_for_each(|problem| complain(&format!("left behind: {problem}"), None))
+fn left_behind(problems: &[UndoProblem]) {
+    problems.iter().for_each(|problem| say(&format!("left behind: {problem}")));
 }
 
 /// Holds what was made against the image. `None`: it differs, was undone, and it has been said.
@@ -167,11 +146,9 @@ fn verified(
     let view = look().context("failed to take a snapshot of what was restored")?;
     let differences = verify::compare(image, &observed, &view);
     if !differences.is_empty() {
-        complain(&format!("the restore failed: {} differences", differences.len()), None)?;
-        for difference in &differences {
-            complain(&difference.to_string(), None)?;
-        }
-        left_behind(&restored.undo())?;
+        say(&format!("the restore failed: {} differences", differences.len()));
+        differences.iter().for_each(|difference| say(&difference.to_string()));
+        left_behind(&restored.undo());
         return Ok(None);
     }
     let sum = plan.summary;
@@ -184,14 +161,11 @@ fn verified(
         plural(sum.connections, "connection"),
         plural(sum.pairs, "pair"),
     );
-    complain(&line, None)?;
+    say(&line);
     let other = verify::other_pids(image, &observed);
     if other > 0 {
         let pid = std::process::id();
-        complain(
-            &format!("note: {other} of them show pid {pid} in SO_PEERCRED, not the saved one"),
-            None,
-        )?;
+        say(&format!("note: {other} of them show pid {pid} in SO_PEERCRED, not the saved one"));
     }
     Ok(Some(restored))
 }

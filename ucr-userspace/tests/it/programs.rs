@@ -148,6 +148,34 @@ fn what_went_wrong_is_said_to_people_not_to_a_restored_socket() {
 }
 
 #[test]
+fn a_restore_that_cannot_say_so_has_still_succeeded() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, _) = family(directory.path());
+    let mut ucr = Command::new("sh");
+    ucr.args(["-c", "exec \"$@\" 2>/dev/full", "-", env!("CARGO_BIN_EXE_ucr"), "restore"]);
+    ucr.arg(file).args(["--exec", "100=echo ran", "--exec", "101=true"]);
+    let output = ucr.output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    assert_eq!(text(&output.stdout), "ran\n");
+    assert!(directory.path().join("listener").exists());
+}
+
+#[test]
+fn what_is_in_the_way_of_a_restore_comes_with_a_hint() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("image");
+    let mut b = Builder::new();
+    b.add(socket(SocketType::Stream, Role::Unconnected));
+    b.0.descriptors[0].fd = i32::MAX - 1;
+    imagefile::write(&file, &b.0).unwrap();
+    let mut ucr = Command::new(env!("CARGO_BIN_EXE_ucr"));
+    let output = ucr.arg("restore").arg(file).args(["--", "true"]).output().unwrap();
+    let err = text(&output.stderr);
+    assert!(err.contains("descriptor 2147483646 is beyond the hard limit"), "{err}");
+    assert!(err.contains("\nucr: hint: raise the hard limit first"), "{err}");
+}
+
+#[test]
 fn a_dry_run_prints_the_plan_and_touches_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (file, _) = family(directory.path());
