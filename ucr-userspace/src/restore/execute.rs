@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use rustix::fs::{AtFlags, Mode, OFlags, chmod, chownat, fchmod, fcntl_getfl, fcntl_setfl};
 use rustix::net::{self, AddressFamily, SocketFlags};
 
-use super::files::{Entry, InDirectory, through_proc};
+use super::files::{Entry, InDirectory, known_as, through_proc};
 use super::identity::Assumed;
 use super::plan::Plan;
 use super::plan::step::{Holder, Identity, Place, Step};
@@ -19,6 +19,7 @@ use super::reserve::{ReserveError, Reserved};
 use super::undo::{Undo, UndoProblem};
 use crate::image::{FileId, Image, SocketIndex, SocketOption};
 use crate::kernel::interrupts::HeldBack;
+use crate::model::name::Escaped;
 use crate::model::{Pid, Shutdown, SocketType};
 use crate::process::files::{Facts, same_file};
 use crate::process::{options, state};
@@ -55,6 +56,12 @@ pub enum StepError {
     /// Somebody else connected first.
     #[error("a stranger connected to the listener first: pid {0}")]
     Stranger(Pid),
+    /// The directory is not the one that the path led to a moment before.
+    #[error("the file was made in another directory, as {}", Escaped(landed))]
+    Astray {
+        /// What the kernel called the file right after.
+        landed: Vec<u8>,
+    },
     /// A step that needs something that no earlier step made.
     #[error("{0} is not there")]
     Missing(Holder),
@@ -307,9 +314,15 @@ impl Restored {
         if let (Some(entry), Some(path)) = (entry, path) {
             // Without CAP_NET_ADMIN: what lies there must be it, a moment later.
             let file = sockopt::bound_file(socket).or_else(|_| entry.open());
-            let facts = file.and_then(|file| Facts::of(&file)).map_err(call("find the file"))?;
-            self.undo.made(path, entry, facts.id);
-            self.files.insert(made, facts.id);
+            let file = file.map_err(call("find the file"))?;
+            let id = Facts::of(&file).map_err(call("find the file"))?.id;
+            if !entry.is(id) {
+                let landed = known_as(&file).map_err(call("find the file"))?;
+                self.undo.made_astray(landed.clone(), id);
+                return Err(StepError::Astray { landed });
+            }
+            self.undo.made(path, entry, id);
+            self.files.insert(made, id);
             fchmod(self.get(made)?, SOCKET_MODE).map_err(call("fchmod"))?;
         }
         inside.leave().map_err(call("chdir back"))

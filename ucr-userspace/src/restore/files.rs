@@ -6,7 +6,9 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, open, openat, renameat_with, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RenameFlags, open, openat, readlink, renameat_with, unlinkat,
+};
 use rustix::process::fchdir;
 
 use crate::image::FileId;
@@ -44,6 +46,12 @@ impl Entry {
     /// What `statx` refuses.
     pub fn facts(&self) -> io::Result<Option<Facts>> {
         Facts::in_directory(&self.directory, OsStr::from_bytes(&self.name))
+    }
+
+    /// Whether this very file lies there, as far as can be seen.
+    #[must_use]
+    pub fn is(&self, id: FileId) -> bool {
+        matches!(self.facts(), Ok(Some(facts)) if same_file(facts.id, id))
     }
 
     /// An `O_PATH` descriptor of what lies there.
@@ -92,11 +100,28 @@ impl Entry {
         Ok(moved)
     }
 
+    /// The entry's path, from that of another one in the same directory.
+    #[must_use]
+    pub fn beside(&self, path: &[u8]) -> Vec<u8> {
+        let end = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+        [path.get(..end).unwrap_or_default(), &self.name].concat()
+    }
+
     /// The entry's own name, without the directory.
     #[must_use]
     pub fn file_name(&self) -> &[u8] {
         &self.name
     }
+}
+
+/// The path by which the kernel knows an open file now.
+///
+/// # Errors
+///
+/// What `readlinkat` in `/proc` refuses.
+pub fn known_as(file: &OwnedFd) -> io::Result<Vec<u8>> {
+    let path = through_proc(file);
+    Ok(readlink(OsStr::from_bytes(&path), Vec::new())?.into_bytes())
 }
 
 /// The working directory changed for one call; it is changed back when this is dropped, and

@@ -111,7 +111,8 @@ fn a_fault_at_any_step_leaves_nothing_behind() {
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     let names = |view: &View| {
         let mine = view.sockets.values().map(|socket| socket.name.to_string());
-        mine.filter(|name| name.contains("ucr-test")).collect::<Vec<_>>()
+        let own = ["@ucr-test\\x00\\x0a\\xff", "@ucr-test-client", "@ucr-test-pair"];
+        mine.filter(|name| own.contains(&name.as_str())).collect::<Vec<_>>()
     };
     for fail_before in 0..=plan.steps.len() {
         let how = Execution { fail_before: Some(fail_before), signals: None };
@@ -290,6 +291,54 @@ fn foreign_files_are_left_alone_and_all_of_them_named() {
     assert!(error.to_string().contains("bind socket 0 to"), "{error}");
     assert_eq!(files(directory.path()), before);
     assert_eq!(fs::read(at("file")).unwrap(), b"foreign");
+}
+
+/// The magic link means another directory once `bind` has changed into the one it works from.
+#[test]
+fn a_file_that_is_made_in_another_directory_is_found_and_removed() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/proc/self/cwd", directory.path().join("link")).unwrap();
+    let mut b = Builder::new();
+    let bound = Bound {
+        name: UnixName::Pathname(b"link/x".to_vec()),
+        directory: Some(directory.path().as_os_str().as_bytes().to_vec()),
+        file: Some(present(0o600)),
+    };
+    b.listener(SocketType::Stream, bound);
+    let error = execute(&plan(&b.0).unwrap(), &b.0, Execution::default()).unwrap_err();
+    match &error.failed {
+        Failed::Step { source: StepError::Astray { landed }, .. } => {
+            assert_eq!(landed, directory.path().join("x").as_os_str().as_bytes());
+        }
+        other => panic!("{other}"),
+    }
+    assert!(error.left.is_empty(), "{error}");
+    assert_eq!(files(directory.path()), [b"link".to_vec()].into());
+}
+
+#[test]
+fn a_file_that_cannot_be_moved_back_is_named_with_its_hidden_path() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x");
+    fs::write(&path, "foreign").unwrap();
+    let mut b = Builder::new();
+    b.listener(SocketType::Stream, path_name(&path, present(0o600)));
+    let plan = plan(&b.0).unwrap();
+    let seen = view();
+    let here = Here { boot_id: "this boot", view: &seen };
+    let asides = survey(&plan, &b.0, here, Foreign::Replace).unwrap();
+    let restored = execute(&plan.with_asides(asides), &b.0, Execution::default()).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "somebody else's").unwrap();
+    let left: Vec<_> = restored.undo().iter().map(ToString::to_string).collect();
+    let shown = path.display();
+    let hidden = directory.path().join(format!(".ucr-aside-{}-0", std::process::id()));
+    let expected = format!("{shown} is now {}: File exists (os error 17)", hidden.display());
+    assert_eq!(left, [expected]);
+    assert_eq!(fs::read(&hidden).unwrap(), b"foreign");
+    assert_eq!(fs::read(&path).unwrap(), b"somebody else's");
 }
 
 fn rustix_listener(name: &[u8]) -> UnixListener {
