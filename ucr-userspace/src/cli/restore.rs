@@ -17,8 +17,8 @@ use crate::kernel::interrupts::HeldBack;
 use crate::model::View;
 use crate::render::{json, output};
 use crate::restore::execute::{Execution, Restored, execute};
-use crate::restore::names::{Foreign, Here, NameError, survey};
-use crate::restore::plan::{Plan, plan};
+use crate::restore::names::{self, Foreign, Here, NameError, survey};
+use crate::restore::plan::{Plan, plan, plan_knowing};
 use crate::restore::target::{self, Program};
 use crate::restore::undo::UndoProblem;
 use crate::restore::verify;
@@ -70,7 +70,11 @@ pub fn run(
             return Ok(ExitCode::from(exit::USAGE));
         }
     };
-    let plan = plan(&image).context("failed to plan the restore")?;
+    let mut plan = plan(&image).context("failed to plan the restore")?;
+    let spellings = names::spellings(&plan);
+    if !spellings.is_empty() {
+        plan = plan_knowing(&image, &spellings).context("failed to plan the restore")?;
+    }
     let view = look().context("failed to take a snapshot of the live sockets")?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let here = Here { boot_id: boot_id.trim(), view: &view };

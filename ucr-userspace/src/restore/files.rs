@@ -48,6 +48,15 @@ impl Entry {
         Facts::in_directory(&self.directory, OsStr::from_bytes(&self.name))
     }
 
+    /// Which directory it is in.
+    ///
+    /// # Errors
+    ///
+    /// What `statx` refuses.
+    pub fn directory(&self) -> io::Result<FileId> {
+        Ok(Facts::of(&self.directory)?.id)
+    }
+
     /// Whether this very file lies there, as far as can be seen.
     #[must_use]
     pub fn is(&self, id: FileId) -> bool {

@@ -1,5 +1,6 @@
 //! Names that a plan needs and that are taken: which of them may be freed, and who holds the rest.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 
@@ -8,8 +9,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType as Kind, socket_with};
 
 use super::files::{Entry, through_proc};
 use super::plan::step::Aside;
-use super::plan::{PathUse, Plan};
-use crate::image::Image;
+use super::plan::{PathUse, Plan, Spellings};
+use crate::image::{FileId, Image};
 use crate::model::name::Escaped;
 use crate::model::{SocketState, SocketType, UnixName, VfsFile, View};
 use crate::process::files::{Facts, same_file};
@@ -104,6 +105,24 @@ impl NameError {
             Self::Live { .. } => Some("end the process that holds it first"),
         }
     }
+}
+
+/// Finds paths of a plan that lead to one place: the same name in the same directory, whatever
+/// links and `..` lead there.
+#[must_use]
+pub fn spellings(plan: &Plan) -> Spellings {
+    let mut spellings = Spellings::default();
+    let mut first: HashMap<(FileId, Vec<u8>), &[u8]> = HashMap::new();
+    for PathUse { path, .. } in &plan.paths {
+        // One that cannot be opened is found by the survey.
+        let Ok(entry) = Entry::of(path) else { continue };
+        let Ok(directory) = entry.directory() else { continue };
+        let known = *first.entry((directory, entry.file_name().to_vec())).or_insert(path);
+        if known != path {
+            spellings.insert(path.clone(), known.to_vec());
+        }
+    }
+    spellings
 }
 
 /// Looks up every name of a plan.

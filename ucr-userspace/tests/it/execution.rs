@@ -13,10 +13,11 @@ use std::path::Path;
 use ucr::image::*;
 use ucr::kernel::interrupts::HeldBack;
 use ucr::model::*;
+use ucr::process::files::Facts;
 use ucr::restore::execute::{Execution, Failed, Restored, StepError, execute};
-use ucr::restore::names::{Foreign, Here, NameError, survey};
-use ucr::restore::plan::plan;
+use ucr::restore::names::{Foreign, Here, NameError, spellings, survey};
 use ucr::restore::plan::step::Step;
+use ucr::restore::plan::{plan, plan_knowing};
 use ucr::restore::verify::{Difference, Field, compare, observe};
 use ucr::sys::addr;
 
@@ -238,6 +239,36 @@ fn one_name_passes_from_generation_to_generation() {
     assert_eq!(files(directory.path()), [b"d".to_vec()].into());
 }
 
+/// As `/run` and `/var/run` are one: a listener that lost its file, the one that has it now, and a
+/// name that leads there by way of another directory.
+#[test]
+fn one_file_under_several_spellings_is_one_name() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at("run")).unwrap();
+    std::os::unix::fs::symlink("run", at("varrun")).unwrap();
+    drop(UnixListener::bind(at("run/x")).unwrap());
+    let id = Facts::at(at("run/x").as_os_str().as_bytes()).unwrap().unwrap().id;
+    let own = SocketFile::Present { id, mode: 0o600, uid: 0, gid: 0 };
+    let mut b = Builder::new();
+    b.listener(SocketType::Stream, path_name(at("varrun/x"), SocketFile::Replaced));
+    b.listener(SocketType::Stream, path_name(at("run/../run/x"), SocketFile::Deleted));
+    b.listener(SocketType::Stream, path_name(at("run/x"), own.clone()));
+    b.listener(SocketType::Stream, path_name(at("varrun/other"), own));
+    let first = plan(&b.0).unwrap();
+    assert_eq!(first.paths.len(), 4);
+    let plan = plan_knowing(&b.0, &spellings(&first)).unwrap();
+    assert_eq!(plan.paths.len(), 2);
+    let seen = view();
+    // Whose file it is, is known from one spelling; it is in the way of all of them.
+    let here = Here { boot_id: "this boot", view: &seen };
+    let asides = survey(&plan, &b.0, here, Foreign::Refuse).unwrap();
+    assert_eq!(asides.len(), 1);
+    let restored = execute(&plan.with_asides(asides), &b.0, Execution::default()).unwrap();
+    assert_eq!(differences(&b.0, &restored), []);
+}
+
 #[test]
 fn foreign_files_are_left_alone_and_all_of_them_named() {
     let _alone = alone();
@@ -353,7 +384,7 @@ fn the_images_own_stale_file_is_replaced_within_one_boot_only() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("own");
     drop(UnixListener::bind(&path).unwrap());
-    let id = ucr::process::files::Facts::at(path.as_os_str().as_bytes()).unwrap().unwrap().id;
+    let id = Facts::at(path.as_os_str().as_bytes()).unwrap().unwrap().id;
     let mut b = Builder::new();
     let file = SocketFile::Present { id, mode: 0o600, uid: 0, gid: 0 };
     b.listener(SocketType::Stream, path_name(&path, file));
@@ -368,7 +399,7 @@ fn the_images_own_stale_file_is_replaced_within_one_boot_only() {
     assert_eq!(files(directory.path()).len(), 2);
     assert_eq!(differences(&b.0, &restored), []);
     drop(restored);
-    let back = ucr::process::files::Facts::at(path.as_os_str().as_bytes()).unwrap().unwrap();
+    let back = Facts::at(path.as_os_str().as_bytes()).unwrap().unwrap();
     assert_eq!(back.id, id);
 
     let mut restored = execute(&plan, &b.0, Execution::default()).unwrap();

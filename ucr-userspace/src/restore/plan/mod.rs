@@ -12,6 +12,7 @@
 //! 6. Shutdown, options, flags; last the mode of the socket files, which lets others in.
 
 mod binders;
+mod paths;
 pub mod step;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,12 +20,12 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use self::paths::{PathUse, Spellings};
+
 use self::binders::{Binder, Key, Link, binder, indexed, link, mark_contested};
 use self::step::{Afterwards, Aside, Holder, Identity, Step};
 use crate::image::validate::{self, Invalid};
-use crate::image::{
-    Connection, FileId, Image, Role, Socket, SocketFile, SocketIndex, SocketOption,
-};
+use crate::image::{Connection, Image, Role, Socket, SocketFile, SocketIndex, SocketOption};
 use crate::model::option_table;
 use crate::model::{SocketType, UnixName};
 
@@ -60,17 +61,6 @@ pub enum PlanError {
         /// `SO_*` number.
         option: i32,
     },
-}
-
-/// A path that a plan binds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PathUse {
-    /// The absolute path.
-    pub path: Vec<u8>,
-    /// Files which are known to be the image's own.
-    pub own: Vec<FileId>,
-    /// What becomes of a file that lies there now.
-    pub afterwards: Afterwards,
 }
 
 /// What a plan makes, in numbers.
@@ -133,6 +123,15 @@ impl fmt::Display for Plan {
 ///
 /// An inconsistent image, and what no order of steps can bring back.
 pub fn plan(image: &Image) -> Result<Plan, PlanError> {
+    plan_knowing(image, &Spellings::default())
+}
+
+/// Makes a plan, knowing which paths lead to one place: names that look different may be contested.
+///
+/// # Errors
+///
+/// As [`plan`].
+pub fn plan_knowing(image: &Image, spellings: &Spellings) -> Result<Plan, PlanError> {
     validate::check(image)?;
     for (index, socket) in indexed(image) {
         if let Some(option) = socket.options.iter().find(|o| option_table::known(o.name).is_none())
@@ -140,7 +139,7 @@ pub fn plan(image: &Image) -> Result<Plan, PlanError> {
             return Err(PlanError::UnknownOption { socket: index, option: option.name });
         }
     }
-    let mut planner = Planner::new(image)?;
+    let mut planner = Planner::new(image, spellings)?;
     planner.give_up_names_first();
     planner.listeners();
     planner.connections();
@@ -168,7 +167,7 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(image: &'a Image) -> Result<Self, PlanError> {
+    fn new(image: &'a Image, spellings: &Spellings) -> Result<Self, PlanError> {
         let (links, temporary) = link(image);
         let accepted: BTreeSet<_> = links.iter().map(|link| link.server).collect();
         let mut binders = Vec::new();
@@ -188,6 +187,11 @@ impl<'a> Planner<'a> {
                     Role::Unconnected | Role::Connected => None,
                 };
                 binders.push(binder(Holder::Saved(index), socket.socket_type, bound, listens)?);
+            }
+        }
+        for binder in &mut binders {
+            if let Key::Path(path) = &mut binder.key {
+                *path = spellings.first(std::mem::take(path));
             }
         }
         mark_contested(&mut binders)?;
@@ -393,38 +397,14 @@ impl<'a> Planner<'a> {
     }
 
     fn done(self) -> Plan {
-        let mut paths: Vec<PathUse> = Vec::new();
-        let mut at: HashMap<&[u8], usize> = HashMap::new();
-        let mut abstract_names = BTreeSet::new();
-        for binder in &self.binders {
-            match &binder.key {
-                Key::Abstract(name, socket_type) => {
-                    abstract_names.insert((name.clone(), *socket_type));
-                }
-                Key::Path(path) => {
-                    let own = binder.file.and_then(|file| match file {
-                        SocketFile::Present { id, .. } => Some(*id),
-                        SocketFile::Deleted | SocketFile::Replaced => None,
-                    });
-                    let afterwards =
-                        if binder.stays { Afterwards::Discard } else { Afterwards::PutBack };
-                    let index = *at.entry(path).or_insert(paths.len());
-                    match paths.get_mut(index) {
-                        Some(known) => {
-                            known.own.extend(own);
-                            if binder.stays {
-                                known.afterwards = afterwards;
-                            }
-                        }
-                        None => paths.push(PathUse {
-                            path: path.clone(),
-                            own: own.into_iter().collect(),
-                            afterwards,
-                        }),
-                    }
-                }
-            }
-        }
+        let abstract_names: BTreeSet<_> = self
+            .binders
+            .iter()
+            .filter_map(|binder| match &binder.key {
+                Key::Abstract(name, socket_type) => Some((name.clone(), *socket_type)),
+                Key::Path(_) => None,
+            })
+            .collect();
         let roles = self.image.sockets.iter().map(|socket| socket.role);
         let summary = Summary {
             sockets: self.image.sockets.len(),
@@ -435,7 +415,7 @@ impl<'a> Planner<'a> {
         Plan {
             steps: self.steps,
             finishing: Vec::new(),
-            paths,
+            paths: paths::uses(&self.binders),
             abstract_names: abstract_names.into_iter().collect(),
             summary,
         }
