@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     causes::{causes, one_line, verifier_log},
     dump::DumpError,
-    restore::{names::NameError, reserve::ReserveError},
+    restore::{obstacle::Obstacle, reserve::ReserveError},
     snapshot::diag::DiagError,
     tracer::TracerError,
 };
@@ -56,5 +56,5 @@ pub fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         .or_else(|| error.downcast_ref::<DumpError>().and_then(DumpError::hint))
         .or_else(|| error.downcast_ref::<DiagError>().and_then(DiagError::hint))
         .or_else(|| error.downcast_ref::<ReserveError>().and_then(ReserveError::hint))
-        .or_else(|| error.downcast_ref::<NameError>().and_then(NameError::hint))
+        .or_else(|| error.downcast_ref::<Obstacle>().and_then(Obstacle::hint))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,9 +17,11 @@ use crate::kernel::interrupts::HeldBack;
 use crate::model::View;
 use crate::render::{json, output};
 use crate::restore::execute::{Execution, Restored, execute};
-use crate::restore::names::{self, Foreign, Here, NameError, survey};
+use crate::restore::names::{self, Foreign, Here};
+use crate::restore::obstacle::{Obstacle, survey};
 use crate::restore::plan::{Plan, plan, plan_knowing};
-use crate::restore::target::{self, Program};
+use crate::restore::program::{self, Program, ProgramError};
+use crate::restore::target;
 use crate::restore::undo::UndoProblem;
 use crate::restore::verify;
 
@@ -63,7 +65,7 @@ pub fn run(
     look: impl Fn() -> anyhow::Result<View>,
 ) -> anyhow::Result<ExitCode> {
     let image = file::read(&args.file)?;
-    let programs = match programs(args, &image) {
+    let mut programs = match programs(args, &image) {
         Ok(programs) => programs,
         Err(error) => {
             say(&error.to_string());
@@ -77,14 +79,16 @@ pub fn run(
     }
     let view = look().context("failed to take a snapshot of the live sockets")?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let here = Here { boot_id: boot_id.trim(), view: &view };
+    let somaxconn = fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    let somaxconn = somaxconn.and_then(|number| number.trim().parse().ok());
+    let here = Here { boot_id: boot_id.trim(), view: &view, somaxconn };
     let foreign = if args.replace { Foreign::Replace } else { Foreign::Refuse };
-    let (plan, obstacles) = match survey(&plan, &image, here, foreign) {
+    let (plan, obstacles) = match survey(&plan, &image, here, foreign, &mut programs) {
         Ok(asides) => (plan.with_asides(asides), Vec::new()),
         Err(obstacles) => (plan, obstacles),
     };
     if args.dry_run {
-        print_plan(&plan, args).context("write to standard output")?;
+        print_plan(&plan, &obstacles, args).context("write to standard output")?;
     }
     if !obstacles.is_empty() {
         refuse(&obstacles);
@@ -111,28 +115,36 @@ pub fn run(
     }
 }
 
-fn programs(args: &RestoreArgs, image: &Image) -> Result<Vec<Program>, target::ProgramError> {
+fn programs(args: &RestoreArgs, image: &Image) -> Result<Vec<Program>, ProgramError> {
     if args.dry_run && args.exec.is_empty() && args.command.is_empty() {
         Ok(Vec::new())
     } else if args.exec.is_empty() {
-        target::single(image, &args.command)
+        program::single(image, &args.command)
     } else {
-        target::each(image, &args.exec)
+        program::each(image, &args.exec)
     }
 }
 
-fn print_plan(plan: &Plan, args: &RestoreArgs) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let written =
-        if args.json { writeln!(out, "{:#}", json::plan(plan)) } else { write!(out, "{plan}") };
+fn print_plan(plan: &Plan, obstacles: &[Obstacle], args: &RestoreArgs) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = if args.json {
+        let whole = serde_json::to_writer_pretty(&mut out, &json::Planned { plan, obstacles });
+        whole.map_err(io::Error::from).and_then(|()| writeln!(out))
+    } else {
+        write!(out, "{plan}")
+    };
     output::unless_broken_pipe(written.and_then(|()| out.flush()))
 }
 
-fn refuse(obstacles: &[NameError]) {
-    say(&format!("refused: {} names cannot be had", obstacles.len()));
+fn refuse(obstacles: &[Obstacle]) {
+    say(&format!("refused: {}", plural(obstacles.len(), "obstacle")));
     obstacles.iter().for_each(|obstacle| say(&obstacle.to_string()));
     let hints: BTreeSet<_> = obstacles.iter().filter_map(|obstacle| hint(obstacle)).collect();
     hints.iter().for_each(|hint| say(&format!("hint: {hint}")));
+}
+
+fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn left_behind(problems: &[UndoProblem]) {
@@ -156,8 +168,6 @@ fn verified(
         return Ok(None);
     }
     let sum = plan.summary;
-    let plural =
-        |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let line = format!(
         "restored {} ({}, {}, {}), verified: 0 differences",
         plural(sum.sockets, "socket"),

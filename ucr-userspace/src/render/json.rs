@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use crate::image::{self, Connection, FileId, KnownFrom, Role, SocketFile, SocketIndex, header};
 use crate::model::name::{Bytes, Exact, Hex};
 use crate::model::{Credentials, Pid, SocketType, option_table};
+use crate::restore::obstacle::Obstacle;
 use crate::restore::plan::Plan;
+use crate::restore::plan::step::Step;
 
 /// Bytes: `text` for reading (lossy), `hex` for using.
 #[must_use]
@@ -197,19 +199,36 @@ impl Ends {
     }
 }
 
-/// A plan: its steps as `--dry-run` prints them.
-#[must_use]
-pub fn plan(plan: &Plan) -> Value {
-    let lines = |steps: &[crate::restore::plan::step::Step]| {
-        steps.iter().map(ToString::to_string).collect::<Vec<_>>()
-    };
-    let summary = plan.summary;
-    json!({
-        "steps": lines(&plan.steps),
-        "finishing": lines(&plan.finishing),
-        "sockets": summary.sockets,
-        "listeners": summary.listeners,
-        "connections": summary.connections,
-        "pairs": summary.pairs,
-    })
+/// A plan: its steps as `--dry-run` prints them and as data, and what is in the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned<'a> {
+    /// The steps.
+    pub plan: &'a Plan,
+    /// What is in the way.
+    pub obstacles: &'a [Obstacle],
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    text: String,
+    step: &'a Step,
+}
+
+fn lines(steps: &[Step]) -> impl Serialize + '_ {
+    Each(move || steps.iter().map(|step| Line { text: step.to_string(), step }))
+}
+
+impl Serialize for Planned<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let summary = self.plan.summary;
+        let mut fields = serializer.serialize_struct("Plan", 7)?;
+        fields.serialize_field("steps", &lines(&self.plan.steps))?;
+        fields.serialize_field("finishing", &lines(&self.plan.finishing))?;
+        fields.serialize_field("sockets", &summary.sockets)?;
+        fields.serialize_field("listeners", &summary.listeners)?;
+        fields.serialize_field("connections", &summary.connections)?;
+        fields.serialize_field("pairs", &summary.pairs)?;
+        fields.serialize_field("obstacles", self.obstacles)?;
+        fields.end()
+    }
 }

@@ -3,17 +3,18 @@
 //! The root's program replaces ucr, so the pid in `SO_PEERCRED` is its own. The others are started
 //! first, as its children.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command};
 
 use super::execute::{Failed, Restored};
+use super::program::Program;
 use super::undo::UndoProblem;
 use crate::image::{Image, SocketIndex};
 use crate::model::Pid;
@@ -24,129 +25,6 @@ use crate::sys::spawn;
 /// They would not survive into the program, so they are left open; a program that cares sets the
 /// flag again.
 pub const CLOEXEC_VARIABLE: &str = "UCR_CLOEXEC_FDS";
-
-/// A command for one saved process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
-    /// The saved process.
-    pub pid: Pid,
-    /// The program.
-    pub command: OsString,
-    /// Its arguments, without the program's name.
-    pub arguments: Vec<OsString>,
-}
-
-/// Why commands and saved processes do not fit.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProgramError {
-    /// Not `PID=COMMAND`, or not words as a shell would read them.
-    #[error("`{0}` is not PID=COMMAND with words as a shell reads them")]
-    Syntax(String),
-    /// A plain command, but several processes.
-    #[error("the image holds {} processes ({}): name a command for each with --exec PID=COMMAND",
-        .0.len(), Pids(.0))]
-    OneForMany(Vec<Pid>),
-    /// All that does not fit, at once.
-    #[error("{}", Misfit(missing, unknown, twice))]
-    Misfit {
-        /// Processes without a command.
-        missing: Vec<Pid>,
-        /// Commands without a process.
-        unknown: Vec<Pid>,
-        /// Processes with two commands.
-        twice: Vec<Pid>,
-    },
-    /// No command at all.
-    #[error("no command to give the sockets to")]
-    None,
-}
-
-struct Pids<'a>(&'a [Pid]);
-
-impl fmt::Display for Pids<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, pid) in self.0.iter().enumerate() {
-            let separator = if number == 0 { "" } else { ", " };
-            write!(f, "{separator}{pid}")?;
-        }
-        Ok(())
-    }
-}
-
-struct Misfit<'a>(&'a [Pid], &'a [Pid], &'a [Pid]);
-
-impl fmt::Display for Misfit<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [
-            ("no command for saved process", self.0),
-            ("not in the image: process", self.1),
-            ("more than one command for process", self.2),
-        ];
-        let mut separator = "";
-        for (what, pids) in parts.iter().filter(|(_, pids)| !pids.is_empty()) {
-            write!(f, "{separator}{what} {}", Pids(pids))?;
-            separator = "; ";
-        }
-        Ok(())
-    }
-}
-
-/// The commands from `-- COMMAND ARGUMENTS…`, for an image of one process.
-///
-/// # Errors
-///
-/// No command, or more than one process.
-pub fn single(image: &Image, words: &[OsString]) -> Result<Vec<Program>, ProgramError> {
-    let (command, arguments) = words.split_first().ok_or(ProgramError::None)?;
-    let [process] = image.processes.as_slice() else {
-        return Err(ProgramError::OneForMany(image.processes.iter().map(|p| p.pid).collect()));
-    };
-    let (command, arguments) = (command.clone(), arguments.to_vec());
-    Ok(vec![Program { pid: process.pid, command, arguments }])
-}
-
-/// The commands from `--exec PID=COMMAND…`, in the image's order.
-///
-/// # Errors
-///
-/// A value of another form; processes without a command and commands without a process, all at
-/// once.
-pub fn each(image: &Image, values: &[OsString]) -> Result<Vec<Program>, ProgramError> {
-    let mut given: BTreeMap<Pid, Program> = BTreeMap::new();
-    let mut twice = Vec::new();
-    for value in values {
-        let program =
-            parse(value).ok_or_else(|| ProgramError::Syntax(value.display().to_string()))?;
-        let pid = program.pid;
-        if given.insert(pid, program).is_some() {
-            twice.push(pid);
-        }
-    }
-    let (mut programs, mut missing) = (Vec::new(), Vec::new());
-    for process in &image.processes {
-        match given.remove(&process.pid) {
-            Some(program) => programs.push(program),
-            None => missing.push(process.pid),
-        }
-    }
-    let unknown: Vec<_> = given.into_keys().collect();
-    if missing.is_empty() && unknown.is_empty() && twice.is_empty() {
-        Ok(programs)
-    } else {
-        Err(ProgramError::Misfit { missing, unknown, twice })
-    }
-}
-
-fn parse(value: &OsStr) -> Option<Program> {
-    let bytes = value.as_bytes();
-    let (pid, words) = bytes.split_at_checked(bytes.iter().position(|byte| *byte == b'=')?)?;
-    let pid = Pid(std::str::from_utf8(pid).ok()?.trim().parse().ok()?);
-    let mut lexer = shlex::bytes::Shlex::new(words.get(1..)?);
-    let words: Vec<_> = lexer.by_ref().map(OsString::from_vec).collect();
-    let (command, arguments) = words.split_first()?;
-    let program = Program { pid, command: command.clone(), arguments: arguments.to_vec() };
-    (!lexer.had_error).then_some(program)
-}
 
 /// Why the programs do not run. Everything is undone by then.
 #[derive(Debug)]
@@ -250,7 +128,10 @@ pub fn launch(
 }
 
 fn command(image: &Image, program: &Program) -> Command {
-    let mut command = Command::new(&program.command);
+    // By the path that was found before the first step; the program sees the name that was given.
+    let found = program.path.as_deref().map_or(program.command.as_os_str(), Path::as_os_str);
+    let mut command = Command::new(found);
+    command.arg0(&program.command);
     command.args(&program.arguments);
     let flagged: BTreeSet<RawFd> = image
         .descriptors
