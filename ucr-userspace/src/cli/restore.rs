@@ -104,12 +104,7 @@ pub fn run(
     let Some(restored) = verified(&image, &plan, restored, look)? else {
         return Ok(ExitCode::from(exit::FAILED));
     };
-    if let Some(signal) = signals.came() {
-        say(&format!("interrupted by {signal}; everything is undone"));
-        left_behind(&restored.undo());
-        return Ok(ExitCode::from(exit::FAILED));
-    }
-    match target::launch(restored, &image, &programs) {
+    match target::launch(restored, &image, &programs, &signals) {
         Ok(never) => match never {},
         Err(error) => Err(error.into()),
     }

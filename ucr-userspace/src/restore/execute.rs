@@ -23,6 +23,7 @@ use crate::model::name::Escaped;
 use crate::model::{Pid, Shutdown, SocketType};
 use crate::process::files::{Facts, same_file};
 use crate::process::{options, state};
+use crate::sys::janitor::Doomed;
 use crate::sys::{addr, sockopt};
 
 /// Mode of a new socket file until all is done: nobody else connects meanwhile.
@@ -192,8 +193,23 @@ impl Restored {
         self.undo.undo()
     }
 
-    /// Deletes what was moved aside. From here on those files are gone; the sockets can still be
-    /// undone.
+    /// What was moved aside and is to be deleted when nothing can fail any more.
+    ///
+    /// # Errors
+    ///
+    /// If a step is of another kind, or comes from another plan.
+    pub fn doomed(&self) -> io::Result<Vec<Doomed<'_>>> {
+        let finishing = self.finishing.iter();
+        finishing
+            .map(|step| match step {
+                Step::Discard(aside) => self.undo.doomed(aside),
+                _ => Err(io::ErrorKind::InvalidInput.into()),
+            })
+            .collect()
+    }
+
+    /// Deletes what was moved aside, for a caller who keeps the sockets. From here on those files
+    /// are gone; the sockets can still be undone.
     ///
     /// # Errors
     ///

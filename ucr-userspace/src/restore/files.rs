@@ -1,9 +1,9 @@
 //! One entry of a directory, reached through a descriptor of the directory: it stays the same entry
 //! when a directory above is renamed or replaced meanwhile.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
@@ -13,6 +13,7 @@ use rustix::process::fchdir;
 
 use crate::image::FileId;
 use crate::process::files::{Facts, same_file};
+use crate::sys::janitor::Doomed;
 
 /// An entry of a directory; there may or may not be a file.
 #[derive(Debug)]
@@ -46,6 +47,16 @@ impl Entry {
     /// What `statx` refuses.
     pub fn facts(&self) -> io::Result<Option<Facts>> {
         Facts::in_directory(&self.directory, OsStr::from_bytes(&self.name))
+    }
+
+    /// What to remove, and from where, for somebody who comes later.
+    ///
+    /// # Errors
+    ///
+    /// A name with a NUL.
+    pub fn doomed(&self, id: FileId) -> io::Result<Doomed<'_>> {
+        let name = CString::new(self.name.as_slice())?;
+        Ok(Doomed { directory: self.directory.as_fd(), name, inode: id.inode })
     }
 
     /// Which directory it is in.

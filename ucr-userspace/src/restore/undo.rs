@@ -7,6 +7,7 @@ use super::files::Entry;
 use super::plan::step::Aside;
 use crate::image::FileId;
 use crate::model::name::Escaped;
+use crate::sys::janitor::Doomed;
 
 /// Something that a restore did to the file system.
 #[derive(Debug)]
@@ -159,6 +160,19 @@ impl Undo {
         }
         self.forget(&aside.path);
         Ok(())
+    }
+
+    /// What is to be removed when the rest cannot be undone any more.
+    ///
+    /// # Errors
+    ///
+    /// If it was not moved aside.
+    pub(super) fn doomed(&self, aside: &Aside) -> io::Result<Doomed<'_>> {
+        let number = self.moved.get(&aside.path).ok_or(io::ErrorKind::NotFound)?;
+        match self.deeds.get(number) {
+            Some(Deed::Moved { hidden, .. }) => hidden.doomed(aside.id),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn forget(&mut self, path: &[u8]) {

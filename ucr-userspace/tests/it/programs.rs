@@ -126,6 +126,74 @@ fn a_program_that_cannot_run_undoes_everything() {
     assert!(!marker.exists());
 }
 
+/// The root's program is the first that may fail: what was moved aside must be there until then.
+#[test]
+fn what_was_moved_aside_is_deleted_only_when_the_program_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, _) = family(directory.path());
+    let file = file.to_str().unwrap();
+    let listener = directory.path().join("listener");
+    fs::write(&listener, "foreign").unwrap();
+    let hidden = || {
+        let entries = fs::read_dir(directory.path()).unwrap();
+        let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.any(|name| name.starts_with(".ucr-aside"))
+    };
+    let marker = directory.path().join("ran");
+    let child = format!("101=sh -c 'echo > {}'", marker.display());
+    let root = format!("100={}", broken(directory.path()).display());
+    let output = restore(&[file, "--replace", "--exec", &root, "--exec", &child]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert_eq!(fs::read(&listener).unwrap(), b"foreign");
+    assert!(!hidden());
+    assert!(!marker.exists());
+
+    // The program waits for the file to go, and has no child but the saved one's.
+    let root = format!(
+        "100=sh -c 'while ls -A {} | grep -q ucr-aside; do :; done; \
+         read children </proc/$$/task/$$/children; set -- $children; echo \"children: $#\"'",
+        directory.path().display()
+    );
+    let output = restore(&[file, "--replace", "--exec", &root, "--exec", "101=cat"]);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    assert!(out.ends_with("children: 1\n"), "{out}{err}");
+    assert!(std::os::unix::fs::FileTypeExt::is_socket(&listener.metadata().unwrap().file_type()));
+}
+
+/// Found by nobody but the child itself, when the root's program runs already.
+#[test]
+fn a_child_that_cannot_run_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, mut image) = family(directory.path());
+    // Its standard error is a socket; people hear of it nevertheless.
+    image.descriptors[2].fd = 2;
+    imagefile::write(&file, &image).unwrap();
+    let child = format!("101={}", broken(directory.path()).display());
+    // The end of the pair's other end is the end of the child.
+    let output =
+        restore(&[file.to_str().unwrap(), "--exec", "100=sh -c 'cat <&7'", "--exec", &child]);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(
+        err.contains("broken` for saved process 101: No such file or directory\n"),
+        "{out}{err}"
+    );
+}
+
+/// A file that is no program and names no interpreter: the shell's, as everywhere.
+#[test]
+fn a_script_without_interpreter_is_run_by_the_shell() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, _) = family(directory.path());
+    let script = directory.path().join("script");
+    fs::write(&script, "echo \"$1 $2\" >&0\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let child = format!("101={} one two", script.display());
+    let root = "100=sh -c 'read line <&7; echo \"heard $line\"'";
+    let output = restore(&[file.to_str().unwrap(), "--exec", root, "--exec", &child]);
+    assert!(text(&output.stdout).contains("heard one two\n"), "{}", text(&output.stderr));
+}
+
 /// A program that only `execve` itself finds fault with.
 fn broken(directory: &Path) -> PathBuf {
     let broken = directory.join("broken");
