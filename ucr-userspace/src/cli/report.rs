@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     causes::{causes, one_line, verifier_log},
     dump::DumpError,
+    restore::{obstacle::Obstacle, reserve::ReserveError},
     snapshot::diag::DiagError,
     tracer::TracerError,
 };
@@ -24,6 +25,8 @@ pub fn log_to_stderr() {
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // They would go to standard error, too, and panic where that cannot be written.
+        .log_internal_errors(false)
         .try_init()
         .ok();
 }
@@ -45,10 +48,13 @@ pub fn error(error: &anyhow::Error) {
     }
 }
 
-fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+/// What to do about an error, if there is anything. Its causes are not looked at.
+pub fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     error
         .downcast_ref::<TracerError>()
         .and_then(TracerError::hint)
         .or_else(|| error.downcast_ref::<DumpError>().and_then(DumpError::hint))
         .or_else(|| error.downcast_ref::<DiagError>().and_then(DiagError::hint))
+        .or_else(|| error.downcast_ref::<ReserveError>().and_then(ReserveError::hint))
+        .or_else(|| error.downcast_ref::<Obstacle>().and_then(Obstacle::hint))
 }

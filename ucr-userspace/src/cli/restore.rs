@@ -1,25 +1,29 @@
 //! `ucr restore`: bring the sockets of an image back and give them to programs.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 
 use super::exit;
+use super::report::{hint, say};
 use crate::image::Image;
 use crate::image::file;
 use crate::kernel::interrupts::HeldBack;
 use crate::model::View;
 use crate::render::{json, output};
-use crate::restore::execute::{Execution, RestoreError, Restored, execute};
-use crate::restore::names::{Foreign, Here, NameError, survey};
-use crate::restore::plan::{Plan, plan};
-use crate::restore::target::{self, Program};
+use crate::restore::execute::{Execution, Restored, execute};
+use crate::restore::names::{self, Foreign, Here};
+use crate::restore::obstacle::{Obstacle, survey};
+use crate::restore::plan::{Plan, plan, plan_knowing};
+use crate::restore::program::{self, Program, ProgramError};
+use crate::restore::target;
 use crate::restore::undo::UndoProblem;
-use crate::restore::{execute::Failed, verify};
+use crate::restore::verify;
 
 /// Bring the sockets of an image back and run programs with them
 ///
@@ -61,27 +65,33 @@ pub fn run(
     look: impl Fn() -> anyhow::Result<View>,
 ) -> anyhow::Result<ExitCode> {
     let image = file::read(&args.file)?;
-    let programs = match programs(args, &image) {
+    let mut programs = match programs(args, &image) {
         Ok(programs) => programs,
         Err(error) => {
-            complain(&format!("{error}"), None)?;
+            say(&error.to_string());
             return Ok(ExitCode::from(exit::USAGE));
         }
     };
-    let plan = plan(&image).context("failed to plan the restore")?;
+    let mut plan = plan(&image).context("failed to plan the restore")?;
+    let spellings = names::spellings(&plan);
+    if !spellings.is_empty() {
+        plan = plan_knowing(&image, &spellings).context("failed to plan the restore")?;
+    }
     let view = look().context("failed to take a snapshot of the live sockets")?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let here = Here { boot_id: boot_id.trim(), view: &view };
+    let somaxconn = fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    let somaxconn = somaxconn.and_then(|number| number.trim().parse().ok());
+    let here = Here { boot_id: boot_id.trim(), view: &view, somaxconn };
     let foreign = if args.replace { Foreign::Replace } else { Foreign::Refuse };
-    let (plan, obstacles) = match survey(&plan, &image, here, foreign) {
+    let (plan, obstacles) = match survey(&plan, &image, here, foreign, &mut programs) {
         Ok(asides) => (plan.with_asides(asides), Vec::new()),
         Err(obstacles) => (plan, obstacles),
     };
     if args.dry_run {
-        print_plan(&plan, args).context("write to standard output")?;
+        print_plan(&plan, &obstacles, args).context("write to standard output")?;
     }
     if !obstacles.is_empty() {
-        refuse(&obstacles)?;
+        refuse(&obstacles);
         return Ok(ExitCode::from(exit::REFUSED));
     }
     if args.dry_run {
@@ -90,70 +100,50 @@ pub fn run(
     // From here to the exec there is something to be undone: Ctrl-C is seen between two steps.
     let signals = HeldBack::begin().context("hold back signals")?;
     let how = Execution { signals: Some(&signals), ..Execution::default() };
-    let restored = match execute(&plan, &image, how) {
-        Ok(restored) => restored,
-        Err(error) => return Err(hinted(error)),
-    };
+    let restored = execute(&plan, &image, how)?;
     let Some(restored) = verified(&image, &plan, restored, look)? else {
         return Ok(ExitCode::from(exit::FAILED));
     };
-    if let Some(signal) = signals.came() {
-        complain(&format!("interrupted by {signal}; everything is undone"), None)?;
-        left_behind(&restored.undo())?;
-        return Ok(ExitCode::from(exit::FAILED));
-    }
-    match target::launch(restored, &image, &programs) {
+    match target::launch(restored, &image, &programs, &signals) {
         Ok(never) => match never {},
         Err(error) => Err(error.into()),
     }
 }
 
-fn programs(args: &RestoreArgs, image: &Image) -> Result<Vec<Program>, target::ProgramError> {
+fn programs(args: &RestoreArgs, image: &Image) -> Result<Vec<Program>, ProgramError> {
     if args.dry_run && args.exec.is_empty() && args.command.is_empty() {
         Ok(Vec::new())
     } else if args.exec.is_empty() {
-        target::single(image, &args.command)
+        program::single(image, &args.command)
     } else {
-        target::each(image, &args.exec)
+        program::each(image, &args.exec)
     }
 }
 
-fn print_plan(plan: &Plan, args: &RestoreArgs) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let written =
-        if args.json { writeln!(out, "{:#}", json::plan(plan)) } else { write!(out, "{plan}") };
+fn print_plan(plan: &Plan, obstacles: &[Obstacle], args: &RestoreArgs) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = if args.json {
+        let whole = serde_json::to_writer_pretty(&mut out, &json::Planned { plan, obstacles });
+        whole.map_err(io::Error::from).and_then(|()| writeln!(out))
+    } else {
+        write!(out, "{plan}")
+    };
     output::unless_broken_pipe(written.and_then(|()| out.flush()))
 }
 
-/// One line on standard error, and what to do about it on a second one.
-fn complain(message: &str, hint: Option<&str>) -> io::Result<()> {
-    let mut err = io::stderr().lock();
-    writeln!(err, "ucr: {message}")?;
-    hint.map_or(Ok(()), |hint| writeln!(err, "ucr: hint: {hint}"))
+fn refuse(obstacles: &[Obstacle]) {
+    say(&format!("refused: {}", plural(obstacles.len(), "obstacle")));
+    obstacles.iter().for_each(|obstacle| say(&obstacle.to_string()));
+    let hints: BTreeSet<_> = obstacles.iter().filter_map(|obstacle| hint(obstacle)).collect();
+    hints.iter().for_each(|hint| say(&format!("hint: {hint}")));
 }
 
-fn refuse(obstacles: &[NameError]) -> io::Result<()> {
-    complain(&format!("refused: {} names cannot be had", obstacles.len()), None)?;
-    let mut hints: Vec<_> = obstacles.iter().filter_map(NameError::hint).collect();
-    hints.dedup();
-    obstacles.iter().try_for_each(|obstacle| complain(&obstacle.to_string(), None))?;
-    let mut err = io::stderr().lock();
-    hints.iter().try_for_each(|hint| writeln!(err, "ucr: hint: {hint}"))
+fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-fn hinted(error: RestoreError) -> anyhow::Error {
-    let hint = match &error.failed {
-        Failed::Reserve(error) => error.hint(),
-        Failed::Step { .. } => None,
-    };
-    match hint {
-        Some(hint) => anyhow::Error::new(error).context(format!("refused; hint: {hint}")),
-        None => error.into(),
-    }
-}
-
-fn left_behind(problems: &[UndoProblem]) -> io::Result<()> {
-    problems.iter().try_for_each(|problem| complain(&format!("left behind: {problem}"), None))
+fn left_behind(problems: &[UndoProblem]) {
+    problems.iter().for_each(|problem| say(&format!("left behind: {problem}")));
 }
 
 /// Holds what was made against the image. `None`: it differs, was undone, and it has been said.
@@ -167,16 +157,12 @@ fn verified(
     let view = look().context("failed to take a snapshot of what was restored")?;
     let differences = verify::compare(image, &observed, &view);
     if !differences.is_empty() {
-        complain(&format!("the restore failed: {} differences", differences.len()), None)?;
-        for difference in &differences {
-            complain(&difference.to_string(), None)?;
-        }
-        left_behind(&restored.undo())?;
+        say(&format!("the restore failed: {} differences", differences.len()));
+        differences.iter().for_each(|difference| say(&difference.to_string()));
+        left_behind(&restored.undo());
         return Ok(None);
     }
     let sum = plan.summary;
-    let plural =
-        |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let line = format!(
         "restored {} ({}, {}, {}), verified: 0 differences",
         plural(sum.sockets, "socket"),
@@ -184,14 +170,11 @@ fn verified(
         plural(sum.connections, "connection"),
         plural(sum.pairs, "pair"),
     );
-    complain(&line, None)?;
+    say(&line);
     let other = verify::other_pids(image, &observed);
     if other > 0 {
         let pid = std::process::id();
-        complain(
-            &format!("note: {other} of them show pid {pid} in SO_PEERCRED, not the saved one"),
-            None,
-        )?;
+        say(&format!("note: {other} of them show pid {pid} in SO_PEERCRED, not the saved one"));
     }
     Ok(Some(restored))
 }

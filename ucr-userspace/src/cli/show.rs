@@ -1,6 +1,6 @@
 //! `ucr show`: what an image holds.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,9 +28,10 @@ pub struct ShowArgs {
 /// A file that is no usable image; standard output that cannot be written.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let image = file::read(&args.file)?;
-    let mut out = io::stdout().lock();
+    let mut out = BufWriter::new(io::stdout().lock());
     let written = if args.json {
-        writeln!(out, "{:#}", json::image(&image))
+        let whole = serde_json::to_writer_pretty(&mut out, &json::Image(&image));
+        whole.map_err(io::Error::from).and_then(|()| writeln!(out))
     } else {
         write!(out, "{}", image::Shown(&image))
     };

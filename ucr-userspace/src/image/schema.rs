@@ -22,7 +22,7 @@ pub struct Image {
     pub connections: Vec<Connection>,
 }
 
-/// Where an image comes from. Shown, never acted upon.
+/// Where an image comes from. Shown; only the boot id is acted upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Version of the ucr that wrote it.
@@ -89,8 +89,8 @@ pub struct Socket {
     pub shutdown: Shutdown,
     /// `SO_PEERCRED`, for connected sockets.
     pub peer_credentials: Option<Credentials>,
-    /// Credentials that a connecting client will see: those of the task that called `listen`.
-    /// Known only from tracking.
+    /// Credentials that a connecting client will see: those of the task that called `listen`, as
+    /// `SO_PEERCRED` of the listener itself gives them.
     pub listener_credentials: Option<Credentials>,
     /// `SOL_SOCKET` options whose value differs from that of a new socket of this type.
     pub options: Vec<SocketOption>,
@@ -117,7 +117,7 @@ pub enum Role {
 }
 
 /// A name and what it takes to give it to a new socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bound {
     /// Never [`UnixName::Unnamed`].
     pub name: UnixName,
@@ -128,7 +128,7 @@ pub struct Bound {
 }
 
 /// The file that `bind` made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SocketFile {
     /// It is still there, under the name it was bound to.
     Present {
@@ -148,7 +148,7 @@ pub enum SocketFile {
 }
 
 /// Identity of a file within one boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// `st_dev`.
     pub device: u64,
@@ -166,6 +166,14 @@ pub struct SocketOption {
     pub name: i32,
     /// The bytes that `getsockopt` gave.
     pub value: Vec<u8>,
+}
+
+impl SocketOption {
+    /// `SO_BUF_LOCK` off, as for a new socket: the sizes of the buffers may be changed.
+    #[must_use]
+    pub fn unlocked_buffers() -> Self {
+        Self { name: libc::SO_BUF_LOCK, value: 0i32.to_ne_bytes().to_vec() }
+    }
 }
 
 /// How a socket's history is known.

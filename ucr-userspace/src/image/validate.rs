@@ -8,6 +8,22 @@ use crate::model::{Credentials, Pid, Shutdown, SocketType, UnixName};
 /// No socket option of the kernel is longer than this many bytes in an image.
 pub const MAX_OPTION_LEN: usize = 64;
 
+/// Processes of an image, at most.
+pub const MAX_PROCESSES: usize = 65_536;
+
+/// Descriptors of an image, at most: four processes as full as `fs.nr_open` lets them be.
+pub const MAX_DESCRIPTORS: usize = 4 << 20;
+
+/// Arguments of all processes together, at most. (The kernel gives one process 6 MiB for strings
+/// and pointers: `bprm_stack_limits`.)
+pub const MAX_ARGUMENTS: usize = 4 << 20;
+
+/// Bytes of all arguments together, at most.
+pub const MAX_ARGUMENT_BYTES: usize = 32 << 20;
+
+/// Bytes of a `comm`: 15 for a task of user space, and kernel threads may have longer ones.
+pub const MAX_COMM_LEN: usize = 64;
+
 /// `O_NONBLOCK` and `O_ASYNC`: the status flags that an image may hold.
 pub const STATUS_FLAGS: i32 = libc::O_NONBLOCK | libc::O_ASYNC;
 
@@ -26,6 +42,26 @@ pub enum Invalid {
     /// More sockets than an index can count.
     #[error("{0} sockets are too many")]
     TooManySockets(usize),
+    /// More of something than an image may have.
+    #[error("{found} {what} are more than the {limit} that an image may have")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Longer than any.
+    #[error(
+        "the command name of pid {pid} has {len} bytes, and at most {MAX_COMM_LEN} are possible"
+    )]
+    CommTooLong {
+        /// Whose.
+        pid: Pid,
+        /// Its length in bytes.
+        len: usize,
+    },
     /// A descriptor below 0.
     #[error("descriptor {fd} of pid {pid} is below zero")]
     NegativeDescriptor {
@@ -130,9 +166,15 @@ pub enum Problem {
     /// A listener accepts connections of its own type only.
     #[error("it is a {0} listener, and the connection is of type {1}")]
     ListenerType(SocketType, SocketType),
+    /// An accepted socket shares its listener's address.
+    #[error("it listens as {0}, and what was accepted from it is called {1}")]
+    ListenerName(UnixName, UnixName),
     /// Both ends of a pair see the same task.
     #[error("the two ends of a pair have different peer credentials")]
     PairCredentials,
+    /// The name of the creator's thread is longer than any.
+    #[error("its creator's command name has {0} bytes, and at most {MAX_COMM_LEN} are possible")]
+    CreatorComm(usize),
     /// An option twice.
     #[error("option {0} is there twice")]
     OptionTwice(i32),
@@ -152,6 +194,7 @@ pub enum Problem {
 ///
 /// The first contradiction found.
 pub fn check(image: &Image) -> Result<(), Invalid> {
+    check_sizes(image)?;
     let pids = check_processes(image)?;
     if u32::try_from(image.sockets.len()).is_err() {
         return Err(Invalid::TooManySockets(image.sockets.len()));
@@ -169,6 +212,20 @@ pub fn check(image: &Image) -> Result<(), Invalid> {
     check_connections(image)
 }
 
+fn check_sizes(image: &Image) -> Result<(), Invalid> {
+    let arguments = || image.processes.iter().flat_map(|process| &process.arguments);
+    let counts = [
+        ("processes", image.processes.len(), MAX_PROCESSES),
+        ("descriptors", image.descriptors.len(), MAX_DESCRIPTORS),
+        ("arguments", arguments().count(), MAX_ARGUMENTS),
+        ("bytes of arguments", arguments().map(Vec::len).sum(), MAX_ARGUMENT_BYTES),
+    ];
+    match counts.into_iter().find(|(_, found, limit)| found > limit) {
+        Some((what, found, limit)) => Err(Invalid::TooMany { what, found, limit }),
+        None => Ok(()),
+    }
+}
+
 fn check_processes(image: &Image) -> Result<HashSet<Pid>, Invalid> {
     if image.processes.is_empty() {
         return Err(Invalid::NoProcess);
@@ -177,6 +234,9 @@ fn check_processes(image: &Image) -> Result<HashSet<Pid>, Invalid> {
     for process in &image.processes {
         if process.pid.0 <= 0 {
             return Err(Invalid::ImpossiblePid(process.pid));
+        }
+        if process.comm.len() > MAX_COMM_LEN {
+            return Err(Invalid::CommTooLong { pid: process.pid, len: process.comm.len() });
         }
         if !pids.insert(process.pid) {
             return Err(Invalid::PidTwice(process.pid));
@@ -203,6 +263,10 @@ fn check_socket(socket: &Socket) -> Result<(), Problem> {
     for credentials in [socket.peer_credentials, socket.listener_credentials].iter().flatten() {
         let Credentials { uid, gid, .. } = *credentials;
         check_ids(uid, gid)?;
+    }
+    let comm = socket.creator.as_ref().map_or(0, |actor| actor.comm.len());
+    if comm > MAX_COMM_LEN {
+        return Err(Problem::CreatorComm(comm));
     }
     let mut names = HashSet::new();
     for option in &socket.options {
@@ -311,9 +375,9 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
                 }
             }
             Connection::Accepted { listener, server, .. } => {
-                if second.name.is_none() {
+                let Some(accepted) = &second.name else {
                     return Err(problem(server, Problem::Nameless("was accepted")));
-                }
+                };
                 let Some(index) = listener else { continue };
                 let listener = look_up(image, "a connection", index)?;
                 if !matches!(listener.role, Role::Listening { .. }) {
@@ -322,6 +386,12 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
                 if listener.socket_type != second.socket_type {
                     let types = (listener.socket_type, second.socket_type);
                     return Err(problem(index, Problem::ListenerType(types.0, types.1)));
+                }
+                if let Some(bound) = &listener.name
+                    && bound.name != accepted.name
+                {
+                    let names = (bound.name.clone(), accepted.name.clone());
+                    return Err(problem(index, Problem::ListenerName(names.0, names.1)));
                 }
             }
         }

@@ -131,7 +131,7 @@ pub fn exact<S: Serializer>(name: &UnixName, serializer: S) -> Result<S::Ok, S::
     let mut fields = serializer.serialize_struct("UnixName", 3)?;
     fields.serialize_field("kind", kind)?;
     fields.serialize_field("text", &String::from_utf8_lossy(bytes))?;
-    fields.serialize_field("hex", &Hex(bytes).to_string())?;
+    fields.serialize_field("hex", &Hex(bytes))?;
     fields.end()
 }
 
@@ -152,6 +152,25 @@ pub struct Hex<'a>(pub &'a [u8]);
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Hex<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Bytes that serialize as text (lossy, for reading) and as hexadecimal digits (exact, for using).
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Bytes", 2)?;
+        fields.serialize_field("text", &String::from_utf8_lossy(self.0))?;
+        fields.serialize_field("hex", &Hex(self.0))?;
+        fields.end()
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use comfy_table::{Table, presets};
 
 use super::time::{SinceBoot, UtcSeconds};
-use crate::image::{Image, KnownFrom, Process, Role, Socket, SocketFile, SocketIndex};
+use crate::image::{Descriptor, Image, KnownFrom, Process, Role, Socket, SocketFile, SocketIndex};
 use crate::model::Pid;
 use crate::model::name::Escaped;
 use crate::model::option_table;
@@ -39,12 +39,12 @@ impl fmt::Display for Shown<'_> {
             counts.only_snapshot,
             counts.conflict,
         )?;
-        let peers = peers(image);
+        let index = Index::of(image);
         for process in &image.processes {
             writeln!(f)?;
             heading(f, process)?;
             // An empty table would be shown as an empty line.
-            let table = table(image, process.pid, &peers);
+            let table = index.table(image, process.pid);
             writeln!(f, "{}", table.trim_fmt())?;
         }
         Ok(())
@@ -63,59 +63,76 @@ fn heading(f: &mut fmt::Formatter<'_>, process: &Process) -> fmt::Result {
     writeln!(f)
 }
 
-fn peers(image: &Image) -> HashMap<SocketIndex, SocketIndex> {
-    let ends = image.connections.iter().map(crate::image::Connection::ends);
-    ends.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
+/// What the rows of all tables ask for, looked up once.
+struct Index<'a> {
+    peers: HashMap<SocketIndex, SocketIndex>,
+    by_process: HashMap<Pid, Vec<&'a Descriptor>>,
+    /// The first descriptor that leads to a socket.
+    first: HashMap<SocketIndex, &'a Descriptor>,
 }
 
-fn table(image: &Image, pid: Pid, peers: &HashMap<SocketIndex, SocketIndex>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
-        "FD",
-        "SOCKET",
-        "INODE",
-        "TYPE",
-        "ROLE",
-        "NAME",
-        "PEER",
-        "KNOWN FROM",
-        "CREATOR",
-        "CREATED",
-        "STATE",
-    ]);
-    for descriptor in image.descriptors.iter().filter(|descriptor| descriptor.pid == pid) {
-        let Some(socket) = image.sockets.get(descriptor.socket.get()) else {
-            continue;
-        };
-        let close = if descriptor.close_on_exec { " cloexec" } else { "" };
-        let peer = peers.get(&descriptor.socket).map(|peer| at(image, *peer)).unwrap_or_default();
-        let creator = socket
-            .creator
-            .as_ref()
-            .map(|actor| format!("{} ({}) uid {}", actor.pid, Escaped(&actor.comm), actor.uid));
-        table.add_row([
-            format!("{}{close}", descriptor.fd),
-            descriptor.socket.0.to_string(),
-            socket.inode.to_string(),
-            socket.socket_type.to_string(),
-            role(socket),
-            name(socket),
-            peer,
-            known_from(socket.known_from).to_owned(),
-            creator.unwrap_or_default(),
-            socket.created_at.map(|at| SinceBoot(at).to_string()).unwrap_or_default(),
-            state(socket),
-        ]);
+impl<'a> Index<'a> {
+    fn of(image: &'a Image) -> Self {
+        let ends = image.connections.iter().map(crate::image::Connection::ends);
+        let peers = ends.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
+        let mut by_process: HashMap<Pid, Vec<&Descriptor>> = HashMap::new();
+        let mut first = HashMap::new();
+        for descriptor in &image.descriptors {
+            by_process.entry(descriptor.pid).or_default().push(descriptor);
+            first.entry(descriptor.socket).or_insert(descriptor);
+        }
+        Self { peers, by_process, first }
     }
-    table
-}
 
-/// A socket by its index and the first descriptor that leads to it.
-fn at(image: &Image, index: SocketIndex) -> String {
-    let first = image.descriptors.iter().find(|descriptor| descriptor.socket == index);
-    let place = first.map(|first| format!(" (pid {} fd {})", first.pid, first.fd));
-    format!("socket {}{}", index.0, place.unwrap_or_default())
+    fn table(&self, image: &Image, pid: Pid) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header([
+            "FD",
+            "SOCKET",
+            "INODE",
+            "TYPE",
+            "ROLE",
+            "NAME",
+            "PEER",
+            "KNOWN FROM",
+            "CREATOR",
+            "CREATED",
+            "STATE",
+        ]);
+        for descriptor in self.by_process.get(&pid).into_iter().flatten() {
+            let Some(socket) = image.sockets.get(descriptor.socket.get()) else {
+                continue;
+            };
+            let close = if descriptor.close_on_exec { " cloexec" } else { "" };
+            let peer = self.peers.get(&descriptor.socket).map(|peer| self.at(*peer));
+            let creator = socket
+                .creator
+                .as_ref()
+                .map(|actor| format!("{} ({}) uid {}", actor.pid, Escaped(&actor.comm), actor.uid));
+            table.add_row([
+                format!("{}{close}", descriptor.fd),
+                descriptor.socket.0.to_string(),
+                socket.inode.to_string(),
+                socket.socket_type.to_string(),
+                role(socket),
+                name(socket),
+                peer.unwrap_or_default(),
+                known_from(socket.known_from).to_owned(),
+                creator.unwrap_or_default(),
+                socket.created_at.map(|at| SinceBoot(at).to_string()).unwrap_or_default(),
+                state(socket),
+            ]);
+        }
+        table
+    }
+
+    /// A socket by its index and the first descriptor that leads to it.
+    fn at(&self, index: SocketIndex) -> String {
+        let first = self.first.get(&index);
+        let place = first.map(|first| format!(" (pid {} fd {})", first.pid, first.fd));
+        format!("socket {}{}", index.0, place.unwrap_or_default())
+    }
 }
 
 fn role(socket: &Socket) -> String {

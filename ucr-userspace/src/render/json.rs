@@ -1,187 +1,243 @@
 //! Exact JSON: bytes that are no UTF-8 survive as hexadecimal digits.
+//!
+//! What may be large is borrowed and written piece by piece: an image as a tree of values would take
+//! many times its own memory.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use crate::image::{Bound, Connection, FileId, Image, KnownFrom, Role, Socket, SocketFile, header};
-use crate::model::name::{Exact, Hex};
-use crate::model::option_table;
-use crate::model::{Credentials, UnixName};
+use crate::image::{self, Connection, FileId, KnownFrom, Role, SocketFile, SocketIndex, header};
+use crate::model::name::{Bytes, Exact, Hex};
+use crate::model::{Credentials, Pid, SocketType, option_table};
+use crate::restore::obstacle::Obstacle;
 use crate::restore::plan::Plan;
+use crate::restore::plan::step::Step;
 
-fn hex(bytes: &[u8]) -> String {
-    Hex(bytes).to_string()
+/// A path as text; with bytes that are no UTF-8, as [`bytes`].
+#[must_use]
+pub fn path(path: &Path) -> Value {
+    path.to_str().map_or_else(|| bytes(path.as_os_str().as_bytes()), |text| json!(text))
 }
 
 /// Bytes: `text` for reading (lossy), `hex` for using.
 #[must_use]
 pub fn bytes(bytes: &[u8]) -> Value {
-    json!({ "text": String::from_utf8_lossy(bytes), "hex": hex(bytes) })
-}
-
-/// A path as text, the way the command line took it; bytes that are no UTF-8 are escaped in it, and
-/// stand exactly in hexadecimal digits beside it.
-#[must_use]
-pub fn path(path: &Path) -> Value {
-    let own = path.as_os_str().as_bytes();
-    match path.to_str() {
-        Some(text) => json!(text),
-        None => bytes(own),
-    }
-}
-
-/// A name: its kind, and its own bytes (without the NUL that marks an abstract name).
-#[must_use]
-pub fn name(name: &UnixName) -> Value {
-    json!(Exact(name))
-}
-
-fn file_id(id: FileId) -> Value {
-    json!({ "device": id.device, "inode": id.inode, "born": id.born })
-}
-
-fn bound(bound: &Bound) -> Value {
-    let file = bound.file.as_ref().map(|file| match *file {
-        SocketFile::Present { id, mode, uid, gid } => {
-            let id = file_id(id);
-            json!({ "state": "present", "id": id, "mode": mode, "uid": uid, "gid": gid })
-        }
-        SocketFile::Deleted => json!({ "state": "deleted" }),
-        SocketFile::Replaced => json!({ "state": "replaced" }),
-    });
-    let directory = bound.directory.as_deref().map(bytes);
-    json!({ "name": name(&bound.name), "directory": directory, "file": file })
-}
-
-fn credentials(credentials: Credentials) -> Value {
-    json!({ "pid": credentials.pid.0, "uid": credentials.uid, "gid": credentials.gid })
-}
-
-fn socket(index: usize, socket: &Socket) -> Value {
-    let (role, backlog) = match socket.role {
-        Role::Unconnected => ("unconnected", None),
-        Role::Listening { backlog } => ("listening", Some(backlog)),
-        Role::Connected => ("connected", None),
-    };
-    let known_from = match socket.known_from {
-        KnownFrom::SeenLive => "seen_live",
-        KnownFrom::PredatesTracer => "predates_tracer",
-        KnownFrom::Snapshot => "snapshot",
-    };
-    let options: Vec<_> = socket
-        .options
-        .iter()
-        .map(|option| {
-            let name = option_table::name(option.name);
-            json!({ "number": option.name, "name": name, "hex": hex(&option.value) })
-        })
-        .collect();
-    let creator = socket.creator.as_ref().map(|actor| {
-        json!({
-            "pid": actor.pid.0,
-            "tid": actor.tid.0,
-            "uid": actor.uid,
-            "comm": bytes(&actor.comm),
-            "cgroup": actor.cgroup,
-        })
-    });
-    json!({
-        "index": index,
-        "cookie": socket.cookie,
-        "inode": socket.inode,
-        "type": socket.socket_type,
-        "role": role,
-        "backlog": backlog,
-        "bound": socket.name.as_ref().map(bound),
-        "status_flags": {
-            "number": socket.status_flags,
-            "nonblock": socket.status_flags & libc::O_NONBLOCK != 0,
-            "async": socket.status_flags & libc::O_ASYNC != 0,
-        },
-        "shutdown": socket.shutdown.0,
-        "peer_credentials": socket.peer_credentials.map(credentials),
-        "listener_credentials": socket.listener_credentials.map(credentials),
-        "options": options,
-        "known_from": known_from,
-        "created_at_ns_since_boot": socket.created_at,
-        "creator": creator,
-    })
-}
-
-fn connection(connection: &Connection) -> Value {
-    match *connection {
-        Connection::Pair { a, b } => json!({ "kind": "pair", "a": a.0, "b": b.0 }),
-        Connection::Accepted { client, server, listener, order } => json!({
-            "kind": "accepted",
-            "client": client.0,
-            "server": server.0,
-            "listener": listener.map(|listener| listener.0),
-            "order": order,
-        }),
-    }
+    json!(Bytes(bytes))
 }
 
 /// A whole image: every field of it.
-#[must_use]
-pub fn image(image: &Image) -> Value {
-    let origin = &image.origin;
-    let counts = origin.verdicts;
-    let processes = image.processes.iter().map(|process| {
-        json!({
-            "pid": process.pid.0,
-            "parent": process.parent.0,
-            "comm": bytes(&process.comm),
-            "arguments": process.arguments.iter().map(|a| bytes(a)).collect::<Vec<_>>(),
-        })
-    });
-    let descriptors = image.descriptors.iter().map(|descriptor| {
-        json!({
-            "pid": descriptor.pid.0,
-            "fd": descriptor.fd,
-            "socket": descriptor.socket.0,
-            "close_on_exec": descriptor.close_on_exec,
-        })
-    });
-    let sockets = image.sockets.iter().enumerate();
-    json!({
-        "format": header::CURRENT.to_string(),
-        "origin": {
-            "ucr_version": origin.ucr_version,
-            "created_at": origin.created_at,
-            "kernel_release": origin.kernel_release,
-            "host": origin.host,
-            "boot_id": origin.boot_id,
-            "netns": origin.netns,
-            "verdicts": {
-                "confirmed": counts.confirmed,
-                "predates": counts.predates,
-                "only_tracked": counts.only_tracked,
-                "only_snapshot": counts.only_snapshot,
-                "conflict": counts.conflict,
-            },
-        },
-        "processes": processes.collect::<Vec<_>>(),
-        "sockets": sockets.map(|(index, one)| socket(index, one)).collect::<Vec<_>>(),
-        "descriptors": descriptors.collect::<Vec<_>>(),
-        "connections": image.connections.iter().map(connection).collect::<Vec<_>>(),
-    })
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'a>(pub &'a image::Image);
+
+impl Serialize for Image<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let image = self.0;
+        let mut fields = serializer.serialize_struct("Image", 6)?;
+        fields.serialize_field("format", &header::CURRENT.to_string())?;
+        fields.serialize_field("origin", &image.origin)?;
+        fields.serialize_field("processes", &Each(|| image.processes.iter().map(Process::of)))?;
+        let sockets = || (0..).zip(&image.sockets).map(|(index, one)| Socket::of(index, one));
+        fields.serialize_field("sockets", &Each(sockets))?;
+        fields.serialize_field("descriptors", &image.descriptors)?;
+        let connections = || image.connections.iter().map(Ends::of);
+        fields.serialize_field("connections", &Each(connections))?;
+        fields.end()
+    }
 }
 
-/// A plan: its steps as `--dry-run` prints them.
-#[must_use]
-pub fn plan(plan: &Plan) -> Value {
-    let lines = |steps: &[crate::restore::plan::step::Step]| {
-        steps.iter().map(ToString::to_string).collect::<Vec<_>>()
-    };
-    let summary = plan.summary;
-    json!({
-        "steps": lines(&plan.steps),
-        "finishing": lines(&plan.finishing),
-        "sockets": summary.sockets,
-        "listeners": summary.listeners,
-        "connections": summary.connections,
-        "pairs": summary.pairs,
-    })
+/// What a function yields, as an array; made one at a time.
+struct Each<F>(F);
+
+impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Each<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
+    }
+}
+
+struct Arguments<'a>(&'a [Vec<u8>]);
+
+impl Serialize for Arguments<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|argument| Bytes(argument)))
+    }
+}
+
+#[derive(Serialize)]
+struct Process<'a> {
+    pid: Pid,
+    parent: Pid,
+    comm: Bytes<'a>,
+    arguments: Arguments<'a>,
+}
+
+impl<'a> Process<'a> {
+    fn of(process: &'a image::Process) -> Self {
+        let image::Process { pid, parent, comm, arguments } = process;
+        let (comm, arguments) = (Bytes(comm), Arguments(arguments));
+        Self { pid: *pid, parent: *parent, comm, arguments }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum File {
+    Present { id: FileId, mode: u32, uid: u32, gid: u32 },
+    Deleted,
+    Replaced,
+}
+
+#[derive(Serialize)]
+struct Bound<'a> {
+    name: Exact<'a>,
+    directory: Option<Bytes<'a>>,
+    file: Option<File>,
+}
+
+impl<'a> Bound<'a> {
+    fn of(bound: &'a image::Bound) -> Self {
+        let file = bound.file.as_ref().map(|file| match *file {
+            SocketFile::Present { id, mode, uid, gid } => File::Present { id, mode, uid, gid },
+            SocketFile::Deleted => File::Deleted,
+            SocketFile::Replaced => File::Replaced,
+        });
+        Self { name: Exact(&bound.name), directory: bound.directory.as_deref().map(Bytes), file }
+    }
+}
+
+#[derive(Serialize)]
+struct StatusFlags {
+    number: i32,
+    nonblock: bool,
+    r#async: bool,
+}
+
+#[derive(Serialize)]
+struct Setting<'a> {
+    number: i32,
+    name: String,
+    hex: Hex<'a>,
+}
+
+#[derive(Serialize)]
+struct Actor<'a> {
+    pid: Pid,
+    tid: Pid,
+    uid: u32,
+    comm: Bytes<'a>,
+    cgroup: u64,
+}
+
+#[derive(Serialize)]
+struct Socket<'a> {
+    index: u32,
+    cookie: u64,
+    inode: u32,
+    r#type: SocketType,
+    role: &'static str,
+    backlog: Option<u32>,
+    bound: Option<Bound<'a>>,
+    status_flags: StatusFlags,
+    shutdown: u8,
+    peer_credentials: Option<Credentials>,
+    listener_credentials: Option<Credentials>,
+    options: Vec<Setting<'a>>,
+    known_from: KnownFrom,
+    created_at_ns_since_boot: Option<u64>,
+    creator: Option<Actor<'a>>,
+}
+
+impl<'a> Socket<'a> {
+    fn of(index: u32, socket: &'a image::Socket) -> Self {
+        let (role, backlog) = match socket.role {
+            Role::Unconnected => ("unconnected", None),
+            Role::Listening { backlog } => ("listening", Some(backlog)),
+            Role::Connected => ("connected", None),
+        };
+        let setting = |option: &'a image::SocketOption| {
+            let (number, hex) = (option.name, Hex(&option.value));
+            Setting { number, name: option_table::name(number), hex }
+        };
+        let creator = socket.creator.as_ref().map(|actor| {
+            let &image::Actor { pid, tid, uid, cgroup, .. } = actor;
+            Actor { pid, tid, uid, comm: Bytes(&actor.comm), cgroup }
+        });
+        let flags = socket.status_flags;
+        Self {
+            index,
+            cookie: socket.cookie,
+            inode: socket.inode,
+            r#type: socket.socket_type,
+            role,
+            backlog,
+            bound: socket.name.as_ref().map(Bound::of),
+            status_flags: StatusFlags {
+                number: flags,
+                nonblock: flags & libc::O_NONBLOCK != 0,
+                r#async: flags & libc::O_ASYNC != 0,
+            },
+            shutdown: socket.shutdown.0,
+            peer_credentials: socket.peer_credentials,
+            listener_credentials: socket.listener_credentials,
+            options: socket.options.iter().map(setting).collect(),
+            known_from: socket.known_from,
+            created_at_ns_since_boot: socket.created_at,
+            creator,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Ends {
+    Pair { a: SocketIndex, b: SocketIndex },
+    Accepted { client: SocketIndex, server: SocketIndex, listener: Option<SocketIndex>, order: u32 },
+}
+
+impl Ends {
+    fn of(connection: &Connection) -> Self {
+        match *connection {
+            Connection::Pair { a, b } => Self::Pair { a, b },
+            Connection::Accepted { client, server, listener, order } => {
+                Self::Accepted { client, server, listener, order }
+            }
+        }
+    }
+}
+
+/// A plan: its steps as `--dry-run` prints them and as data, and what is in the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned<'a> {
+    /// The steps.
+    pub plan: &'a Plan,
+    /// What is in the way.
+    pub obstacles: &'a [Obstacle],
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    text: String,
+    step: &'a Step,
+}
+
+fn lines(steps: &[Step]) -> impl Serialize + '_ {
+    Each(move || steps.iter().map(|step| Line { text: step.to_string(), step }))
+}
+
+impl Serialize for Planned<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let summary = self.plan.summary;
+        let mut fields = serializer.serialize_struct("Plan", 7)?;
+        fields.serialize_field("steps", &lines(&self.plan.steps))?;
+        fields.serialize_field("finishing", &lines(&self.plan.finishing))?;
+        fields.serialize_field("sockets", &summary.sockets)?;
+        fields.serialize_field("listeners", &summary.listeners)?;
+        fields.serialize_field("connections", &summary.connections)?;
+        fields.serialize_field("pairs", &summary.pairs)?;
+        fields.serialize_field("obstacles", self.obstacles)?;
+        fields.end()
+    }
 }

@@ -11,17 +11,19 @@ use nix::sys::signal::Signal;
 use rustix::fs::{AtFlags, Mode, OFlags, chmod, chownat, fchmod, fcntl_getfl, fcntl_setfl};
 use rustix::net::{self, AddressFamily, SocketFlags};
 
-use super::files::{Entry, InDirectory, through_proc};
+use super::files::{Entry, InDirectory, known_as, through_proc};
 use super::identity::Assumed;
 use super::plan::Plan;
 use super::plan::step::{Holder, Identity, Place, Step};
 use super::reserve::{ReserveError, Reserved};
 use super::undo::{Undo, UndoProblem};
-use crate::image::{FileId, Image, SocketIndex};
+use crate::image::{FileId, Image, SocketIndex, SocketOption};
 use crate::kernel::interrupts::HeldBack;
+use crate::model::name::Escaped;
 use crate::model::{Pid, Shutdown, SocketType};
 use crate::process::files::{Facts, same_file};
 use crate::process::{options, state};
+use crate::sys::janitor::Doomed;
 use crate::sys::{addr, sockopt};
 
 /// Mode of a new socket file until all is done: nobody else connects meanwhile.
@@ -55,6 +57,12 @@ pub enum StepError {
     /// Somebody else connected first.
     #[error("a stranger connected to the listener first: pid {0}")]
     Stranger(Pid),
+    /// The directory is not the one that the path led to a moment before.
+    #[error("the file was made in another directory, as {}", Escaped(landed))]
+    Astray {
+        /// What the kernel called the file right after.
+        landed: Vec<u8>,
+    },
     /// A step that needs something that no earlier step made.
     #[error("{0} is not there")]
     Missing(Holder),
@@ -185,8 +193,23 @@ impl Restored {
         self.undo.undo()
     }
 
-    /// Deletes what was moved aside. From here on those files are gone; the sockets can still be
-    /// undone.
+    /// What was moved aside and is to be deleted when nothing can fail any more.
+    ///
+    /// # Errors
+    ///
+    /// If a step is of another kind, or comes from another plan.
+    pub fn doomed(&self) -> io::Result<Vec<Doomed<'_>>> {
+        let finishing = self.finishing.iter();
+        finishing
+            .map(|step| match step {
+                Step::Discard(aside) => self.undo.doomed(aside),
+                _ => Err(io::ErrorKind::InvalidInput.into()),
+            })
+            .collect()
+    }
+
+    /// Deletes what was moved aside, for a caller who keeps the sockets. From here on those files
+    /// are gone; the sockets can still be undone.
     ///
     /// # Errors
     ///
@@ -273,7 +296,16 @@ impl Restored {
                 net::shutdown(self.saved(*socket)?, how).map_err(call("shutdown"))
             }
             Step::SetOption { socket, option } => {
-                options::set(self.saved(*socket)?, option).map_err(call("setsockopt"))
+                match options::set(self.saved(*socket)?, option) {
+                    // A kernel without the option (before 5.14) has no lock that could be seen.
+                    Err(error)
+                        if error.raw_os_error() == Some(libc::ENOPROTOOPT)
+                            && *option == SocketOption::unlocked_buffers() =>
+                    {
+                        Ok(())
+                    }
+                    result => result.map_err(call("setsockopt")),
+                }
             }
             Step::SetFlags { socket, flags } => {
                 let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
@@ -298,9 +330,15 @@ impl Restored {
         if let (Some(entry), Some(path)) = (entry, path) {
             // Without CAP_NET_ADMIN: what lies there must be it, a moment later.
             let file = sockopt::bound_file(socket).or_else(|_| entry.open());
-            let facts = file.and_then(|file| Facts::of(&file)).map_err(call("find the file"))?;
-            self.undo.made(path, entry, facts.id);
-            self.files.insert(made, facts.id);
+            let file = file.map_err(call("find the file"))?;
+            let id = Facts::of(&file).map_err(call("find the file"))?.id;
+            if !entry.is(id) {
+                let landed = known_as(&file).map_err(call("find the file"))?;
+                self.undo.made_astray(landed.clone(), id);
+                return Err(StepError::Astray { landed });
+            }
+            self.undo.made(path, entry, id);
+            self.files.insert(made, id);
             fchmod(self.get(made)?, SOCKET_MODE).map_err(call("fchmod"))?;
         }
         inside.leave().map_err(call("chdir back"))

@@ -1,16 +1,19 @@
 //! One entry of a directory, reached through a descriptor of the directory: it stays the same entry
 //! when a directory above is renamed or replaced meanwhile.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, open, openat, renameat_with, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RenameFlags, open, openat, readlink, renameat_with, unlinkat,
+};
 use rustix::process::fchdir;
 
 use crate::image::FileId;
 use crate::process::files::{Facts, same_file};
+use crate::sys::janitor::Doomed;
 
 /// An entry of a directory; there may or may not be a file.
 #[derive(Debug)]
@@ -44,6 +47,31 @@ impl Entry {
     /// What `statx` refuses.
     pub fn facts(&self) -> io::Result<Option<Facts>> {
         Facts::in_directory(&self.directory, OsStr::from_bytes(&self.name))
+    }
+
+    /// What to remove, and from where, for somebody who comes later.
+    ///
+    /// # Errors
+    ///
+    /// A name with a NUL.
+    pub fn doomed(&self, id: FileId) -> io::Result<Doomed<'_>> {
+        let name = CString::new(self.name.as_slice())?;
+        Ok(Doomed { directory: self.directory.as_fd(), name, inode: id.inode })
+    }
+
+    /// Which directory it is in.
+    ///
+    /// # Errors
+    ///
+    /// What `statx` refuses.
+    pub fn directory(&self) -> io::Result<FileId> {
+        Ok(Facts::of(&self.directory)?.id)
+    }
+
+    /// Whether this very file lies there, as far as can be seen.
+    #[must_use]
+    pub fn is(&self, id: FileId) -> bool {
+        matches!(self.facts(), Ok(Some(facts)) if same_file(facts.id, id))
     }
 
     /// An `O_PATH` descriptor of what lies there.
@@ -92,11 +120,28 @@ impl Entry {
         Ok(moved)
     }
 
+    /// The entry's path, from that of another one in the same directory.
+    #[must_use]
+    pub fn beside(&self, path: &[u8]) -> Vec<u8> {
+        let end = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+        [path.get(..end).unwrap_or_default(), &self.name].concat()
+    }
+
     /// The entry's own name, without the directory.
     #[must_use]
     pub fn file_name(&self) -> &[u8] {
         &self.name
     }
+}
+
+/// The path by which the kernel knows an open file now.
+///
+/// # Errors
+///
+/// What `readlinkat` in `/proc` refuses.
+pub fn known_as(file: &OwnedFd) -> io::Result<Vec<u8>> {
+    let path = through_proc(file);
+    Ok(readlink(OsStr::from_bytes(&path), Vec::new())?.into_bytes())
 }
 
 /// The working directory changed for one call; it is changed back when this is dropped, and

@@ -1,5 +1,6 @@
 //! Names that a plan needs and that are taken: which of them may be freed, and who holds the rest.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 
@@ -8,8 +9,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType as Kind, socket_with};
 
 use super::files::{Entry, through_proc};
 use super::plan::step::Aside;
-use super::plan::{PathUse, Plan};
-use crate::image::Image;
+use super::plan::{PathUse, Plan, Spellings};
+use crate::image::{FileId, Image};
 use crate::model::name::Escaped;
 use crate::model::{SocketState, SocketType, UnixName, VfsFile, View};
 use crate::process::files::{Facts, same_file};
@@ -31,6 +32,8 @@ pub struct Here<'a> {
     pub boot_id: &'a str,
     /// Its live sockets.
     pub view: &'a View,
+    /// `net.core.somaxconn`, if it is known.
+    pub somaxconn: Option<u32>,
 }
 
 /// The kind of a file, for people.
@@ -106,6 +109,24 @@ impl NameError {
     }
 }
 
+/// Finds paths of a plan that lead to one place: the same name in the same directory, whatever
+/// links and `..` lead there.
+#[must_use]
+pub fn spellings(plan: &Plan) -> Spellings {
+    let mut spellings = Spellings::default();
+    let mut first: HashMap<(FileId, Vec<u8>), &[u8]> = HashMap::new();
+    for PathUse { path, .. } in &plan.paths {
+        // One that cannot be opened is found by the survey.
+        let Ok(entry) = Entry::of(path) else { continue };
+        let Ok(directory) = entry.directory() else { continue };
+        let known = *first.entry((directory, entry.file_name().to_vec())).or_insert(path);
+        if known != path {
+            spellings.insert(path.clone(), known.to_vec());
+        }
+    }
+    spellings
+}
+
 /// Looks up every name of a plan.
 ///
 /// # Errors
@@ -117,10 +138,15 @@ pub fn survey(
     here: Here<'_>,
     foreign: Foreign,
 ) -> Result<Vec<Aside>, Vec<NameError>> {
+    let holders = holders(here.view);
     let mut errors: Vec<_> = plan
         .abstract_names
         .iter()
-        .filter_map(|(name, socket_type)| taken(name, *socket_type, here.view))
+        .filter_map(|(name, socket_type)| {
+            let owner = Some(*holders.get(&(name.as_slice(), *socket_type))?);
+            let name = UnixName::Abstract(name.clone()).to_string();
+            Some(NameError::Live { name, owner })
+        })
         .collect();
     let same_boot = !image.origin.boot_id.is_empty() && image.origin.boot_id == here.boot_id;
     let mut asides = Vec::new();
@@ -133,16 +159,18 @@ pub fn survey(
     if errors.is_empty() { Ok(asides) } else { Err(errors) }
 }
 
-/// Connected sockets are passed over: an accepted one shows its listener's name without holding it.
-/// If it was a bound client after all, `bind` will say so.
-fn taken(name: &[u8], socket_type: SocketType, view: &View) -> Option<NameError> {
-    let name = UnixName::Abstract(name.to_vec());
-    let holder = view.sockets.values().find(|socket| {
-        socket.name == name
-            && socket.socket_type == socket_type
-            && (socket.state != SocketState::Connected || socket_type == SocketType::Dgram)
-    })?;
-    Some(NameError::Live { name: name.to_string(), owner: Some(holder.inode) })
+/// Who holds each abstract name. Connected sockets are passed over: an accepted one shows its
+/// listener's name without holding it. If it was a bound client after all, `bind` will say so.
+fn holders(view: &View) -> HashMap<(&[u8], SocketType), u32> {
+    let holding = view.sockets.values().filter(|socket| {
+        socket.state != SocketState::Connected || socket.socket_type == SocketType::Dgram
+    });
+    holding
+        .filter_map(|socket| match &socket.name {
+            UnixName::Abstract(name) => Some(((name.as_slice(), socket.socket_type), socket.inode)),
+            UnixName::Unnamed | UnixName::Pathname(_) => None,
+        })
+        .collect()
 }
 
 fn look(

@@ -110,6 +110,30 @@ impl Drop for RaisedLimit {
     }
 }
 
+/// Whether these numbers can be had, with as many sockets beside them. Nothing is changed.
+///
+/// # Errors
+///
+/// As [`Reserved::new`].
+pub fn check(numbers: &BTreeSet<RawFd>, sockets: usize) -> Result<(), ReserveError> {
+    make_room(numbers, sockets).map(drop)
+}
+
+fn make_room(numbers: &BTreeSet<RawFd>, sockets: usize) -> Result<RaisedLimit, ReserveError> {
+    let highest = numbers.last().copied().unwrap_or(0);
+    let needed = u64::try_from(highest).unwrap_or(0)
+        + u64::try_from(sockets + numbers.len()).unwrap_or(u64::MAX / 2)
+        + OWN_DESCRIPTORS;
+    let limit = RaisedLimit::raise(needed)?;
+    let hard = limit.raised;
+    if let Some(&number) = numbers.last()
+        && u64::try_from(number).is_ok_and(|number| number >= hard)
+    {
+        return Err(ReserveError::BeyondLimit { number, hard });
+    }
+    Ok(limit)
+}
+
 /// Wanted numbers, each open in this process: by a placeholder, or by what was there before.
 #[derive(Debug)]
 pub struct Reserved {
@@ -127,17 +151,7 @@ impl Reserved {
     ///
     /// A number beyond the hard limit, and what the system refuses.
     pub fn new(numbers: &BTreeSet<RawFd>, sockets: usize) -> Result<Self, ReserveError> {
-        let highest = numbers.last().copied().unwrap_or(0);
-        let needed = u64::try_from(highest).unwrap_or(0)
-            + u64::try_from(sockets + numbers.len()).unwrap_or(u64::MAX / 2)
-            + OWN_DESCRIPTORS;
-        let limit = RaisedLimit::raise(needed)?;
-        let hard = limit.raised;
-        if let Some(&number) = numbers.last()
-            && u64::try_from(number).is_ok_and(|number| number >= hard)
-        {
-            return Err(ReserveError::BeyondLimit { number, hard });
-        }
+        let limit = make_room(numbers, sockets)?;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let nothing = open("/", flags, Mode::empty()).map_err(failed("open /"))?;
         let mut placeholders = Vec::new();

@@ -1,152 +1,39 @@
 //! The programs that get the sockets: descriptors at their numbers, then `execve`.
 //!
-//! The root's program replaces ucr, so the pid in `SO_PEERCRED` is its own. The others are started
-//! first, as its children.
+//! The root's program replaces ucr, so the pid in `SO_PEERCRED` is its own. The others are its
+//! children; they are forked first, and run as soon as the root's `execve` has succeeded. Only then
+//! are files deleted that were moved aside.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
-use std::ffi::{OsStr, OsString};
+use std::env;
+use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::path::Path;
+use std::process::Command;
 
-use super::execute::{Failed, Restored};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+
+use super::execute::Restored;
+use super::program::Program;
 use super::undo::UndoProblem;
-use crate::image::{Image, SocketIndex};
+use crate::image::{Descriptor, Image, SocketIndex};
+use crate::kernel::interrupts::HeldBack;
 use crate::model::Pid;
 use crate::sys::descriptor::{self, OnExec};
-use crate::sys::spawn;
+use crate::sys::gate::{self, Gate};
+use crate::sys::{janitor, spawn};
 
 /// Numbers of the descriptors that were close-on-exec in the saved process, separated by commas.
 /// They would not survive into the program, so they are left open; a program that cares sets the
 /// flag again.
 pub const CLOEXEC_VARIABLE: &str = "UCR_CLOEXEC_FDS";
-
-/// A command for one saved process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
-    /// The saved process.
-    pub pid: Pid,
-    /// The program.
-    pub command: OsString,
-    /// Its arguments, without the program's name.
-    pub arguments: Vec<OsString>,
-}
-
-/// Why commands and saved processes do not fit.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProgramError {
-    /// Not `PID=COMMAND`, or not words as a shell would read them.
-    #[error("`{0}` is not PID=COMMAND with words as a shell reads them")]
-    Syntax(String),
-    /// A plain command, but several processes.
-    #[error("the image holds {} processes ({}): name a command for each with --exec PID=COMMAND",
-        .0.len(), Pids(.0))]
-    OneForMany(Vec<Pid>),
-    /// All that does not fit, at once.
-    #[error("{}", Misfit(missing, unknown, twice))]
-    Misfit {
-        /// Processes without a command.
-        missing: Vec<Pid>,
-        /// Commands without a process.
-        unknown: Vec<Pid>,
-        /// Processes with two commands.
-        twice: Vec<Pid>,
-    },
-    /// No command at all.
-    #[error("no command to give the sockets to")]
-    None,
-}
-
-struct Pids<'a>(&'a [Pid]);
-
-impl fmt::Display for Pids<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, pid) in self.0.iter().enumerate() {
-            let separator = if number == 0 { "" } else { ", " };
-            write!(f, "{separator}{pid}")?;
-        }
-        Ok(())
-    }
-}
-
-struct Misfit<'a>(&'a [Pid], &'a [Pid], &'a [Pid]);
-
-impl fmt::Display for Misfit<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [
-            ("no command for saved process", self.0),
-            ("not in the image: process", self.1),
-            ("more than one command for process", self.2),
-        ];
-        let mut separator = "";
-        for (what, pids) in parts.iter().filter(|(_, pids)| !pids.is_empty()) {
-            write!(f, "{separator}{what} {}", Pids(pids))?;
-            separator = "; ";
-        }
-        Ok(())
-    }
-}
-
-/// The commands from `-- COMMAND ARGUMENTS…`, for an image of one process.
-///
-/// # Errors
-///
-/// No command, or more than one process.
-pub fn single(image: &Image, words: &[OsString]) -> Result<Vec<Program>, ProgramError> {
-    let (command, arguments) = words.split_first().ok_or(ProgramError::None)?;
-    let [process] = image.processes.as_slice() else {
-        return Err(ProgramError::OneForMany(image.processes.iter().map(|p| p.pid).collect()));
-    };
-    let (command, arguments) = (command.clone(), arguments.to_vec());
-    Ok(vec![Program { pid: process.pid, command, arguments }])
-}
-
-/// The commands from `--exec PID=COMMAND…`, in the image's order.
-///
-/// # Errors
-///
-/// A value of another form; processes without a command and commands without a process, all at
-/// once.
-pub fn each(image: &Image, values: &[OsString]) -> Result<Vec<Program>, ProgramError> {
-    let mut given: BTreeMap<Pid, Program> = BTreeMap::new();
-    let mut twice = Vec::new();
-    for value in values {
-        let program =
-            parse(value).ok_or_else(|| ProgramError::Syntax(value.display().to_string()))?;
-        let pid = program.pid;
-        if given.insert(pid, program).is_some() {
-            twice.push(pid);
-        }
-    }
-    let (mut programs, mut missing) = (Vec::new(), Vec::new());
-    for process in &image.processes {
-        match given.remove(&process.pid) {
-            Some(program) => programs.push(program),
-            None => missing.push(process.pid),
-        }
-    }
-    let unknown: Vec<_> = given.into_keys().collect();
-    if missing.is_empty() && unknown.is_empty() && twice.is_empty() {
-        Ok(programs)
-    } else {
-        Err(ProgramError::Misfit { missing, unknown, twice })
-    }
-}
-
-fn parse(value: &OsStr) -> Option<Program> {
-    let bytes = value.as_bytes();
-    let (pid, words) = bytes.split_at_checked(bytes.iter().position(|byte| *byte == b'=')?)?;
-    let pid = Pid(std::str::from_utf8(pid).ok()?.trim().parse().ok()?);
-    let mut lexer = shlex::bytes::Shlex::new(words.get(1..)?);
-    let words: Vec<_> = lexer.by_ref().map(OsString::from_vec).collect();
-    let (command, arguments) = words.split_first()?;
-    let program = Program { pid, command: command.clone(), arguments: arguments.to_vec() };
-    (!lexer.had_error).then_some(program)
-}
 
 /// Why the programs do not run. Everything is undone by then.
 #[derive(Debug)]
@@ -173,9 +60,9 @@ pub enum LaunchFailure {
         #[source]
         source: io::Error,
     },
-    /// The last steps of the plan.
-    #[error("failed to finish")]
-    Finish(#[source] Failed),
+    /// Somebody wants us to end.
+    #[error("interrupted by {0} before starting")]
+    Interrupted(Signal),
 }
 
 impl fmt::Display for LaunchError {
@@ -196,90 +83,170 @@ fn call(operation: &'static str) -> impl FnOnce(io::Error) -> LaunchFailure {
     move |source| LaunchFailure::Call { operation, source }
 }
 
-/// Children that are killed and reaped unless they are released.
+/// Children that are killed and reaped unless they are released. None has run its program: they
+/// wait for this process to become the root's.
 #[derive(Default)]
-struct Children(Vec<Child>);
+struct Children(Vec<nix::unistd::Pid>);
 
 impl Drop for Children {
     fn drop(&mut self) {
-        for child in &mut self.0 {
-            // It may have ended by itself; reaped it must be in any case.
-            let killed = child.kill().and_then(|()| child.wait());
-            if let Err(error) = killed {
-                tracing::error!(%error, pid = child.id(), "failed to end a child");
+        for &child in &self.0 {
+            let ended = kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None));
+            if let Err(error) = ended {
+                tracing::error!(%error, pid = child.as_raw(), "failed to end a child");
             }
         }
     }
 }
 
-/// Starts the programs; on success the calling process becomes the root's program.
+/// The name by which those who wait know that this process is still ucr; taken back when dropped.
+struct Marked(Vec<u8>);
+
+impl Marked {
+    const FILE: &str = "/proc/self/comm";
+
+    fn begin() -> io::Result<Self> {
+        let before = fs::read(Self::FILE)?;
+        fs::write(Self::FILE, gate::MARK)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(Self::FILE, self.0.trim_ascii_end()) {
+            tracing::error!(%error, "failed to take the process's name back");
+        }
+    }
+}
+
+/// Starts the programs; on success the calling process becomes the root's program, then the others
+/// run, and what was moved aside is deleted.
 ///
 /// # Errors
 ///
-/// The first program that cannot be started. Children are killed and reaped, sockets and files
-/// undone.
+/// The first program that cannot be started. No other has run by then, and sockets and files are
+/// undone. Of a child whose `execve` fails after the root's has succeeded, the child says so.
 pub fn launch(
-    mut restored: Restored,
+    restored: Restored,
     image: &Image,
     programs: &[Program],
+    signals: &HeldBack,
 ) -> Result<Infallible, LaunchError> {
     let Some((root, others)) = programs.split_first() else {
         let failed = call("find a program")(io::ErrorKind::InvalidInput.into());
         let (pid, command) = (Pid(0), OsString::new());
         return Err(LaunchError { pid, command, failed, left: restored.undo() });
     };
-    let mut children = Children::default();
     let mut current = root;
     let mut run = || {
+        let owned = Owned::of(image);
+        let _marked = Marked::begin().map_err(call("mark the process for"))?;
+        let process = File::open("/proc/self").map_err(call("open /proc/self for"))?;
+        let mut gate = Gate::new().map_err(call("make a pipe for"))?;
+        // Dropped before the gate.
+        let mut children = Children::default();
         for program in others {
             current = program;
-            children.0.push(start(&restored, image, program)?);
+            let program = prepared(&restored, &owned, program)?;
+            let pid = spawn::start(&program, &mut gate, process.as_fd()).map_err(call("start"))?;
+            children.0.push(nix::unistd::Pid::from_raw(pid));
         }
         current = root;
-        restored.discard_asides().map_err(LaunchFailure::Finish)?;
-        become_root(&restored, image, root)
+        let doomed = restored.doomed().map_err(call("find what was moved aside for"))?;
+        if !doomed.is_empty() {
+            janitor::start(&doomed, &mut gate, process.as_fd())
+                .map_err(call("start what deletes the files that were moved aside for"))?;
+        }
+        if let Some(signal) = signals.came() {
+            return Err(LaunchFailure::Interrupted(signal));
+        }
+        become_root(&restored, &owned, root)
     };
     match run() {
         Ok(never) => match never {},
         Err(failed) => {
-            drop(children);
             let (pid, command) = (current.pid, current.command.clone());
             Err(LaunchError { pid, command, failed, left: restored.undo() })
         }
     }
 }
 
-fn command(image: &Image, program: &Program) -> Command {
-    let mut command = Command::new(&program.command);
-    command.args(&program.arguments);
-    let flagged: BTreeSet<RawFd> = image
-        .descriptors
-        .iter()
-        .filter(|descriptor| descriptor.pid == program.pid && descriptor.close_on_exec)
-        .map(|descriptor| descriptor.fd)
-        .collect();
-    if flagged.is_empty() {
-        command.env_remove(CLOEXEC_VARIABLE);
-    } else {
-        let numbers: Vec<_> = flagged.iter().map(ToString::to_string).collect();
-        command.env(CLOEXEC_VARIABLE, numbers.join(","));
+/// The descriptors of each process.
+struct Owned<'a>(HashMap<Pid, Vec<&'a Descriptor>>);
+
+impl<'a> Owned<'a> {
+    fn of(image: &'a Image) -> Self {
+        let mut all: HashMap<Pid, Vec<&Descriptor>> = HashMap::new();
+        for descriptor in &image.descriptors {
+            all.entry(descriptor.pid).or_default().push(descriptor);
+        }
+        Self(all)
     }
+
+    fn by(&self, pid: Pid) -> &[&'a Descriptor] {
+        self.0.get(&pid).map_or(&[], Vec::as_slice)
+    }
+
+    fn numbers(&self, pid: Pid) -> impl Iterator<Item = (SocketIndex, RawFd)> {
+        self.by(pid).iter().map(|descriptor| (descriptor.socket, descriptor.fd))
+    }
+
+    /// What stands in [`CLOEXEC_VARIABLE`], if anything.
+    fn flagged(&self, pid: Pid) -> Option<String> {
+        let own = self.by(pid).iter();
+        let flagged: BTreeSet<RawFd> =
+            own.filter(|descriptor| descriptor.close_on_exec).map(|d| d.fd).collect();
+        let numbers: Vec<_> = flagged.iter().map(ToString::to_string).collect();
+        (!numbers.is_empty()).then(|| numbers.join(","))
+    }
+}
+
+/// By the path that was found before the first step; the program sees the name that was given.
+fn path(program: &Program) -> &OsStr {
+    program.path.as_deref().map_or(program.command.as_os_str(), Path::as_os_str)
+}
+
+fn command(owned: &Owned<'_>, program: &Program) -> Command {
+    let mut command = Command::new(path(program));
+    command.arg0(&program.command).args(&program.arguments);
+    match owned.flagged(program.pid) {
+        Some(numbers) => command.env(CLOEXEC_VARIABLE, numbers),
+        None => command.env_remove(CLOEXEC_VARIABLE),
+    };
     command
 }
 
-fn numbers(image: &Image, pid: Pid) -> impl Iterator<Item = (SocketIndex, RawFd)> {
-    let own = image.descriptors.iter().filter(move |descriptor| descriptor.pid == pid);
-    own.map(|descriptor| (descriptor.socket, descriptor.fd))
-}
-
-fn start(restored: &Restored, image: &Image, program: &Program) -> Result<Child, LaunchFailure> {
+/// All that a child needs, made before the fork.
+fn prepared(
+    restored: &Restored,
+    owned: &Owned<'_>,
+    program: &Program,
+) -> Result<spawn::Program, LaunchFailure> {
+    let text = |text: Vec<u8>| CString::new(text).map_err(|error| call("name")(error.into()));
     let mut descriptors = Vec::new();
-    for (socket, number) in numbers(image, program.pid) {
+    for (socket, number) in owned.numbers(program.pid) {
         let from = restored.socket(socket).ok_or(io::ErrorKind::NotFound.into());
         descriptors.push((from.map_err(call("find a socket for"))?.as_raw_fd(), number));
     }
-    let limit = restored.reserved().limit().before();
-    spawn::spawn(command(image, program), descriptors, limit).map_err(call("start"))
+    let mut environment: Vec<(OsString, OsString)> = env::vars_os().collect();
+    environment.retain(|(name, _)| name != CLOEXEC_VARIABLE);
+    let flagged = owned.flagged(program.pid);
+    environment.extend(flagged.map(|numbers| (CLOEXEC_VARIABLE.into(), numbers.into())));
+    let pair = |(name, value): (OsString, OsString)| {
+        text([name.as_bytes(), b"=", value.as_bytes()].concat())
+    };
+    let words = std::iter::once(&program.command).chain(&program.arguments);
+    let (pid, name) = (program.pid, program.command.display());
+    let complaint = format!("ucr: error: execute `{name}` for saved process {pid}: ");
+    Ok(spawn::Program {
+        path: text(path(program).as_bytes().to_vec())?,
+        arguments: words.map(|word| text(word.as_bytes().to_vec())).collect::<Result<_, _>>()?,
+        environment: environment.into_iter().map(pair).collect::<Result<_, _>>()?,
+        descriptors,
+        limit: restored.reserved().limit().before(),
+        complaint: complaint.into_bytes(),
+    })
 }
 
 /// Descriptors put over what was open at their numbers; taken back when this is dropped.
@@ -288,7 +255,6 @@ struct Placed(Vec<(RawFd, Option<(OwnedFd, OnExec)>)>);
 
 impl Drop for Placed {
     fn drop(&mut self) {
-        use std::os::fd::AsFd;
         for (number, before) in self.0.drain(..).rev() {
             let result = match before {
                 Some((saved, then)) => descriptor::duplicate_onto(saved.as_fd(), number, then),
@@ -306,11 +272,11 @@ impl Drop for Placed {
 
 fn become_root(
     restored: &Restored,
-    image: &Image,
+    owned: &Owned<'_>,
     program: &Program,
 ) -> Result<Infallible, LaunchFailure> {
     let mut placed = Placed::default();
-    for (socket, number) in numbers(image, program.pid) {
+    for (socket, number) in owned.numbers(program.pid) {
         let from = restored.socket(socket).ok_or(io::ErrorKind::NotFound.into());
         let from = from.map_err(call("find a socket for"))?;
         // What stands over a placeholder goes with it; anything else is to be put back.
@@ -323,7 +289,7 @@ fn become_root(
     }
     let limit = restored.reserved().limit();
     limit.put_back().map_err(call("put RLIMIT_NOFILE back for"))?;
-    let error = command(image, program).exec();
+    let error = command(owned, program).exec();
     // Still here: the numbers are given back, and they may lie beyond the soft limit.
     limit.raise_again().map_err(call("raise RLIMIT_NOFILE for"))?;
     drop(placed);

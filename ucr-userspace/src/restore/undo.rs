@@ -1,51 +1,93 @@
 //! What a restore has made outside of descriptors, and how it is taken back.
 
-use std::fmt;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::files::Entry;
 use super::plan::step::Aside;
 use crate::image::FileId;
 use crate::model::name::Escaped;
-use crate::process::files::same_file;
+use crate::sys::janitor::Doomed;
 
 /// Something that a restore did to the file system.
 #[derive(Debug)]
 enum Deed {
     /// `bind` made this file.
     Made { path: Vec<u8>, entry: Entry, id: FileId },
+    /// `bind` made a file elsewhere than under its path, and nobody knows for sure where.
+    Astray { path: Vec<u8> },
     /// A file was renamed; `hidden` is where it is now.
     Moved { aside: Aside, hidden: Entry, name: Vec<u8> },
 }
 
 /// Something that could not be taken back.
-#[derive(Debug)]
-pub struct UndoProblem {
-    /// Which file.
-    path: Vec<u8>,
-    /// What was tried.
-    operation: &'static str,
-    /// Why not.
-    source: io::Error,
-}
-
-impl fmt::Display for UndoProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.operation, Escaped(&self.path), self.source)
-    }
+#[derive(Debug, thiserror::Error)]
+pub enum UndoProblem {
+    /// A file that was made is still there.
+    #[error("remove the socket file {}: {source}", Escaped(path))]
+    Made {
+        /// Where.
+        path: Vec<u8>,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that was made lies somewhere.
+    #[error(
+        "a socket file that was bound in another directory than expected, last seen as {}",
+        Escaped(path)
+    )]
+    Astray {
+        /// What the kernel called it right after.
+        path: Vec<u8>,
+    },
+    /// A file that was moved aside is still there.
+    #[error("{} is now {}: {source}", Escaped(path), Escaped(hidden))]
+    Moved {
+        /// Where it was.
+        path: Vec<u8>,
+        /// Where it is.
+        hidden: Vec<u8>,
+        /// Why it cannot be moved back.
+        source: io::Error,
+    },
 }
 
 /// The deeds in their order. They are taken back in reverse when it is dropped, unless they were
 /// made final.
 #[derive(Debug, Default)]
 pub struct Undo {
-    deeds: Vec<Deed>,
+    /// By their number in order.
+    deeds: BTreeMap<usize, Deed>,
+    count: usize,
+    /// Which deed made a file.
+    made: HashMap<FileId, usize>,
+    /// Which deed moved away what lay at a path.
+    moved: HashMap<Vec<u8>, usize>,
 }
 
 impl Undo {
+    fn remember(&mut self, deed: Deed) {
+        match &deed {
+            Deed::Made { id, .. } => self.made.insert(*id, self.count),
+            Deed::Moved { aside, .. } => self.moved.insert(aside.path.clone(), self.count),
+            Deed::Astray { .. } => None,
+        };
+        self.deeds.insert(self.count, deed);
+        self.count += 1;
+    }
+
     /// Remembers a file that was made.
     pub(super) fn made(&mut self, path: Vec<u8>, entry: Entry, id: FileId) {
-        self.deeds.push(Deed::Made { path, entry, id });
+        self.remember(Deed::Made { path, entry, id });
+    }
+
+    /// Remembers a file that was made in another directory than it should have been: `path` is what
+    /// the kernel calls it.
+    pub(super) fn made_astray(&mut self, path: Vec<u8>, id: FileId) {
+        match Entry::of(&path) {
+            Ok(entry) if entry.is(id) => self.made(path, entry, id),
+            _ => self.remember(Deed::Astray { path }),
+        }
     }
 
     /// Moves a file aside, to a hidden name in its directory, and remembers it.
@@ -55,7 +97,7 @@ impl Undo {
     /// If it is not that file any more, or cannot be renamed.
     pub(super) fn move_aside(&mut self, aside: &Aside) -> io::Result<()> {
         let entry = Entry::of(&aside.path)?;
-        if !entry.facts()?.is_some_and(|facts| same_file(facts.id, aside.id)) {
+        if !entry.is(aside.id) {
             return Err(io::Error::other("another file lies there now"));
         }
         let mut number = 0;
@@ -69,8 +111,8 @@ impl Undo {
             }
         };
         let name = entry.file_name().to_vec();
-        let is_it = hidden.facts()?.is_some_and(|facts| same_file(facts.id, aside.id));
-        self.deeds.push(Deed::Moved { aside: aside.clone(), hidden, name });
+        let is_it = hidden.is(aside.id);
+        self.remember(Deed::Moved { aside: aside.clone(), hidden, name });
         // Exchanged between the look and the rename: undoing puts it back.
         if is_it { Ok(()) } else { Err(io::Error::other("another file lies there now")) }
     }
@@ -81,15 +123,9 @@ impl Undo {
     ///
     /// If another file lies there now, or it cannot be removed.
     pub(super) fn unlink(&mut self, id: FileId) -> io::Result<()> {
-        let found = self
-            .deeds
-            .iter()
-            .position(|deed| matches!(deed, Deed::Made { id: made, .. } if same_file(*made, id)));
-        let Some(index) = found else {
+        let number = self.made.remove(&id).ok_or(io::ErrorKind::NotFound)?;
+        let Some(Deed::Made { entry, .. }) = self.deeds.remove(&number) else {
             return Err(io::ErrorKind::NotFound.into());
-        };
-        let Deed::Made { entry, .. } = self.deeds.remove(index) else {
-            return Ok(());
         };
         if entry.unlink_if(id)? {
             Ok(())
@@ -104,11 +140,11 @@ impl Undo {
     ///
     /// If it cannot be renamed; then it is still remembered.
     pub(super) fn put_back(&mut self, aside: &Aside) -> io::Result<()> {
-        let index = self.moved(aside).ok_or(io::ErrorKind::NotFound)?;
-        if let Some(Deed::Moved { hidden, name, .. }) = self.deeds.get(index) {
+        let number = *self.moved.get(&aside.path).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(Deed::Moved { hidden, name, .. }) = self.deeds.get(&number) {
             hidden.rename(name)?;
         }
-        self.deeds.remove(index);
+        self.forget(&aside.path);
         Ok(())
     }
 
@@ -118,35 +154,49 @@ impl Undo {
     ///
     /// If it cannot be removed.
     pub(super) fn discard(&mut self, aside: &Aside) -> io::Result<()> {
-        let index = self.moved(aside).ok_or(io::ErrorKind::NotFound)?;
-        if let Some(Deed::Moved { hidden, .. }) = self.deeds.get(index) {
+        let number = *self.moved.get(&aside.path).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(Deed::Moved { hidden, .. }) = self.deeds.get(&number) {
             hidden.unlink_if(aside.id)?;
         }
-        self.deeds.remove(index);
+        self.forget(&aside.path);
         Ok(())
     }
 
-    fn moved(&self, wanted: &Aside) -> Option<usize> {
-        self.deeds
-            .iter()
-            .position(|deed| matches!(deed, Deed::Moved { aside, .. } if aside == wanted))
+    /// What is to be removed when the rest cannot be undone any more.
+    ///
+    /// # Errors
+    ///
+    /// If it was not moved aside.
+    pub(super) fn doomed(&self, aside: &Aside) -> io::Result<Doomed<'_>> {
+        let number = self.moved.get(&aside.path).ok_or(io::ErrorKind::NotFound)?;
+        match self.deeds.get(number) {
+            Some(Deed::Moved { hidden, .. }) => hidden.doomed(aside.id),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn forget(&mut self, path: &[u8]) {
+        self.moved.remove(path).and_then(|number| self.deeds.remove(&number));
     }
 
     /// Takes everything back, the latest first, and says what could not be.
     pub(super) fn undo(&mut self) -> Vec<UndoProblem> {
         let mut problems = Vec::new();
-        while let Some(deed) = self.deeds.pop() {
-            let (path, operation, result) = match deed {
+        while let Some((_, deed)) = self.deeds.pop_last() {
+            match deed {
+                // If it is gone or another one, it is no longer ours to remove.
                 Deed::Made { path, entry, id } => {
-                    // If it is gone or another one, it is no longer ours to remove.
-                    (path, "remove the socket file", entry.unlink_if(id).map(drop))
+                    if let Err(source) = entry.unlink_if(id) {
+                        problems.push(UndoProblem::Made { path, source });
+                    }
                 }
+                Deed::Astray { path } => problems.push(UndoProblem::Astray { path }),
                 Deed::Moved { aside, hidden, name } => {
-                    (aside.path, "move back the file", hidden.rename(&name).map(drop))
+                    if let Err(source) = hidden.rename(&name) {
+                        let hidden = hidden.beside(&aside.path);
+                        problems.push(UndoProblem::Moved { path: aside.path, hidden, source });
+                    }
                 }
-            };
-            if let Err(source) = result {
-                problems.push(UndoProblem { path, operation, source });
             }
         }
         problems
@@ -163,5 +213,23 @@ impl Drop for Undo {
         for problem in self.undo() {
             tracing::error!(%problem, "failed to undo");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_nobody_knows_where_is_named() {
+        let mut undo = Undo::default();
+        let id = FileId { device: 1, inode: 2, born: None };
+        undo.made_astray(b"/no/such/directory/x (deleted)".to_vec(), id);
+        let problems: Vec<_> = undo.undo().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            problems,
+            ["a socket file that was bound in another directory than expected, last seen as \
+              /no/such/directory/x (deleted)"]
+        );
     }
 }

@@ -5,6 +5,8 @@
 pub mod addr;
 pub mod bpf;
 pub mod descriptor;
+pub mod gate;
+pub mod janitor;
 pub mod readiness;
 pub mod sockopt;
 pub mod spawn;

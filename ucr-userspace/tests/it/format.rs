@@ -111,6 +111,17 @@ fn contradictions_are_found_when_reading_and_refused_when_writing() {
         ("pid 100 is there twice", |i| {
             i.processes.push(process(100, 1));
         }),
+        ("command name of pid 100 has 65 bytes", |i| i.processes[0].comm = vec![b'x'; 65]),
+        ("creator's command name has 65 bytes", |i| {
+            let (pid, comm) = (Pid(1), vec![b'x'; 65]);
+            i.sockets[0].creator = Some(Actor { pid, tid: pid, uid: 0, comm, cgroup: 1 });
+        }),
+        ("65537 processes are more", |i| i.processes = vec![process(1, 1); 65_537]),
+        ("4194305 descriptors are more", |i| i.descriptors = vec![i.descriptors[0]; (4 << 20) + 1]),
+        ("arguments are more", |i| i.processes[0].arguments = vec![Vec::new(); (4 << 20) + 1]),
+        ("bytes of arguments are more", |i| {
+            i.processes[0].arguments = vec![vec![b'x'; (32 << 20) + 1]];
+        }),
         ("pid 0 is not possible", |i| i.processes.push(process(0, 1))),
         ("below zero", |i| i.descriptors[0].fd = -1),
         ("descriptor 41 of pid 100 is there twice", |i| {
@@ -163,6 +174,9 @@ fn contradictions_are_found_when_reading_and_refused_when_writing() {
         ("does not listen", |i| through(i, 14)),
         ("names socket 999", |i| through(i, 999)),
         ("and the connection is of type stream", |i| through(i, 1)),
+        ("and what was accepted from it is called", |i| {
+            i.sockets[3].name = Some(abstract_name(b"another"));
+        }),
         ("user or group id", |i| {
             let (pid, uid, gid) = (Pid(1), u32::MAX, 0);
             i.sockets[2].peer_credentials = Some(Credentials { pid, uid, gid });

@@ -9,6 +9,8 @@ mod file;
 #[cfg(test)]
 mod format;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod options;
 #[cfg(test)]
 mod planning;

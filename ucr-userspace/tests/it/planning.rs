@@ -141,6 +141,22 @@ fn what_cannot_work_is_refused() {
     assert!(matches!(plan(&b.0), Err(PlanError::Invalid(_))));
 }
 
+/// As many connections through as many listeners that lost one name to each other, half of them
+/// known and half of them gone: what looks through all of one for each of the other does not end.
+#[test]
+fn many_generations_of_one_name() {
+    let mut b = Builder::new();
+    let gone = path_name("/run/d", SocketFile::Deleted);
+    for _ in 0..15_000 {
+        let listener = b.listener(SocketType::Stream, gone.clone());
+        b.accepted(SocketType::Stream, Some(listener), gone.clone(), None);
+    }
+    let plan = plan(&b.0).unwrap();
+    assert_eq!(plan.summary.connections, 15_000);
+    let unlinked = plan.steps.iter().filter(|step| matches!(step, Step::Unlink { .. })).count();
+    assert_eq!(unlinked, 15_000);
+}
+
 #[test]
 fn many_sockets_do_not_take_long() {
     let mut b = Builder::new();

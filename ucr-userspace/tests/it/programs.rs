@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ucr::cli::restore::RestoreArgs;
 use ucr::image::file as imagefile;
 use ucr::image::*;
 use ucr::model::*;
-use ucr::restore::target::{ProgramError, each, single};
+use ucr::restore::program::{ProgramError, each, single};
 
 use crate::support::*;
 
@@ -41,6 +41,7 @@ fn child() {
     let args = parse(&arguments).unwrap();
     let code = match ucr::cli::restore::run(&args, || Ok(view())) {
         Ok(code) if code == std::process::ExitCode::from(2) => 2,
+        Ok(code) if code == std::process::ExitCode::from(3) => 3,
         Ok(code) if code == std::process::ExitCode::SUCCESS => 0,
         Ok(_) => 1,
         Err(error) => {
@@ -65,7 +66,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A listener and a pair, in a root process and its child.
-fn family(directory: &Path) -> (std::path::PathBuf, Image) {
+fn family(directory: &Path) -> (PathBuf, Image) {
     let mut b = Builder::new();
     b.0.processes.push(process(101, 100));
     let bound = path_name(directory.join("listener"), present(0o600));
@@ -114,23 +115,112 @@ fn a_program_that_cannot_run_undoes_everything() {
     // It lives until its standard input, the other end of the pair, is closed; killed before, it
     // never writes.
     let child = format!("101=sh -c 'cat >/dev/null; echo > {}'", marker.display());
-    let broken = directory.path().join("broken");
-    fs::write(&broken, "#!/nowhere\n").unwrap();
-    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    let broken = broken(directory.path());
     let root = format!("100={}", broken.display());
-    for root in ["100=/no/such/program", root.as_str()] {
-        let output = restore(&[file, "--exec", root, "--exec", &child]);
-        let err = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{err}");
-        assert!(err.contains("execute `"), "{err}");
-        assert!(err.contains("` for saved process 100: No such file or directory"), "{err}");
-        assert!(!directory.path().join("listener").exists());
-    }
-    let output = restore(&[file, "--exec", "100=true", "--exec", "101=/no/such/child"]);
+    let output = restore(&[file, "--exec", &root, "--exec", &child]);
     let err = text(&output.stderr);
-    assert!(err.contains("start `/no/such/child` for saved process 101"), "{err}");
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("execute `"), "{err}");
+    assert!(err.contains("` for saved process 100: No such file or directory"), "{err}");
     assert!(!directory.path().join("listener").exists());
     assert!(!marker.exists());
+}
+
+/// The root's program is the first that may fail: what was moved aside must be there until then.
+#[test]
+fn what_was_moved_aside_is_deleted_only_when_the_program_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, _) = family(directory.path());
+    let file = file.to_str().unwrap();
+    let listener = directory.path().join("listener");
+    fs::write(&listener, "foreign").unwrap();
+    let hidden = || {
+        let entries = fs::read_dir(directory.path()).unwrap();
+        let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.any(|name| name.starts_with(".ucr-aside"))
+    };
+    let marker = directory.path().join("ran");
+    let child = format!("101=sh -c 'echo > {}'", marker.display());
+    let root = format!("100={}", broken(directory.path()).display());
+    let output = restore(&[file, "--replace", "--exec", &root, "--exec", &child]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert_eq!(fs::read(&listener).unwrap(), b"foreign");
+    assert!(!hidden());
+    assert!(!marker.exists());
+
+    // The program waits for the file to go, and has no child but the saved one's.
+    let root = format!(
+        "100=sh -c 'while ls -A {} | grep -q ucr-aside; do :; done; \
+         read children </proc/$$/task/$$/children; set -- $children; echo \"children: $#\"'",
+        directory.path().display()
+    );
+    let output = restore(&[file, "--replace", "--exec", &root, "--exec", "101=cat"]);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    assert!(out.ends_with("children: 1\n"), "{out}{err}");
+    assert!(std::os::unix::fs::FileTypeExt::is_socket(&listener.metadata().unwrap().file_type()));
+}
+
+/// Found by nobody but the child itself, when the root's program runs already.
+#[test]
+fn a_child_that_cannot_run_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, mut image) = family(directory.path());
+    // Its standard error is a socket; people hear of it nevertheless.
+    image.descriptors[2].fd = 2;
+    imagefile::write(&file, &image).unwrap();
+    let child = format!("101={}", broken(directory.path()).display());
+    // The end of the pair's other end is the end of the child.
+    let output =
+        restore(&[file.to_str().unwrap(), "--exec", "100=sh -c 'cat <&7'", "--exec", &child]);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(
+        err.contains("broken` for saved process 101: No such file or directory\n"),
+        "{out}{err}"
+    );
+}
+
+/// A file that is no program and names no interpreter: the shell's, as everywhere.
+#[test]
+fn a_script_without_interpreter_is_run_by_the_shell() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, _) = family(directory.path());
+    let script = directory.path().join("script");
+    fs::write(&script, "echo \"$1 $2\" >&0\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let child = format!("101={} one two", script.display());
+    let root = "100=sh -c 'read line <&7; echo \"heard $line\"'";
+    let output = restore(&[file.to_str().unwrap(), "--exec", root, "--exec", &child]);
+    assert!(text(&output.stdout).contains("heard one two\n"), "{}", text(&output.stderr));
+}
+
+/// A program that only `execve` itself finds fault with.
+fn broken(directory: &Path) -> PathBuf {
+    let broken = directory.join("broken");
+    fs::write(&broken, "#!/nowhere\n").unwrap();
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    broken
+}
+
+#[test]
+fn programs_are_looked_for_before_anything_is_done_and_all_of_them_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, _) = family(directory.path());
+    let file = file.to_str().unwrap();
+    let closed = directory.path().join("closed");
+    fs::write(&closed, "").unwrap();
+    let child = format!("101={}", closed.display());
+    for dry_run in [["--dry-run"].as_slice(), &[]] {
+        let arguments = [&[file, "--exec", "100=no-such-program", "--exec", &child], dry_run];
+        let output = restore(&arguments.concat());
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{err}");
+        let first = "ucr: execute `no-such-program` for saved process 100: No such file";
+        assert!(err.contains(first), "{err}");
+        let second = "closed` for saved process 101: Permission denied";
+        assert!(err.contains(second), "{err}");
+        assert!(!directory.path().join("listener").exists());
+    }
 }
 
 #[test]
@@ -142,9 +232,38 @@ fn what_went_wrong_is_said_to_people_not_to_a_restored_socket() {
     b.0.descriptors[0].fd = 1;
     b.0.descriptors[1].fd = 2;
     imagefile::write(&file, &b.0).unwrap();
-    let output = restore(&[file.to_str().unwrap(), "--", "/no/such/program"]);
+    let broken = broken(directory.path());
+    let output = restore(&[file.to_str().unwrap(), "--", broken.to_str().unwrap()]);
     let err = text(&output.stderr);
-    assert!(err.contains("execute `/no/such/program` for saved process 100"), "{err}");
+    assert!(err.contains("broken` for saved process 100: No such file"), "{err}");
+}
+
+#[test]
+fn a_restore_that_cannot_say_so_has_still_succeeded() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, _) = family(directory.path());
+    let mut ucr = Command::new("sh");
+    ucr.args(["-c", "exec \"$@\" 2>/dev/full", "-", env!("CARGO_BIN_EXE_ucr"), "restore"]);
+    ucr.arg(file).args(["--exec", "100=echo ran", "--exec", "101=true"]);
+    let output = ucr.output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    assert_eq!(text(&output.stdout), "ran\n");
+    assert!(directory.path().join("listener").exists());
+}
+
+#[test]
+fn what_is_in_the_way_of_a_restore_comes_with_a_hint() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("image");
+    let mut b = Builder::new();
+    b.add(socket(SocketType::Stream, Role::Unconnected));
+    b.0.descriptors[0].fd = i32::MAX - 1;
+    imagefile::write(&file, &b.0).unwrap();
+    let mut ucr = Command::new(env!("CARGO_BIN_EXE_ucr"));
+    let output = ucr.arg("restore").arg(file).args(["--", "true"]).output().unwrap();
+    let err = text(&output.stderr);
+    assert!(err.contains("descriptor 2147483646 is beyond the hard limit"), "{err}");
+    assert!(err.contains("\nucr: hint: raise the hard limit first"), "{err}");
 }
 
 #[test]
@@ -160,7 +279,7 @@ fn a_dry_run_prints_the_plan_and_touches_nothing() {
 
     fs::write(directory.path().join("listener"), "foreign").unwrap();
     let output = restore(&[file, "--dry-run"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     let err = text(&output.stderr);
     assert!(err.contains("listener: there is a regular file; it is left alone"), "{err}");
     assert!(err.contains("ucr: hint: --replace takes its place"), "{err}");
@@ -170,16 +289,59 @@ fn a_dry_run_prints_the_plan_and_touches_nothing() {
 fn a_restore_that_differs_is_undone_and_says_where() {
     let directory = tempfile::tempdir().unwrap();
     let (file, mut image) = family(directory.path());
-    // More than the system allows: the kernel cuts it down silently.
-    image.sockets[0].role = Role::Listening { backlog: u32::MAX };
+    // Less than the system allows: the kernel takes its minimum silently.
+    image.sockets[0].options =
+        vec![SocketOption { name: libc::SO_SNDBUF, value: 2i32.to_ne_bytes().to_vec() }];
     imagefile::write(&file, &image).unwrap();
     let output =
         restore(&[file.to_str().unwrap(), "--exec", "100=echo ran", "--exec", "101=echo ran"]);
     let err = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{err}");
-    assert!(err.contains("socket 0: backlog: wanted 4294967295, found "), "{err}");
+    assert!(err.contains("socket 0: SO_SNDBUF: wanted 02 00 00 00, found "), "{err}");
     assert!(!text(&output.stdout).contains("\nran"), "{}", text(&output.stdout));
     assert!(!directory.path().join("listener").exists());
+}
+
+#[test]
+fn a_backlog_that_this_machine_would_cut_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, mut image) = family(directory.path());
+    image.sockets[0].role = Role::Listening { backlog: u32::MAX };
+    imagefile::write(&file, &image).unwrap();
+    let output = restore(&[file.to_str().unwrap(), "--exec", "100=true", "--exec", "101=true"]);
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{err}");
+    let somaxconn = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let expected = format!(
+        "ucr: socket 0 has a backlog of 4294967295, and net.core.somaxconn is {} here\n",
+        somaxconn.trim()
+    );
+    assert!(err.contains(&expected), "{err}");
+    assert!(err.contains("ucr: hint: raise net.core.somaxconn"), "{err}");
+}
+
+#[test]
+fn a_dry_run_as_json_has_steps_as_data_and_what_is_in_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, mut image) = family(directory.path());
+    image.descriptors[0].fd = i32::MAX - 1;
+    imagefile::write(&file, &image).unwrap();
+    fs::write(directory.path().join("listener"), "foreign").unwrap();
+    let mut ucr = Command::new(env!("CARGO_BIN_EXE_ucr"));
+    let output = ucr.arg("restore").arg(file).args(["--dry-run", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let steps = json["steps"].as_array().unwrap();
+    let bind = steps.iter().find(|line| line["step"]["bind"].is_object()).unwrap();
+    let path = directory.path().join("listener");
+    assert_eq!(bind["text"], format!("bind socket 0 to {}", path.display()));
+    assert_eq!(bind["step"]["bind"]["made"]["saved"], 0);
+    assert_eq!(bind["step"]["bind"]["place"]["name"]["kind"], "pathname");
+    assert_eq!(bind["step"]["bind"]["place"]["name"]["text"], path.to_str().unwrap());
+    let obstacles = json["obstacles"].as_array().unwrap();
+    let kinds: Vec<_> = obstacles.iter().map(|obstacle| &obstacle["kind"]).collect();
+    assert_eq!(kinds, ["name", "descriptors"]);
+    assert_eq!(obstacles[0]["hint"], "--replace takes its place");
 }
 
 fn words(words: &[&str]) -> Vec<OsString> {
@@ -212,6 +374,35 @@ fn commands_and_processes_have_to_fit() {
     assert_eq!(single(&image, &[]), Err(ProgramError::None));
 }
 
+/// A forged image: as many processes as descriptors, each the only one.
+#[test]
+fn many_processes_are_shown() {
+    let mut b = Builder::new();
+    b.0.processes.clear();
+    for pid in 1..=40_000 {
+        b.0.processes.push(process(pid, 1));
+        b.add(socket(SocketType::Stream, Role::Unconnected));
+        b.0.descriptors.last_mut().unwrap().pid = Pid(pid);
+    }
+    let shown = ucr::render::image::Shown(&decode(&encode(&b.0).unwrap()).unwrap()).to_string();
+    assert_eq!(shown.matches("unconnected").count(), 40_000);
+}
+
+/// As a tree of values the arguments alone would take some 500 MB.
+#[test]
+fn an_image_is_written_as_json_in_little_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("image");
+    let mut b = Builder::new();
+    b.0.processes[0].arguments = vec![Vec::new(); 1_000_000];
+    imagefile::write(&file, &b.0).unwrap();
+    let mut show = Command::new("sh");
+    show.args(["-c", "ulimit -v 262144; \"$0\" show --json \"$1\" | tail -c 100"]);
+    let output = show.arg(env!("CARGO_BIN_EXE_ucr")).arg(&file).output().unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(out.ends_with("  \"connections\": []\n}\n"), "{out}{err}");
+}
+
 #[test]
 fn an_image_is_shown() {
     let mut image = everything(Path::new("/run/ucr"));
@@ -220,7 +411,7 @@ fn an_image_is_shown() {
     image.sockets[0].created_at = Some(12_345_678_901);
     image.sockets[0].known_from = KnownFrom::SeenLive;
     insta::assert_snapshot!(ucr::render::image::Shown(&image));
-    let json = ucr::render::json::image(&image);
+    let json = serde_json::to_value(ucr::render::json::Image(&image)).unwrap();
     assert_eq!(json["sockets"][1]["bound"]["name"]["hex"], "7563722d74657374000aff");
     assert_eq!(json["sockets"][0]["creator"]["comm"]["text"], "vic\ntim");
     assert_eq!(json["connections"].as_array().unwrap().len(), 6);

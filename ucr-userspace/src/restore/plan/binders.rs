@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::PlanError;
 use super::step::{Holder, Identity, Place};
 use crate::image::{Bound, Connection, Image, Role, Socket, SocketFile, SocketIndex};
-use crate::model::{SocketType, UnixName};
+use crate::model::SocketType;
 
 pub(super) fn indexed(image: &Image) -> impl Iterator<Item = (SocketIndex, &Socket)> {
     (0..).map(SocketIndex).zip(&image.sockets)
@@ -100,14 +100,12 @@ pub(super) fn mark_contested(binders: &mut [Binder<'_>]) -> Result<(), PlanError
 /// temporary one does, the same for all connections that agree in name, file and type.
 pub(super) fn link(image: &Image) -> (Vec<Link>, Vec<(&Bound, SocketType)>) {
     let mut links = Vec::new();
-    let mut numbers: HashMap<(&UnixName, SocketType), Vec<usize>> = HashMap::new();
     let mut temporary: Vec<(&Bound, SocketType)> = Vec::new();
-    let mut listeners: HashMap<(&UnixName, SocketType), Vec<(SocketIndex, &Bound)>> =
-        HashMap::new();
+    let mut numbers: HashMap<(&Bound, SocketType), usize> = HashMap::new();
+    let mut listeners: HashMap<(&Bound, SocketType), SocketIndex> = HashMap::new();
     for (index, socket) in indexed(image) {
         if let (Role::Listening { .. }, Some(bound)) = (socket.role, &socket.name) {
-            let same = listeners.entry((&bound.name, socket.socket_type)).or_default();
-            same.push((index, bound));
+            listeners.entry((bound, socket.socket_type)).or_insert(index);
         }
     }
     for connection in &image.connections {
@@ -118,25 +116,18 @@ pub(super) fn link(image: &Image) -> (Vec<Link>, Vec<(&Bound, SocketType)>) {
             continue;
         };
         let Some(wanted) = &socket.name else { continue };
-        let same = listeners.get(&(&wanted.name, socket.socket_type));
-        let found = same.and_then(|same| {
-            // The one it came through, whatever became of the file; else one with the same file.
-            let named = same.iter().find(|(index, _)| Some(*index) == listener);
-            named.or_else(|| same.iter().find(|(_, bound)| *bound == wanted))
-        });
+        let key = (wanted, socket.socket_type);
+        // The one it came through, whatever became of the file (validation has seen that name and
+        // type fit); else one with the same file.
+        let found = listener.or_else(|| listeners.get(&key).copied());
         let holder = found.map_or_else(
             || {
-                let same = numbers.entry((&wanted.name, socket.socket_type)).or_default();
-                let agrees = |number: &&usize| {
-                    temporary.get(**number).is_some_and(|(bound, _)| *bound == wanted)
-                };
-                Holder::Temporary(same.iter().find(agrees).copied().unwrap_or_else(|| {
-                    temporary.push((wanted, socket.socket_type));
-                    same.push(temporary.len() - 1);
+                Holder::Temporary(*numbers.entry(key).or_insert_with(|| {
+                    temporary.push(key);
                     temporary.len() - 1
                 }))
             },
-            |(index, _)| Holder::Saved(*index),
+            Holder::Saved,
         );
         links.push(Link { client, server, listener: holder, order });
     }

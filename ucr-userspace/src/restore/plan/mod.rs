@@ -12,6 +12,7 @@
 //! 6. Shutdown, options, flags; last the mode of the socket files, which lets others in.
 
 mod binders;
+mod paths;
 pub mod step;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,10 +20,12 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use self::paths::{PathUse, Spellings};
+
 use self::binders::{Binder, Key, Link, binder, indexed, link, mark_contested};
 use self::step::{Afterwards, Aside, Holder, Identity, Step};
 use crate::image::validate::{self, Invalid};
-use crate::image::{Connection, FileId, Image, Role, Socket, SocketFile, SocketIndex};
+use crate::image::{Connection, Image, Role, Socket, SocketFile, SocketIndex, SocketOption};
 use crate::model::option_table;
 use crate::model::{SocketType, UnixName};
 
@@ -58,17 +61,6 @@ pub enum PlanError {
         /// `SO_*` number.
         option: i32,
     },
-}
-
-/// A path that a plan binds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PathUse {
-    /// The absolute path.
-    pub path: Vec<u8>,
-    /// Files which are known to be the image's own.
-    pub own: Vec<FileId>,
-    /// What becomes of a file that lies there now.
-    pub afterwards: Afterwards,
 }
 
 /// What a plan makes, in numbers.
@@ -131,6 +123,15 @@ impl fmt::Display for Plan {
 ///
 /// An inconsistent image, and what no order of steps can bring back.
 pub fn plan(image: &Image) -> Result<Plan, PlanError> {
+    plan_knowing(image, &Spellings::default())
+}
+
+/// Makes a plan, knowing which paths lead to one place: names that look different may be contested.
+///
+/// # Errors
+///
+/// As [`plan`].
+pub fn plan_knowing(image: &Image, spellings: &Spellings) -> Result<Plan, PlanError> {
     validate::check(image)?;
     for (index, socket) in indexed(image) {
         if let Some(option) = socket.options.iter().find(|o| option_table::known(o.name).is_none())
@@ -138,7 +139,7 @@ pub fn plan(image: &Image) -> Result<Plan, PlanError> {
             return Err(PlanError::UnknownOption { socket: index, option: option.name });
         }
     }
-    let mut planner = Planner::new(image)?;
+    let mut planner = Planner::new(image, spellings)?;
     planner.give_up_names_first();
     planner.listeners();
     planner.connections();
@@ -154,8 +155,8 @@ struct Planner<'a> {
     /// Where in `binders` a socket is.
     by_holder: HashMap<Holder, usize>,
     links: Vec<Link>,
-    /// The first connection through each listener.
-    first_link: HashMap<Holder, SocketIndex>,
+    /// The connections through each listener, as places in `links`.
+    through: HashMap<Holder, Vec<usize>>,
     /// What is created already.
     made: BTreeSet<Holder>,
     /// What is bound already.
@@ -166,7 +167,7 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(image: &'a Image) -> Result<Self, PlanError> {
+    fn new(image: &'a Image, spellings: &Spellings) -> Result<Self, PlanError> {
         let (links, temporary) = link(image);
         let accepted: BTreeSet<_> = links.iter().map(|link| link.server).collect();
         let mut binders = Vec::new();
@@ -188,16 +189,23 @@ impl<'a> Planner<'a> {
                 binders.push(binder(Holder::Saved(index), socket.socket_type, bound, listens)?);
             }
         }
+        for binder in &mut binders {
+            if let Key::Path(path) = &mut binder.key {
+                *path = spellings.first(std::mem::take(path));
+            }
+        }
         mark_contested(&mut binders)?;
         let by_holder = binders.iter().zip(0..).map(|(binder, at)| (binder.made, at)).collect();
-        let backwards = links.iter().rev();
-        let first_link = backwards.map(|link| (link.listener, link.client)).collect();
+        let mut through: HashMap<Holder, Vec<usize>> = HashMap::new();
+        for (number, link) in links.iter().enumerate() {
+            through.entry(link.listener).or_default().push(number);
+        }
         Ok(Self {
             image,
             binders,
             by_holder,
             links,
-            first_link,
+            through,
             made: BTreeSet::new(),
             bound: BTreeSet::new(),
             listening_as: HashMap::new(),
@@ -235,8 +243,9 @@ impl<'a> Planner<'a> {
         self.create(made, socket_type);
         self.steps.push(Step::Bind { made, place: place.clone() });
         if let Some((_, finally)) = listens {
-            let first = self.first_link.get(&made);
-            let wanted = first.and_then(|client| self.seen_by(*client));
+            let first = self.through.get(&made).and_then(|numbers| numbers.first());
+            let first = first.and_then(|number| self.links.get(*number));
+            let wanted = first.and_then(|link| self.seen_by(link.client));
             self.listen(made, wanted.or(finally));
         } else if transient {
             self.steps.push(Step::Unlink { made, place });
@@ -285,13 +294,6 @@ impl<'a> Planner<'a> {
         self.made.insert(Holder::Saved(server));
     }
 
-    fn connections_through(&mut self, fits: impl Fn(Holder) -> bool) {
-        let numbers = self.links.iter().enumerate();
-        let fitting: Vec<_> =
-            numbers.filter(|(_, link)| fits(link.listener)).map(|(number, _)| number).collect();
-        fitting.into_iter().for_each(|number| self.connect(number));
-    }
-
     /// The end of a listener's part: the credentials that its next clients will see, or, for a
     /// temporary one, its close; and its file, if it is not to stay.
     fn release(&mut self, number: usize) {
@@ -317,7 +319,9 @@ impl<'a> Planner<'a> {
         for number in self.select(|b| b.contested && !b.stays && b.listens.is_some()) {
             self.bind(number);
             if let Some(made) = self.binders.get(number).map(|binder| binder.made) {
-                self.connections_through(|listener| listener == made);
+                for link in self.through.get(&made).cloned().unwrap_or_default() {
+                    self.connect(link);
+                }
             }
             self.release(number);
         }
@@ -337,7 +341,10 @@ impl<'a> Planner<'a> {
         let early = self.select(Self::is_early);
         let early: BTreeSet<_> =
             early.into_iter().filter_map(|n| self.binders.get(n)).map(|b| b.made).collect();
-        self.connections_through(|listener| !early.contains(&listener));
+        let links = self.links.iter().enumerate();
+        let late = links.filter(|(_, link)| !early.contains(&link.listener));
+        let late: Vec<_> = late.map(|(number, _)| number).collect();
+        late.into_iter().for_each(|number| self.connect(number));
     }
 
     fn others(&mut self) {
@@ -374,10 +381,8 @@ impl<'a> Planner<'a> {
             if !saved.shutdown.is_none() && !mirrored.contains(&socket) {
                 self.steps.push(Step::Shutdown { socket, how: saved.shutdown });
             }
-            let rank = |number| option_table::TABLE.iter().position(|known| known.number == number);
-            let mut ordered = saved.options.clone();
-            ordered.sort_by_key(|option| rank(option.name));
-            let set = ordered.into_iter().map(|option| Step::SetOption { socket, option });
+            let set = in_order(saved).into_iter();
+            let set = set.map(|option| Step::SetOption { socket, option });
             self.steps.extend(set);
             if saved.status_flags != 0 {
                 self.steps.push(Step::SetFlags { socket, flags: saved.status_flags });
@@ -392,38 +397,14 @@ impl<'a> Planner<'a> {
     }
 
     fn done(self) -> Plan {
-        let mut paths: Vec<PathUse> = Vec::new();
-        let mut at: HashMap<&[u8], usize> = HashMap::new();
-        let mut abstract_names = BTreeSet::new();
-        for binder in &self.binders {
-            match &binder.key {
-                Key::Abstract(name, socket_type) => {
-                    abstract_names.insert((name.clone(), *socket_type));
-                }
-                Key::Path(path) => {
-                    let own = binder.file.and_then(|file| match file {
-                        SocketFile::Present { id, .. } => Some(*id),
-                        SocketFile::Deleted | SocketFile::Replaced => None,
-                    });
-                    let afterwards =
-                        if binder.stays { Afterwards::Discard } else { Afterwards::PutBack };
-                    let index = *at.entry(path).or_insert(paths.len());
-                    match paths.get_mut(index) {
-                        Some(known) => {
-                            known.own.extend(own);
-                            if binder.stays {
-                                known.afterwards = afterwards;
-                            }
-                        }
-                        None => paths.push(PathUse {
-                            path: path.clone(),
-                            own: own.into_iter().collect(),
-                            afterwards,
-                        }),
-                    }
-                }
-            }
-        }
+        let abstract_names: BTreeSet<_> = self
+            .binders
+            .iter()
+            .filter_map(|binder| match &binder.key {
+                Key::Abstract(name, socket_type) => Some((name.clone(), *socket_type)),
+                Key::Path(_) => None,
+            })
+            .collect();
         let roles = self.image.sockets.iter().map(|socket| socket.role);
         let summary = Summary {
             sockets: self.image.sockets.len(),
@@ -434,9 +415,22 @@ impl<'a> Planner<'a> {
         Plan {
             steps: self.steps,
             finishing: Vec::new(),
-            paths,
+            paths: paths::uses(&self.binders),
             abstract_names: abstract_names.into_iter().collect(),
             summary,
         }
     }
+}
+
+/// A socket's options in an order in which they can be set. Setting a buffer's size locks it
+/// (`SO_BUF_LOCK`); the image has no lock if it was off, as it is for a new socket.
+fn in_order(saved: &Socket) -> Vec<SocketOption> {
+    let mut options = saved.options.clone();
+    let has = |number| saved.options.iter().any(|option| option.name == number);
+    if (has(libc::SO_SNDBUF) || has(libc::SO_RCVBUF)) && !has(libc::SO_BUF_LOCK) {
+        options.push(SocketOption::unlocked_buffers());
+    }
+    let rank = |number| option_table::TABLE.iter().position(|known| known.number == number);
+    options.sort_by_key(|option| rank(option.name));
+    options
 }

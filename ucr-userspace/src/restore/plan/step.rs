@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::image::{FileId, SocketIndex, SocketOption};
-use crate::model::name::Escaped;
+use crate::model::name::{Bytes, Escaped, exact};
 use crate::model::option_table;
 use crate::model::{Credentials, Shutdown, SocketType, UnixName};
 
@@ -47,9 +47,23 @@ impl From<Credentials> for Identity {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Place {
     /// The bytes for `bind` and `connect`.
+    #[serde(serialize_with = "exact")]
     pub name: UnixName,
     /// For a relative pathname: the absolute directory.
+    #[serde(serialize_with = "exact_directory")]
     pub directory: Option<Vec<u8>>,
+}
+
+fn exact_path<S: Serializer>(path: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    Bytes(path).serialize(serializer)
+}
+
+#[expect(clippy::ref_option, reason = "serde hands the field over by reference")]
+fn exact_directory<S: Serializer>(
+    directory: &Option<Vec<u8>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    directory.as_deref().map(Bytes).serialize(serializer)
 }
 
 impl Place {
@@ -95,6 +109,7 @@ pub enum Afterwards {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Aside {
     /// Where it lies: an absolute path.
+    #[serde(serialize_with = "exact_path")]
     pub path: Vec<u8>,
     /// Which file it is: if it is another one by then, it is not touched.
     pub id: FileId,

@@ -1,0 +1,104 @@
+//! What is in the way of a restore, all of it, before anything is done.
+
+use std::collections::BTreeSet;
+
+use serde::{Serialize, Serializer};
+
+use super::names::{self, Foreign, Here, NameError};
+use super::plan::Plan;
+use super::plan::step::Aside;
+use super::program::{self, CommandError, Program};
+use super::reserve::{self, ReserveError};
+use crate::image::{Image, Role, SocketIndex};
+
+/// One thing that is in the way.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// A name cannot be had.
+    #[error(transparent)]
+    Name(NameError),
+    /// The kernel would cut a backlog down silently (`__sys_listen`).
+    #[error(
+        "socket {} has a backlog of {backlog}, and net.core.somaxconn is {somaxconn} here", socket.0
+    )]
+    Backlog {
+        /// Whose.
+        socket: SocketIndex,
+        /// What the image says.
+        backlog: u32,
+        /// What this network namespace allows.
+        somaxconn: u32,
+    },
+    /// Descriptor numbers cannot be had.
+    #[error(transparent)]
+    Descriptors(ReserveError),
+    /// A program cannot be executed.
+    #[error(transparent)]
+    Command(CommandError),
+}
+
+impl Obstacle {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Name(error) => error.hint(),
+            Self::Backlog { .. } => {
+                Some("raise net.core.somaxconn first, with sysctl -w in this network namespace")
+            }
+            Self::Descriptors(error) => error.hint(),
+            Self::Command(_) => None,
+        }
+    }
+}
+
+/// In words, with what to do about it.
+impl Serialize for Obstacle {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let kind = match self {
+            Self::Name(_) => "name",
+            Self::Backlog { .. } => "backlog",
+            Self::Descriptors(_) => "descriptors",
+            Self::Command(_) => "command",
+        };
+        let mut fields = serializer.serialize_struct("Obstacle", 3)?;
+        fields.serialize_field("kind", kind)?;
+        fields.serialize_field("text", &self.to_string())?;
+        fields.serialize_field("hint", &self.hint())?;
+        fields.end()
+    }
+}
+
+/// Looks for everything that a restore needs: names, backlogs, descriptor numbers, programs.
+///
+/// # Errors
+///
+/// All that is in the way.
+pub fn survey(
+    plan: &Plan,
+    image: &Image,
+    here: Here<'_>,
+    foreign: Foreign,
+    programs: &mut [Program],
+) -> Result<Vec<Aside>, Vec<Obstacle>> {
+    let mut obstacles = Vec::new();
+    let asides = names::survey(plan, image, here, foreign).unwrap_or_else(|errors| {
+        obstacles.extend(errors.into_iter().map(Obstacle::Name));
+        Vec::new()
+    });
+    if let Some(somaxconn) = here.somaxconn {
+        for (socket, saved) in (0..).map(SocketIndex).zip(&image.sockets) {
+            if let Role::Listening { backlog } = saved.role
+                && backlog > somaxconn
+            {
+                obstacles.push(Obstacle::Backlog { socket, backlog, somaxconn });
+            }
+        }
+    }
+    let numbers: BTreeSet<_> = image.descriptors.iter().map(|d| d.fd).collect();
+    let limit = reserve::check(&numbers, image.sockets.len());
+    obstacles.extend(limit.err().map(Obstacle::Descriptors));
+    obstacles.extend(program::resolve(programs).into_iter().map(Obstacle::Command));
+    if obstacles.is_empty() { Ok(asides) } else { Err(obstacles) }
+}
