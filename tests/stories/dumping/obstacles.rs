@@ -45,7 +45,7 @@ fn all_of_them_are_listed_at_once() {
         (inet, "family", "AF_INET"),
         (dgram, "datagram", "datagram"),
         (queued, "queued_data", "6 bytes"),
-        (listener, "waiting", "1 connections"),
+        (listener, "waiting", "1 connection not accepted"),
         (waiting, "not_accepted", "accepted"),
         (external, "external_peer", "victim"),
         (left, "peer_closed", "closed"),

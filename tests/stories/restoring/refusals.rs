@@ -9,7 +9,7 @@ use std::{
 
 use ucr_tests::{
     Answer, Need, World, needs, outside,
-    ucr::{FAILED, NOBODY},
+    ucr::{FAILED, NOBODY, REFUSED},
 };
 
 use super::{bring_back, take};
@@ -143,7 +143,7 @@ fn a_command_that_does_not_exist_leaves_nothing() {
     let path = world.path("socket");
     let restore = |replace: &[&str]| {
         let arguments = [&["restore", image.as_str()], replace, &["--", "/no/such/program"]];
-        let answer = world.ucr.run(&arguments.concat()).ended(FAILED);
+        let answer = world.ucr.run(&arguments.concat()).ended(REFUSED);
         let _named = answer.complains("/no/such/program").complains("No such file or directory");
         nothing_is_left(&world);
     };
