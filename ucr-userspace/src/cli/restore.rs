@@ -17,6 +17,7 @@ use crate::kernel::interrupts::HeldBack;
 use crate::model::View;
 use crate::render::{json, output};
 use crate::restore::execute::{Execution, Restored, execute};
+use crate::restore::leftover;
 use crate::restore::names::{self, Foreign, Here};
 use crate::restore::obstacle::{Obstacle, survey};
 use crate::restore::plan::{Plan, plan, plan_knowing};
@@ -89,6 +90,11 @@ pub fn run(
     };
     if args.dry_run {
         print_plan(&plan, &obstacles, args).context("write to standard output")?;
+    }
+    let leftovers = leftover::find(&plan);
+    leftovers.iter().for_each(|leftover| say(&format!("note: {leftover}")));
+    if !leftovers.is_empty() {
+        say("hint: move such a file back, or delete it; ucr does neither");
     }
     if !obstacles.is_empty() {
         refuse(&obstacles);

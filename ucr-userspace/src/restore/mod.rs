@@ -4,6 +4,7 @@
 pub mod execute;
 pub mod files;
 pub mod identity;
+pub mod leftover;
 pub mod names;
 pub mod obstacle;
 pub mod plan;

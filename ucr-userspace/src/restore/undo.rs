@@ -9,6 +9,9 @@ use crate::image::FileId;
 use crate::model::name::Escaped;
 use crate::sys::janitor::Doomed;
 
+/// How the name of a file that was moved aside begins; our pid and a number follow.
+pub(super) const HIDDEN: &str = ".ucr-aside-";
+
 /// Something that a restore did to the file system.
 #[derive(Debug)]
 enum Deed {
@@ -102,7 +105,7 @@ impl Undo {
         }
         let mut number = 0;
         let hidden = loop {
-            let name = format!(".ucr-aside-{}-{number}", std::process::id());
+            let name = format!("{HIDDEN}{}-{number}", std::process::id());
             match entry.rename(name.as_bytes()) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 10_000 => {
                     number += 1;

@@ -344,6 +344,29 @@ fn a_dry_run_as_json_has_steps_as_data_and_what_is_in_the_way() {
     assert_eq!(obstacles[0]["hint"], "--replace takes its place");
 }
 
+/// As if ucr had been killed between moving a file aside and deleting it.
+#[test]
+fn what_a_killed_restore_left_is_mentioned() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, _) = family(directory.path());
+    // Beyond what a pid can be (PID_MAX_LIMIT), so surely dead; and one that is alive.
+    let dead = directory.path().join(".ucr-aside-2000000000-3");
+    fs::write(&dead, "foreign").unwrap();
+    for other in [format!(".ucr-aside-{}-0", std::process::id()), ".ucr-aside-x-y".to_owned()] {
+        fs::write(directory.path().join(other), "").unwrap();
+    }
+    let output = restore(&[file.to_str().unwrap(), "--dry-run"]);
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    let expected = format!(
+        "ucr: note: {} is a file that a restore by pid 2000000000 moved aside before it was killed\n\
+         ucr: hint: move such a file back, or delete it; ucr does neither\n",
+        dead.display()
+    );
+    assert!(err.ends_with(&expected), "{err}");
+    assert_eq!(err.matches("note: ").count(), 1, "{err}");
+}
+
 fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
 }
