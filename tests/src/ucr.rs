@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fs::File,
-    os::unix::process::CommandExt as _,
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -13,6 +13,7 @@ use std::{
     },
 };
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::Value;
 use ucr::tracer::{pins::PinDirectory, session, store::Store};
 use ucr_common::record::Record;
@@ -57,6 +58,30 @@ impl Drop for Ucr {
     }
 }
 
+/// A program that anybody may run, also where its folders are not for everybody (a clone in root's
+/// home): by a descriptor that is open already.
+#[derive(Debug)]
+pub struct OpenProgram(File);
+
+impl OpenProgram {
+    /// Opens it.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[must_use]
+    pub fn new(program: &Path) -> Self {
+        let file = File::open(program).expect("open a program");
+        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).expect("keep it open on exec");
+        Self(file)
+    }
+
+    /// A command that runs it, as long as this is open.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        Command::new(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
 impl Ucr {
     /// The pin directory; whether it is there depends on `ucr attach`.
     #[must_use]
@@ -82,7 +107,9 @@ impl Ucr {
     /// Runs it as `nobody`.
     #[must_use]
     pub fn run_as_nobody<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Answer {
-        let mut command = self.command(arguments);
+        let open = OpenProgram::new(&program());
+        let mut command = open.command();
+        command.env("UCR_PIN_DIR", &self.pins).args(arguments).stdin(Stdio::null());
         command.uid(NOBODY).gid(NOBODY);
         Started::new(command).finish()
     }

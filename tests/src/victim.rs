@@ -32,15 +32,10 @@ impl Drop for Victim {
 }
 
 impl Victim {
-    pub(crate) fn start(program: &Path, base: &Path) -> Self {
-        Self::start_as(program, base, |_| {})
-    }
-
-    pub(crate) fn start_as(program: &Path, base: &Path, change: impl FnOnce(&mut Command)) -> Self {
+    /// Starts one by a command that runs the victim program.
+    pub(crate) fn start(mut command: Command, base: &Path) -> Self {
         let mut victim = Self::expected(base);
-        let mut command = Command::new(program);
         command.arg(base).stdin(Stdio::null());
-        change(&mut command);
         let child = command.spawn().expect("start a victim");
         let pid = i32::try_from(child.id()).expect("a pid");
         victim.child = Some(child);

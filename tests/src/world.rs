@@ -2,7 +2,9 @@
 
 use std::{
     fmt::Write as _,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU32, Ordering},
@@ -11,7 +13,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Ucr, Victim, ucr::Started};
+use crate::{
+    Ucr, Victim,
+    ucr::{NOBODY, OpenProgram, Started},
+};
 
 /// Every tracer sees the sockets of the whole machine: a flood in one test would make another
 /// one's follower lose events.
@@ -120,13 +125,16 @@ impl World {
     /// Starts a victim.
     #[must_use]
     pub fn victim(&self) -> Victim {
-        Victim::start(self.victim, &self.control())
+        Victim::start(Command::new(self.victim), &self.control())
     }
 
-    /// Starts a victim with the environment or user changed.
+    /// Starts a victim as `nobody`.
     #[must_use]
-    pub fn victim_as(&self, change: impl FnOnce(&mut std::process::Command)) -> Victim {
-        Victim::start_as(self.victim, &self.control(), change)
+    pub fn victim_as_nobody(&self) -> Victim {
+        let open = OpenProgram::new(self.victim);
+        let mut command = open.command();
+        command.uid(NOBODY).gid(NOBODY);
+        Victim::start(command, &self.control())
     }
 
     /// Where the named pipes of one more victim are to be.

@@ -117,9 +117,7 @@ fn root_may_dump_what_nobody_has() {
     let world = world();
     let folder = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(world.folder(), folder).expect("let others in");
-    let mut own = world.victim_as(|command| {
-        command.uid(NOBODY).gid(NOBODY);
-    });
+    let mut own = world.victim_as_nobody();
     let (a, _) = own.pair("stream");
     let report = dump(&world, &own, &world.path("image"), &[]).done().json();
     socket(&report, own.inode(a));

@@ -147,7 +147,8 @@ fn recorded_directory<'a>(socket: &Named<'a>) -> Option<&'a [u8]> {
     let listener =
         || socket.ledger.and_then(|ledger| ledger.listener(tracked)?.directories.as_ref());
     let directories = tracked.directories.as_ref().or_else(listener)?;
-    directories.cwd.whole.then_some(directories.cwd.path.as_slice())
+    // The process has the root that we have (`Outlook`), so its spelling is ours.
+    directories.cwd_from_root()
 }
 
 /// What stands at a path, compared with the file that the socket is bound to.

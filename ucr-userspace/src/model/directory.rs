@@ -21,6 +21,23 @@ pub struct Directory {
 }
 
 impl Directories {
+    /// The working directory as the task itself would spell it, if it lies beneath its root and both
+    /// are whole.
+    #[must_use]
+    pub fn cwd_from_root(&self) -> Option<&[u8]> {
+        if !self.cwd.whole || !self.root.whole {
+            return None;
+        }
+        if self.root.path == b"/" {
+            return Some(&self.cwd.path);
+        }
+        match self.cwd.path.strip_prefix(self.root.path.as_slice())? {
+            [] => Some(b"/"),
+            rest if rest.starts_with(b"/") => Some(rest),
+            _ => None,
+        }
+    }
+
     /// From the dentries that the program climbed.
     #[must_use]
     pub fn spell(paths: &BindPaths) -> Self {
@@ -53,6 +70,21 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_sees_its_directory_from_its_own_root() {
+        let directory = |path: &[u8]| Directory { path: path.to_vec(), whole: true };
+        let of =
+            |cwd: &[u8], root: &[u8]| Directories { cwd: directory(cwd), root: directory(root) };
+        assert_eq!(of(b"/a/b", b"/").cwd_from_root(), Some(&b"/a/b"[..]));
+        assert_eq!(of(b"/a/b", b"/a").cwd_from_root(), Some(&b"/b"[..]));
+        assert_eq!(of(b"/a", b"/a").cwd_from_root(), Some(&b"/"[..]));
+        assert_eq!(of(b"/ab", b"/a").cwd_from_root(), None);
+        assert_eq!(of(b"/x", b"/a").cwd_from_root(), None);
+        let mut cut = of(b"/a/b", b"/a");
+        cut.cwd.whole = false;
+        assert_eq!(cut.cwd_from_root(), None);
+    }
 
     #[test]
     fn a_climbed_path_is_turned_round() {
