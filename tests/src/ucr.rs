@@ -107,7 +107,7 @@ impl Ucr {
     /// Runs it as `nobody`.
     #[must_use]
     pub fn run_as_nobody<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Answer {
-        let open = OpenProgram::new(&program());
+        let open = OpenProgram::new(program());
         let mut command = open.command();
         command.env("UCR_PIN_DIR", &self.pins).args(arguments).stdin(Stdio::null());
         command.uid(NOBODY).gid(NOBODY);

@@ -1,10 +1,7 @@
 //! Processes that cannot be dumped, and processes that must not notice that they were.
 
 use std::{
-    os::unix::{
-        fs::PermissionsExt as _,
-        process::{CommandExt as _, ExitStatusExt as _},
-    },
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     process::Command,
 };
 
@@ -18,7 +15,7 @@ use nix::{
 };
 use ucr_tests::{
     Need, needs,
-    ucr::{FAILED, NOBODY, REFUSED, USAGE},
+    ucr::{FAILED, REFUSED, USAGE},
     wait,
 };
 
