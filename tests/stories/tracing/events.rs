@@ -137,8 +137,9 @@ fn where_the_binder_stood_is_seen() {
     let fd = victim.socket("stream");
     victim.bind(fd, b"relative");
     let event = events.next("bind");
-    assert_eq!(text(&event["cwd"]), format!("{folder}/jail"));
-    assert_eq!(text(&event["root"]), "/");
+    // Both are spelled from the top of the mount namespace, where this may not run itself.
+    let top = text(&event["root"]).trim_end_matches('/').to_owned();
+    assert_eq!(text(&event["cwd"]), format!("{top}{folder}/jail"));
     assert_eq!(event["name"]["text"], "relative");
 
     victim.ask(&format!("chroot {folder}/jail"));
@@ -146,8 +147,8 @@ fn where_the_binder_stood_is_seen() {
     let fd = victim.socket("stream");
     victim.bind(fd, b"/inner/jailed");
     let event = events.next("bind");
-    assert_eq!(text(&event["cwd"]), format!("{folder}/jail/inner"));
-    assert_eq!(text(&event["root"]), format!("{folder}/jail"));
+    assert_eq!(text(&event["cwd"]), format!("{top}{folder}/jail/inner"));
+    assert_eq!(text(&event["root"]), format!("{top}{folder}/jail"));
     assert!(world.path("jail/inner/jailed").exists());
 }
 
