@@ -35,7 +35,7 @@ pub struct TraceArgs {
     /// One JSON object for each event, a line each
     #[arg(long)]
     json: bool,
-    /// Only by this process
+    /// Only by this process (by its pid in the initial pid namespace)
     #[arg(long, value_name = "PID")]
     pid: Vec<i32>,
     /// Only by threads with such a name
@@ -100,6 +100,9 @@ pub fn run(args: &TraceArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
         .context("start the event loop")?;
     match session::open(pins) {
         Ok(mut store) => {
+            if args.ebpf_log != LogLevel::Off {
+                say("--ebpf-log shows nothing: tracing was attached without logging");
+            }
             let events = store::open_events(&pins.maps())?;
             runtime.block_on(show(args, &mut store, events, None))?;
         }
