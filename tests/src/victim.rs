@@ -37,11 +37,16 @@ impl Victim {
     }
 
     pub(crate) fn start_as(program: &Path, base: &Path, change: impl FnOnce(&mut Command)) -> Self {
-        let mut victim = Self::expected(base);
         let mut command = Command::new(program);
-        command.arg(base).stdin(Stdio::null());
+        command.arg(base);
         change(&mut command);
-        let child = command.spawn().expect("start a victim");
+        Self::start_with(command, base)
+    }
+
+    /// Runs a command that starts a victim behind these pipes.
+    pub(crate) fn start_with(mut command: Command, base: &Path) -> Self {
+        let mut victim = Self::expected(base);
+        let child = command.stdin(Stdio::null()).spawn().expect("start a victim");
         let pid = i32::try_from(child.id()).expect("a pid");
         victim.child = Some(child);
         victim.pid = victim.greeting("start", || wait::is_alive(pid));
@@ -76,10 +81,15 @@ impl Victim {
         pid.unwrap_or_else(|| panic!("no greeting: {line}"))
     }
 
-    /// Its process id.
+    /// Its process id, as it sees it itself.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// The process id of the process that the test started.
+    pub(crate) fn child_id(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
     }
 
     /// Gives an order; the error is what the victim says, for system calls the errno's name.
