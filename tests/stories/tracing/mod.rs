@@ -4,6 +4,7 @@ mod attaching;
 mod closing;
 mod events;
 mod following;
+mod pins;
 mod seeding;
 
 use serde_json::Value;
