@@ -58,6 +58,12 @@ impl Drop for Ucr {
 }
 
 impl Ucr {
+    /// With this pin directory.
+    #[must_use]
+    pub fn at(pins: PathBuf) -> Self {
+        Self { pins }
+    }
+
     /// The pin directory; whether it is there depends on `ucr attach`.
     #[must_use]
     pub fn pins(&self) -> &Path {

@@ -1,15 +1,20 @@
 //! The pin directory: what somebody else could have put there is neither trusted nor touched.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, Permissions},
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink},
+    os::unix::{
+        ffi::{OsStrExt as _, OsStringExt as _},
+        fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink},
+    },
     path::{Path, PathBuf},
 };
 
 use ucr_common::control::Control;
 use ucr_tests::{
-    Answer, Need, World, needs,
+    Answer, Need, Ucr, World, needs,
     ucr::{FAILED, NOBODY},
+    world::hex,
 };
 
 use crate::world;
@@ -222,4 +227,30 @@ fn an_attach_that_was_killed_before_it_had_pinned_is_incomplete() {
     incomplete(&world, "links/sys_exit");
     fs::remove_file(world.ucr.pins().join("maps/LEDGER")).expect("remove a pin");
     incomplete(&world, "maps/LEDGER");
+}
+
+#[test]
+fn a_name_that_is_no_text_is_a_name() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut name = world.ucr.pins().as_os_str().as_bytes().to_vec();
+    name.extend_from_slice(b"-\xff\n");
+    let pins = PathBuf::from(OsString::from_vec(name.clone()));
+    let other = Ucr::at(pins.clone());
+    other.attach();
+    assert!(pins.join("maps/LEDGER").exists());
+    let status = other.run(&["status", "--json"]).done().json();
+    assert_eq!(status["pin_dir"]["hex"], hex(&name));
+    let shown = other.run(&["status"]).done();
+    assert!(shown.stdout.contains("attached at"), "{}", shown.stdout);
+    let victim = world.victim();
+    let (pid, image) = (victim.pid().to_string(), world.path("image").display().to_string());
+    let report = other.run(&["dump", "--json", "--pid", &pid, "-o", &image]).done().json();
+    assert_eq!(report["tracing_attached"], true);
+    let _refused = other.run(&["attach"]).ended(FAILED).complains("attached already");
+    other.run(&["detach"]).done();
+    assert!(!pins.exists());
+    let _refused = other.run(&["status", "--json"]).ended(FAILED).complains("not attached");
 }
