@@ -6,6 +6,7 @@ mod events;
 mod following;
 mod pins;
 mod seeding;
+mod slow_readers;
 
 use serde_json::Value;
 
