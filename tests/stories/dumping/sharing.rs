@@ -1,7 +1,7 @@
 //! Sockets that something else holds as well: a table shared with another process, a message on its
 //! way.
 
-use ucr_tests::{Need, Perl, needs, ucr::REFUSED};
+use ucr_tests::{Need, Perl, Victim, needs, ucr::REFUSED};
 
 use super::{dump, obstacles::at};
 use crate::world;
@@ -41,11 +41,26 @@ fn a_table_that_another_process_shares_is_refused() {
 
 #[test]
 fn what_is_also_in_a_message_on_its_way_is_refused() {
-    if !needs::met(&[Need::Root]) {
-        return;
+    if needs::met(&[Need::Root]) {
+        in_flight(|_| {});
     }
+}
+
+#[test]
+fn it_is_refused_in_a_process_with_threads_as_well() {
+    if needs::met(&[Need::Root]) {
+        // It stands still like the first one: no call of its holds a reference, either.
+        in_flight(|victim| {
+            victim.ask("count");
+        });
+    }
+}
+
+/// A listener that is sent to another process, and not received.
+fn in_flight(begin: impl FnOnce(&mut Victim)) {
     let world = world();
     let mut victim = world.victim();
+    begin(&mut victim);
     let (x, y) = victim.pair("stream");
     let mut other = victim.child(&world.control());
     victim.close(y);
