@@ -12,6 +12,7 @@ pub mod control;
 pub mod follower;
 pub mod needs;
 pub mod outside;
+pub mod perl;
 pub mod ucr;
 pub mod victim;
 pub mod wait;
@@ -20,6 +21,7 @@ pub mod world;
 pub use self::{
     follower::Follower,
     needs::Need,
+    perl::Perl,
     ucr::{Answer, Ucr},
     victim::Victim,
     world::World,

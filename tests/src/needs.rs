@@ -4,6 +4,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 /// Something that a test needs from the machine.
@@ -13,6 +14,8 @@ pub enum Need {
     Root,
     /// A program, by its name.
     Program(&'static str),
+    /// Perl with a module.
+    Perl(&'static str),
 }
 
 impl Need {
@@ -23,6 +26,8 @@ impl Need {
             Self::Root => Some("needs root".to_owned()),
             Self::Program(name) if find_program(name).is_some() => None,
             Self::Program(name) => Some(format!("needs the program {name}")),
+            Self::Perl(module) if has_perl(module) => None,
+            Self::Perl(module) => Some(format!("needs perl with its module {module}")),
         }
     }
 }
@@ -42,6 +47,12 @@ pub fn met(needs: &[Need]) -> bool {
     assert!(env::var_os("UCR_NO_SKIP").is_none(), "{test} cannot run here: {why}");
     eprintln!("skipped: {test} {why}");
     false
+}
+
+fn has_perl(module: &str) -> bool {
+    let mut perl = Command::new("perl");
+    perl.arg(format!("-M{module}")).args(["-e", "0"]).stderr(Stdio::null());
+    perl.status().is_ok_and(|status| status.success())
 }
 
 /// A program in `PATH`, or among those that set-up installed.

@@ -12,6 +12,13 @@ pub fn state(pid: i32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// The number of the system call that a thread is blocked in, if it is.
+#[must_use]
+pub fn blocked_in(pid: i32, thread: i32) -> Option<i64> {
+    let call = fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).ok()?;
+    call.split_whitespace().next()?.parse().ok()
+}
+
 /// The inode of the socket that a descriptor leads to, if it leads to one.
 #[must_use]
 pub fn inode(pid: i32, fd: i32) -> Option<u32> {

@@ -83,6 +83,12 @@ impl OpenProgram {
 }
 
 impl Ucr {
+    /// With this pin directory.
+    #[must_use]
+    pub fn at(pins: PathBuf) -> Self {
+        Self { pins }
+    }
+
     /// The pin directory; whether it is there depends on `ucr attach`.
     #[must_use]
     pub fn pins(&self) -> &Path {

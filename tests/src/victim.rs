@@ -32,11 +32,16 @@ impl Drop for Victim {
 }
 
 impl Victim {
-    /// Starts one by a command that runs the victim program.
+    /// Starts one by a command that runs the victim program behind these pipes.
     pub(crate) fn start(mut command: Command, base: &Path) -> Self {
+        command.arg(base);
+        Self::start_with(command, base)
+    }
+
+    /// Runs a whole command that starts a victim behind these pipes.
+    pub(crate) fn start_with(mut command: Command, base: &Path) -> Self {
         let mut victim = Self::expected(base);
-        command.arg(base).stdin(Stdio::null());
-        let child = command.spawn().expect("start a victim");
+        let child = command.stdin(Stdio::null()).spawn().expect("start a victim");
         let pid = i32::try_from(child.id()).expect("a pid");
         victim.child = Some(child);
         victim.pid = victim.greeting("start", || wait::is_alive(pid));
@@ -71,10 +76,15 @@ impl Victim {
         pid.unwrap_or_else(|| panic!("no greeting: {line}"))
     }
 
-    /// Its process id.
+    /// Its process id, as it sees it itself.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// The process id of the process that the test started.
+    pub(crate) fn child_id(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
     }
 
     /// Gives an order; the error is what the victim says, for system calls the errno's name.

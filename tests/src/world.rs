@@ -137,6 +137,25 @@ impl World {
         Victim::start(command, &self.control())
     }
 
+    /// Starts a victim as the first process of a new pid namespace, with `unshare`. It has two pids:
+    /// its own, which it goes by, and the second value, by which we know it.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn victim_in_pid_namespace(&self) -> (Victim, i32) {
+        let control = self.control();
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
+        unshare.arg(self.victim).arg(&control);
+        let victim = Victim::start_with(unshare, &control);
+        let parent = victim.child_id();
+        let children = format!("/proc/{parent}/task/{parent}/children");
+        let children = std::fs::read_to_string(children).expect("unshare's children");
+        let pid = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        (victim, pid.expect("its pid"))
+    }
+
     /// Where the named pipes of one more victim are to be.
     #[must_use]
     pub fn control(&self) -> PathBuf {

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod dumping;
 #[cfg(test)]
+mod features;
+#[cfg(test)]
 mod restoring;
 #[cfg(test)]
 mod slow;

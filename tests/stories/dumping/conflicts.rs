@@ -91,13 +91,26 @@ fn a_missing_entry_is_named() {
     let inode = victim.inode(client);
     let sk = world.ucr.record(inode).expect("a record").socket.sk;
     world.ucr.ledger().remove(sk).expect("remove a record");
-    let report = dump(&world, &victim, &world.path("image"), &[]).json();
+    let image = world.path("image");
+    let refused = dump(&world, &victim, &image, &[]).ended(REFUSED);
+    assert!(!image.exists(), "nothing is written");
+    let _said =
+        refused.clone().complains("disagree; nothing was written").complains("--verify warn");
+    let report = refused.json();
+    assert_eq!(report["image"], serde_json::Value::Null);
     assert_eq!(socket(&report, inode)["verdict"], "only_snapshot", "{report:#}");
     assert_eq!((count(&report, "only_snapshot"), count(&report, "confirmed")), (1, 2));
+
     let pid = victim.pid().to_string();
-    let image = world.path("image").display().to_string();
-    let shown = world.ucr.run(&["dump", "--pid", &pid, "-o", &image, "--verify", "warn"]).done();
+    let name = image.display().to_string();
+    let shown = world.ucr.run(&["dump", "--pid", &pid, "-o", &name, "--verify", "warn"]).done();
     assert!(shown.stdout.contains("only in the snapshot"), "{}", shown.stdout);
+    let _warned = shown.complains("warning");
+    assert!(image.exists());
+    // A refusal does not touch what is there.
+    let before = std::fs::read(&image).expect("the image");
+    let _refused = dump(&world, &victim, &image, &[]).ended(REFUSED);
+    assert_eq!(std::fs::read(&image).expect("the image"), before);
 }
 
 #[test]

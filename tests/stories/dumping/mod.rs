@@ -1,9 +1,14 @@
 //! `ucr dump`: verdicts, what is refused, and that the target does not notice.
 
 mod conflicts;
+mod files;
+mod namespaces;
 mod obstacles;
 mod output;
+mod sharing;
 mod targets;
+mod threads;
+mod unseen;
 mod verdicts;
 
 use std::path::Path;

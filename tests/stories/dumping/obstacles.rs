@@ -7,7 +7,7 @@ use super::dump;
 use crate::world;
 
 /// The obstacle at a descriptor.
-fn at(report: &Value, fd: i32) -> &Value {
+pub(super) fn at(report: &Value, fd: i32) -> &Value {
     let obstacles = report["obstacles"].as_array().expect("a list");
     let found = obstacles.iter().find(|obstacle| obstacle["fd"] == fd);
     found.unwrap_or_else(|| panic!("no obstacle at {fd}: {report:#}"))

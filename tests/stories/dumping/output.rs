@@ -1,8 +1,9 @@
 //! The image is there whole or not at all.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs,
-    os::unix::fs::FileTypeExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::FileTypeExt as _},
     path::{Path, PathBuf},
 };
 
@@ -79,6 +80,42 @@ fn an_image_that_is_there_is_replaced() {
     let report = dump(&world, &victim, &image, &[]).done().json();
     assert_eq!(report["image"]["bytes"], fs::metadata(&image).expect("the image").len());
     world.ucr.run(&["show", image.to_str().expect("text")]).done();
+}
+
+#[test]
+fn an_image_may_lie_under_a_name_that_is_no_text() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    victim.pair("stream");
+    let image = world.folder().join(OsStr::from_bytes(b"im\xff\ne"));
+    let pid = format!("--pid={}", victim.pid());
+    let file = image.as_os_str();
+    let arguments = |words: &[&'static str], file: &OsStr| {
+        let words = words.iter().map(OsString::from);
+        words.chain([file.to_owned()]).collect::<Vec<_>>()
+    };
+    for json in [true, false] {
+        let mut dump = arguments(if json { &["dump", "--json"] } else { &["dump"] }, pid.as_ref());
+        dump.extend(arguments(&["-o"], file));
+        let written = world.ucr.run(&dump).done();
+        assert!(image.exists());
+        assert!(!written.stderr.contains("panicked"), "{}", written.stderr);
+        if json {
+            let hex = written.json()["image"]["path"]["hex"].as_str().map(str::to_owned);
+            assert_eq!(hex, Some(ucr_tests::world::hex(file.as_bytes())));
+        }
+    }
+    world.ucr.run(&arguments(&["show"], file)).done();
+    let shown = world.ucr.run(&arguments(&["show", "--json"], file)).done().json();
+    assert_eq!(shown["sockets"].as_array().expect("a list").len(), 2);
+    let dry_run = arguments(&["restore", "--dry-run", "--json"], file);
+    assert_eq!(world.ucr.run(&dry_run).done().json()["pairs"], 1);
+    fs::remove_file(&image).expect("remove the image");
+    let missing = world.ucr.run(&arguments(&["show"], file)).ended(FAILED);
+    assert!(!missing.stderr.contains("panicked"), "{}", missing.stderr);
 }
 
 #[test]

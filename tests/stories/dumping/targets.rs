@@ -76,6 +76,25 @@ fn a_zombie() {
 }
 
 #[test]
+fn a_zombie_in_the_tree_is_no_obstacle() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let mut child = victim.child(&world.control());
+    let own = child.socket("stream");
+    victim.ask("zombie");
+    child.ask("zombie");
+    let image = world.path("image");
+    let report = dump(&world, &victim, &image, &["--tree"]).done().json();
+    assert_eq!(report["processes"], 2);
+    socket(&report, child.inode(own));
+    let _written = dump(&world, &victim, &image, &["--tree", "--kill"]).done();
+    assert!(!wait::is_alive(child.pid()) && !wait::is_alive(victim.pid()));
+}
+
+#[test]
 fn a_process_that_somebody_traces() {
     if !needs::met(&[Need::Root]) {
         return;

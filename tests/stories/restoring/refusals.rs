@@ -48,8 +48,7 @@ fn a_path_with_somebody_s_file_is_left_alone() {
     fs::remove_file(&path).expect("the old socket file");
     fs::write(&path, "precious").expect("write");
     let inode = fs::metadata(&path).expect("the file").ino();
-    let answer = restore(&world, &[]);
-    assert_ne!(answer.code, Some(0), "{}", answer.stderr);
+    let answer = restore(&world, &[]).ended(REFUSED);
     let _named = answer.complains("regular file").complains("--replace");
     nothing_is_left(&world);
     assert_eq!(fs::read(&path).expect("read"), b"precious");
@@ -72,16 +71,14 @@ fn a_path_with_another_s_socket_is_left_alone() {
     fs::remove_file(&path).expect("the old socket file");
     let live = UnixListener::bind(&path).expect("bind");
     for options in [&[][..], &["--replace"]] {
-        let answer = restore(&world, options);
-        assert_ne!(answer.code, Some(0), "{}", answer.stderr);
+        let answer = restore(&world, options).ended(REFUSED);
         let _named = answer.complains("taken by a live socket");
         nothing_is_left(&world);
     }
     assert!(std::os::unix::net::UnixStream::connect(&path).is_ok(), "it is still served");
     // Dead, it is still not ours.
     drop(live);
-    let answer = restore(&world, &[]);
-    assert_ne!(answer.code, Some(0), "{}", answer.stderr);
+    let answer = restore(&world, &[]).ended(REFUSED);
     let _named = answer.complains("not the image's own");
     nothing_is_left(&world);
     restore(&world, &["--replace"]).done();
@@ -108,8 +105,7 @@ fn an_abstract_name_that_is_taken_is_named_with_its_holder() {
     let mut other = world.victim();
     let holder = other.listener("stream", &world.abstract_name(b""), 1);
     let file = fs::metadata(world.path("socket")).expect("the old socket file").ino();
-    let answer = restore(&world, &[]);
-    assert_ne!(answer.code, Some(0), "{}", answer.stderr);
+    let answer = restore(&world, &[]).ended(REFUSED);
     let inode = other.inode(holder);
     let _named = answer.complains("taken by a live socket").complains(&inode.to_string());
     assert!(!world.path("ran").exists());
@@ -127,8 +123,7 @@ fn a_process_that_still_runs_holds_its_names() {
     victim.listener("stream", &world.abstract_name(b""), 3);
     let path = world.path("image");
     crate::dumping::dump(&world, &victim, &path, &["--leave-running"]).done();
-    let answer = restore(&world, &[]);
-    assert_ne!(answer.code, Some(0), "{}", answer.stderr);
+    let answer = restore(&world, &[]).ended(REFUSED);
     let _named = answer.complains("taken by a live socket");
     victim.socket("stream");
 }
@@ -169,8 +164,7 @@ fn a_folder_that_is_gone_leaves_nothing() {
     victim.listener("stream", &world.abstract_name(b""), 3);
     take(&world, victim);
     fs::remove_dir_all(world.path("folder")).expect("remove");
-    let answer = restore(&world, &[]);
-    assert_ne!(answer.code, Some(0), "{}", answer.stderr);
+    let answer = restore(&world, &[]).ended(REFUSED);
     let _named = answer.complains("folder/socket");
     nothing_is_left(&world);
 }
@@ -207,8 +201,7 @@ fn without_privilege_nothing_is_touched() {
     let unreadable = world.ucr.run_as_nobody(&command).ended(FAILED);
     let _named = unreadable.complains("Permission denied");
     std::os::unix::fs::chown(&image, Some(NOBODY), Some(NOBODY)).expect("give the image away");
-    let answer = world.ucr.run_as_nobody(&command);
-    assert_ne!(answer.code, Some(0), "{}", answer.stderr);
+    let answer = world.ucr.run_as_nobody(&command).ended(REFUSED);
     let _named = answer.complains("ermi");
     nothing_is_left(&world);
     assert!(world.path("socket").exists());

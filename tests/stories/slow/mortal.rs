@@ -75,6 +75,54 @@ fn a_target_killed_in_mid_dump_is_an_error_and_leaves_no_half_of_an_image() {
     assert!(left.iter().all(|name| name.to_string_lossy().contains("control")), "{left:?}");
 }
 
+#[test]
+fn a_child_killed_in_mid_dump_is_not_left_out_in_silence() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world_alone();
+    let mut victim = world.victim();
+    victim.ask("limit 9000");
+    // They take a while to list: meanwhile the child can die unread.
+    victim.ask("pairs 2000");
+    let image = world.path("image");
+    let name = image.display().to_string();
+    let arguments = ["dump", "--tree", "--pid", &victim.pid().to_string(), "-o", &name];
+    let mut noticed = 0;
+    for round in 0..8 {
+        let mut child = victim.child(&world.control());
+        let (listener, _) = (child.socket("seqpacket"), child.socket("stream"));
+        let inode = child.inode(listener);
+        let dump = world.ucr.start(&arguments);
+        wait::until("the child to stand still", || {
+            (outside::state(child.pid()) == Some('t') || dump_is_over(dump.pid())).then_some(())
+        });
+        for _ in 0..round * 10 {
+            let _state = outside::state(child.pid());
+        }
+        kill(Pid::from_raw(child.pid()), Signal::SIGKILL).expect("kill the child");
+        let answer = dump.finish();
+        match answer.code {
+            Some(DONE) => {
+                let shown = world.ucr.run(&["show", "--json", &name]).done().json();
+                let sockets = shown["sockets"].as_array().expect("a list");
+                assert_eq!(sockets.len(), 4002, "{}", answer.stderr);
+                assert!(sockets.iter().any(|socket| socket["inode"] == inode));
+                std::fs::remove_file(&image).expect("remove the image");
+            }
+            Some(FAILED) => {
+                let answer = answer.complains(&format!("process {}", child.pid()));
+                assert!(!image.exists(), "{}", answer.stderr);
+                noticed += 1;
+            }
+            other => panic!("{other:?}: {}{}", answer.stdout, answer.stderr),
+        }
+        // The others go on.
+        victim.ask("counter");
+    }
+    assert!(noticed > 0, "the child was never killed in time");
+}
+
 fn dump_is_over(pid: i32) -> bool {
     !wait::is_alive(pid)
 }

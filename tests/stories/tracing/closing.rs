@@ -1,8 +1,6 @@
 //! A socket's record lives as long as the socket, however that ends.
 
-use std::process::{Command, Stdio};
-
-use ucr_tests::{Need, World, needs, outside, wait};
+use ucr_tests::{Need, Perl, World, needs, outside, wait};
 
 use crate::world;
 
@@ -111,6 +109,21 @@ fn exec_closes_what_is_close_on_exec_and_nothing_else() {
     }
 }
 
+/// System call numbers of x86-64.
+const DUP2: i64 = 33;
+const DUP3: i64 = 292;
+const CLOSE_RANGE: i64 = 436;
+const CLOSE_RANGE_UNSHARE: u32 = 2;
+const CLOSE_RANGE_CLOEXEC: u32 = 4;
+
+/// Both ends of a pair of a perl, recorded.
+fn recorded_pair(world: &World, perl: &mut Perl) -> ([i32; 2], [u32; 2]) {
+    let (a, b) = perl.pair();
+    let inodes = [a, b].map(|fd| outside::inode(perl.pid(), fd).expect("a socket"));
+    assert!(inodes.iter().all(|inode| world.ucr.record(*inode).is_some()));
+    ([a, b], inodes)
+}
+
 #[test]
 fn close_range_is_a_close_of_each() {
     if !needs::met(&[Need::Root, Need::Program("perl")]) {
@@ -118,26 +131,67 @@ fn close_range_is_a_close_of_each() {
     }
     let world = world();
     world.ucr.attach();
-    // A program that has the call at hand: number 436 on every architecture.
-    let script = "use Socket; socketpair(my $a, my $b, AF_UNIX, SOCK_STREAM, 0); $| = 1; \
-                  print fileno($a), ' ', fileno($b), \"\\n\"; <STDIN>; \
-                  syscall(436, 3, 0xffffffff, 0); print \"closed\\n\"; <STDIN>;";
-    let mut perl = Command::new("perl");
-    perl.args(["-e", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut perl = perl.spawn().expect("start perl");
-    let pid = i32::try_from(perl.id()).expect("a pid");
-    let mut lines =
-        std::io::BufRead::lines(std::io::BufReader::new(perl.stdout.take().expect("its output")));
-    let fds = lines.next().expect("a line").expect("text");
-    let inodes: Vec<u32> = fds
-        .split(' ')
-        .map(|fd| outside::inode(pid, fd.parse().expect("a number")).expect("a socket"))
-        .collect();
+    for flags in [0, CLOSE_RANGE_UNSHARE] {
+        let mut perl = Perl::start();
+        let (fds, inodes) = recorded_pair(&world, &mut perl);
+        let range = format!("{}, 0xffffffff, {flags}", fds[0]);
+        assert_eq!(perl.call(CLOSE_RANGE, &range), Ok(0));
+        assert!(outside::sockets(perl.pid()).is_empty());
+        assert!(inodes.iter().all(|inode| world.ucr.record(*inode).is_none()), "flags {flags}");
+    }
+}
+
+#[test]
+fn close_range_in_a_table_that_others_share_leaves_them_theirs() {
+    if !needs::met(&[Need::Root, Need::Program("perl")]) {
+        return;
+    }
+    let world = world();
+    world.ucr.attach();
+    let mut perl = Perl::start();
+    let (fds, inodes) = recorded_pair(&world, &mut perl);
+    // clone(CLONE_FILES | SIGCHLD): the child takes a table of its own, closes there, and waits.
+    let child = perl.number(&format!(
+        "pipe($r, $w); my $p = syscall(56, 0x400 | 17, 0, 0, 0, 0); \
+         if ($p == 0) {{ syscall(157, 1, 9, 0, 0, 0); \
+         syscall({CLOSE_RANGE}, {}, {}, {CLOSE_RANGE_UNSHARE}); syswrite $w, 'x'; \
+         sleep 600 while 1 }} sysread $r, my $done, 1; $p",
+        fds[0], fds[1]
+    ));
+    assert!(outside::sockets(child).is_empty());
+    assert_eq!(outside::sockets(perl.pid()).len(), 2);
     assert!(inodes.iter().all(|inode| world.ucr.record(*inode).is_some()));
-    let mut input = perl.stdin.take().expect("its input");
-    std::io::Write::write_all(&mut input, b"\n").expect("write to perl");
-    assert_eq!(lines.next().expect("a line").expect("text"), "closed");
-    assert!(inodes.iter().all(|inode| world.ucr.record(*inode).is_none()));
-    drop(input);
-    assert!(wait::for_end(&mut perl).success());
+}
+
+#[test]
+fn calls_that_fail_close_nothing() {
+    if !needs::met(&[Need::Root, Need::Program("perl")]) {
+        return;
+    }
+    let world = world();
+    world.ucr.attach();
+    let mut perl = Perl::start();
+    let ([a, b], inodes) = recorded_pair(&world, &mut perl);
+    let (einval, ebadf) = (22, 9);
+    // A flag that there is not; one that only marks; both ends the same; nothing to duplicate.
+    assert_eq!(perl.call(DUP3, &format!("0, {b}, 4")), Err(einval));
+    assert_eq!(perl.call(DUP3, &format!("{b}, {b}, 0")), Err(einval));
+    assert_eq!(perl.call(DUP2, &format!("{b}, {b}")), Ok(b));
+    assert_eq!(perl.call(DUP2, &format!("999, {b}")), Err(ebadf));
+    assert_eq!(perl.call(CLOSE_RANGE, &format!("{a}, {b}, 1")), Err(einval));
+    assert_eq!(perl.call(CLOSE_RANGE, &format!("{a}, {b}, 8")), Err(einval));
+    assert_eq!(perl.call(CLOSE_RANGE, &format!("{a}, {b}, {CLOSE_RANGE_CLOEXEC}")), Ok(0));
+    assert_eq!(perl.call(CLOSE_RANGE, &format!("{b}, {a}, 0")), Err(einval));
+    // A socket at a number that has since come to lie beyond RLIMIT_NOFILE.
+    assert_eq!(perl.call(DUP2, &format!("{b}, 50")), Ok(50));
+    perl.ask(
+        "close $kept[1] or die; my $limit = pack('QQ', 20, 20); syscall(302, 0, 7, $limit, 0)",
+    );
+    assert_eq!(perl.call(DUP2, "0, 50"), Err(ebadf));
+
+    assert_eq!(outside::sockets(perl.pid()).into_keys().collect::<Vec<_>>(), [a, 50]);
+    assert!(inodes.iter().all(|inode| world.ucr.record(*inode).is_some()));
+    let (pid, image) = (perl.pid().to_string(), world.path("image").display().to_string());
+    let report = world.ucr.run(&["dump", "--json", "--pid", &pid, "-o", &image]).done().json();
+    assert_eq!(report["counts"]["confirmed"], 2, "{report:#}");
 }

@@ -4,7 +4,9 @@ mod attaching;
 mod closing;
 mod events;
 mod following;
+mod pins;
 mod seeding;
+mod slow_readers;
 
 use serde_json::Value;
 

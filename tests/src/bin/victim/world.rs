@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    io::{self, IoSlice},
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
         unix::process::CommandExt as _,
@@ -12,9 +12,10 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::channel,
     },
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use nix::{
@@ -25,12 +26,14 @@ use nix::{
     sys::{
         resource::{Resource, getrlimit, setrlimit},
         socket::{
-            AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, accept4, getsockopt,
-            listen, recv, send, shutdown, socket, socketpair, sockopt::PeerCredentials,
+            AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType,
+            accept4, getsockopt, listen, recv, send, sendmsg, setsockopt, shutdown, socket,
+            socketpair,
+            sockopt::{PassCred, PeerCredentials},
         },
         wait::{Id, WaitPidFlag, waitid},
     },
-    unistd::{Pid, chdir, chroot, close},
+    unistd::{Pid, chdir, chroot, close, gettid},
 };
 use ucr::sys::{
     addr,
@@ -44,6 +47,9 @@ pub(crate) struct World {
     own: HashMap<RawFd, OwnedFd>,
     children: Vec<Child>,
     counter: Arc<AtomicU64>,
+    /// By thread id.
+    threads: HashMap<i32, JoinHandle<Done>>,
+    alarms: Option<(Arc<AtomicBool>, JoinHandle<Done>)>,
 }
 
 /// Why an order was not carried out: an errno's name, or words.
@@ -53,7 +59,14 @@ type Done = Result<String, Refusal>;
 
 impl World {
     pub(crate) fn new(base: PathBuf) -> Self {
-        Self { base, own: HashMap::new(), children: Vec::new(), counter: Arc::default() }
+        Self {
+            base,
+            own: HashMap::new(),
+            children: Vec::new(),
+            counter: Arc::default(),
+            threads: HashMap::new(),
+            alarms: None,
+        }
     }
 
     /// Obeys one line.
@@ -77,9 +90,10 @@ impl World {
                 self.with(fd, |fd| listen(&fd, backlog).map_err(io::Error::from))?;
                 done()
             }
-            ["accept", fd] => {
-                let made = accept4(number(fd)?, SockFlag::empty()).map_err(name_of)?;
-                Ok(made.to_string())
+            ["accept", fd] => accepted(number(fd)?),
+            ["passcred", fd] => {
+                self.with(fd, |fd| setsockopt(&fd, PassCred, &true).map_err(io::Error::from))?;
+                done()
             }
             ["shutdown", fd, how] => {
                 let how = match *how {
@@ -94,11 +108,14 @@ impl World {
                 send(number(fd)?, text.as_bytes(), MsgFlags::MSG_NOSIGNAL).map_err(name_of)?;
                 done()
             }
-            ["recv", fd] => {
-                let mut buffer = [0; 4096];
-                let length = recv(number(fd)?, &mut buffer, MsgFlags::empty()).map_err(name_of)?;
-                let heard = buffer.get(..length).unwrap_or_default();
-                Ok(String::from_utf8_lossy(heard).into_owned())
+            ["recv", fd] => received(number(fd)?),
+            ["pass", fd, over] => {
+                let fds = [number(fd)?];
+                let rights = [ControlMessage::ScmRights(&fds)];
+                let text = [IoSlice::new(b"x")];
+                sendmsg::<()>(number(over)?, &text, &rights, MsgFlags::MSG_NOSIGNAL, None)
+                    .map_err(name_of)?;
+                done()
             }
             // Descriptors.
             ["close", fd] => self.close(number(fd)?),
@@ -127,6 +144,20 @@ impl World {
             ["zombie"] => self.zombie(),
             ["count"] => self.count(),
             ["counter"] => Ok(self.counter.load(Ordering::Relaxed).to_string()),
+            ["thread", "accept", fd] => self.thread(accepted, number(fd)?),
+            ["thread", "recv", fd] => self.thread(received, number(fd)?),
+            ["join", thread] => match self.threads.remove(&number(thread)?) {
+                Some(thread) => joined(thread),
+                None => Err("no such thread".to_owned()),
+            },
+            ["alarms", number_of] => self.alarms(number(number_of)?),
+            ["quiet"] => match self.alarms.take() {
+                Some((stop, thread)) => {
+                    stop.store(true, Ordering::Relaxed);
+                    joined(thread)
+                }
+                None => Err("no alarms".to_owned()),
+            },
             ["exec"] => Err(text_of(&own_program()?.arg(&self.base).exec())),
             ["exit"] => std::process::exit(0),
             _ => Err(format!("no such order: {line}")),
@@ -222,6 +253,39 @@ impl World {
         Ok(pid.to_string())
     }
 
+    /// Lets a thread do something that may block; its id.
+    fn thread(&mut self, act: fn(RawFd) -> Done, fd: RawFd) -> Done {
+        let (tell, told) = channel();
+        let thread = thread::spawn(move || {
+            tell.send(gettid().as_raw()).map_err(|error| error.to_string())?;
+            act(fd)
+        });
+        let tid = told.recv().map_err(|error| error.to_string())?;
+        self.threads.insert(tid, thread);
+        Ok(tid.to_string())
+    }
+
+    /// Raises a signal over and over, in a thread, and looks each time whether it arrived. The
+    /// thread's answer: how often it was raised, how often it was missed.
+    fn alarms(&mut self, signal: i32) -> Done {
+        let arrived = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(signal, Arc::clone(&arrived)).map_err(|e| text_of(&e))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let (mut raised, mut missed) = (0_u64, 0_u64);
+            while !stopped.load(Ordering::Relaxed) {
+                // Delivered to this very thread before the call returns.
+                signal_hook::low_level::raise(signal).map_err(|e| text_of(&e))?;
+                raised += 1;
+                missed += u64::from(!arrived.swap(false, Ordering::Relaxed));
+            }
+            Ok(format!("{raised} {missed}"))
+        });
+        self.alarms = Some((stop, thread));
+        done()
+    }
+
     /// Counts milliseconds from now on, in a thread: what stops the process stops the counter.
     fn count(&self) -> Done {
         let counter = Arc::clone(&self.counter);
@@ -267,6 +331,21 @@ impl Kind {
 
 fn done() -> Done {
     Ok(String::new())
+}
+
+fn accepted(fd: RawFd) -> Done {
+    accept4(fd, SockFlag::empty()).map(|made| made.to_string()).map_err(name_of)
+}
+
+fn received(fd: RawFd) -> Done {
+    let mut buffer = [0; 4096];
+    let length = recv(fd, &mut buffer, MsgFlags::empty()).map_err(name_of)?;
+    let heard = buffer.get(..length).unwrap_or_default();
+    Ok(String::from_utf8_lossy(heard).into_owned())
+}
+
+fn joined(thread: JoinHandle<Done>) -> Done {
+    thread.join().unwrap_or_else(|_| Err("the thread panicked".to_owned()))
 }
 
 fn own_program() -> Result<Command, Refusal> {

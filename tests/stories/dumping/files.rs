@@ -1,0 +1,134 @@
+//! What became of a socket since it was named, which binding it again would not bring back.
+
+use std::fs;
+
+use nix::fcntl::OFlag;
+use serde_json::Value;
+use ucr_tests::{Need, Perl, Victim, World, needs, outside, ucr::REFUSED};
+
+use super::{dump, obstacles::at};
+use crate::world;
+
+/// Dumps a victim with one obstacle, at this descriptor.
+fn refused(world: &World, victim: &Victim, fd: i32) -> Value {
+    let image = world.path("image");
+    let report = dump(world, victim, &image, &[]).ended(REFUSED).json();
+    assert!(!image.exists());
+    assert_eq!(report["obstacles"].as_array().expect("a list").len(), 1, "{report:#}");
+    at(&report, fd).clone()
+}
+
+#[test]
+fn a_socket_file_that_was_renamed_is_refused_with_its_new_name() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let listener = victim.listener("stream", &world.path_name("before"), 3);
+    fs::rename(world.path("before"), world.path("after")).expect("rename");
+    let obstacle = refused(&world, &victim, listener);
+    assert_eq!(obstacle["kind"], "moved");
+    let text = obstacle["text"].as_str().expect("text");
+    assert!(text.contains("/before") && text.contains("/after"), "{text}");
+
+    // Deleted, it can be had again: it had no file then, either.
+    fs::remove_file(world.path("after")).expect("delete");
+    let _written = dump(&world, &victim, &world.path("image"), &[]).done();
+}
+
+#[test]
+fn a_socket_file_with_a_second_name_is_refused() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let listener = victim.listener("seqpacket", &world.path_name("one"), 3);
+    fs::hard_link(world.path("one"), world.path("two")).expect("link");
+    let obstacle = refused(&world, &victim, listener);
+    assert_eq!((&obstacle["kind"], &obstacle["links"]), (&"linked".into(), &2.into()));
+    fs::remove_file(world.path("two")).expect("unlink");
+    let _written = dump(&world, &victim, &world.path("image"), &[]).done();
+}
+
+#[test]
+fn what_was_shut_down_before_it_was_connected_is_refused() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let name = world.abstract_name(b"");
+    let listener = victim.listener("stream", &name, 3);
+    let client = victim.socket("stream");
+    victim.ask(&format!("shutdown {client} read"));
+    victim.connect(client, &name);
+    let server = victim.accept(listener);
+    let image = world.path("image");
+    let report = dump(&world, &victim, &image, &[]).ended(REFUSED).json();
+    for end in [client, server] {
+        assert_eq!(at(&report, end)["kind"], "one_sided_shutdown", "{report:#}");
+    }
+    assert_eq!(report["obstacles"].as_array().expect("a list").len(), 2, "{report:#}");
+    assert!(!image.exists());
+}
+
+#[test]
+fn who_is_to_be_signalled_is_refused() {
+    if !needs::met(&[Need::Root, Need::Program("perl")]) {
+        return;
+    }
+    let world = world();
+    let mut perl = Perl::start();
+    let (a, _) = perl.pair();
+    let pid = perl.pid().to_string();
+    let image = world.path("image").display().to_string();
+    let run = || world.ucr.run(&["dump", "--json", "--pid", &pid, "-o", &image]);
+    let _written = run().done();
+    fs::remove_file(&image).expect("remove the image");
+    // F_SETOWN
+    perl.ask("fcntl($kept[0], 8, $$ + 0) or die $!");
+    let report = run().ended(REFUSED).json();
+    assert_eq!(at(&report, a)["kind"], "setting", "{report:#}");
+    let setting = at(&report, a)["setting"].as_str().expect("text");
+    assert!(setting.contains(&pid), "{setting}");
+    assert_eq!(outside::flags(perl.pid(), a) & OFlag::O_ASYNC.bits(), 0, "left alone");
+    assert!(!world.path("image").exists());
+}
+
+#[test]
+fn a_listener_that_is_gone_is_not_taken_for_its_successor() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    world.ucr.attach();
+    let mut victim = world.victim();
+    let name = |kind: &str, round: u32| world.abstract_name(format!("-{kind}-{round}").as_bytes());
+    let address =
+        |victim: &Victim, fd| world.ucr.record(victim.inode(fd)).expect("a record").socket.sk;
+    let mut reused = 0;
+    for round in 0..50 {
+        let listener = victim.listener("stream", &name("gone", round), 5);
+        let gone = address(&victim, listener);
+        victim.client("stream", &name("gone", round));
+        victim.accept(listener);
+        victim.close(listener);
+        // The kernel likes to give it the same place in memory.
+        let successor = victim.listener("stream", &name("next", round), 5);
+        reused += u32::from(address(&victim, successor) == gone);
+    }
+    assert!(reused > 0, "no address was used again: this shows nothing");
+
+    let image = world.path("image");
+    let report = dump(&world, &victim, &image, &[]).done().json();
+    assert_eq!(report["counts"]["confirmed"], 150, "{report:#}");
+    let shown = world.ucr.run(&["show", "--json", image.to_str().expect("text")]).done().json();
+    let connections = shown["connections"].as_array().expect("a list");
+    assert_eq!(connections.len(), 50);
+    for connection in connections {
+        assert_eq!(connection["kind"], "accepted");
+        assert!(connection["listener"].is_null(), "{connection}");
+    }
+}
