@@ -267,7 +267,8 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// More references than the descriptors at hand: ask who else there is.
+    /// More references than the descriptors at hand: ask who else there is. (The calls of stopped
+    /// threads hold none: a thread stops on its way back, when its call has let go of the file.)
     fn refuse_sharing(&mut self, stock: &Stock) {
         let holders = || stock.holders.iter().filter_map(|at| self.inventory.descriptors.get(*at));
         let known = u64::try_from(stock.holders.len()).unwrap_or(u64::MAX);
@@ -275,9 +276,6 @@ impl<'a> Assembly<'a> {
         if references <= known {
             return;
         }
-        // A running call of a thread that shares its table holds one more (`fdget`).
-        let calls: u64 =
-            holders().filter(|d| d.table_users > 1).map(|d| u64::from(d.table_users)).sum();
         let known_here: HashSet<(Pid, i32)> = holders().map(owner).collect();
         let mut found = self.outside.holders(stock.held.inode);
         // As many as we know are ours, also where ucr's pid namespace gives them other numbers.
@@ -287,7 +285,7 @@ impl<'a> Assembly<'a> {
         found.retain(|party| !known_here.contains(&(party.pid, party.fd.cast_signed())));
         if !found.is_empty() {
             self.refuse(stock, Reason::SharedOutside { holders: found });
-        } else if references > known.saturating_add(calls) {
+        } else {
             self.refuse(stock, Reason::HeldElsewhere { references: references - known });
         }
     }
