@@ -9,7 +9,7 @@ use std::{
     env, fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
     time::Instant,
 };
 
@@ -56,7 +56,7 @@ struct Need {
 
 /// `gcc` comes along with `rustc-web`, `libllvm22` as well: they are named for systems that have a
 /// compiler for eBPF already.
-const NEEDS: [Need; 4] = [
+const NEEDS: [Need; 5] = [
     Need {
         what: "a C compiler, to link with",
         packages: &["gcc", "libc6-dev"],
@@ -82,6 +82,13 @@ const NEEDS: [Need; 4] = [
         packages: &["redis-tools"],
         elsewhere: "install Redis, so that redis-server is in PATH",
         is_met: || commands::is_in_path("redis-server") || Path::new(REDIS_PROGRAM).is_file(),
+    },
+    // Debian's essential perl-base has no threads.
+    Need {
+        what: "perl with threads, for programs of the tests that do odd things",
+        packages: &["perl"],
+        elsewhere: "install perl, built with threads",
+        is_met: perl_has_threads,
     },
 ];
 
@@ -216,6 +223,12 @@ fn llvm_library() -> Option<PathBuf> {
         .iter()
         .map(|folder| Path::new(folder).join(LLVM_LIBRARY))
         .find(|path| path.is_file())
+}
+
+fn perl_has_threads() -> bool {
+    let mut perl = Command::new("perl");
+    perl.args(["-Mthreads", "-e", "0"]).stdout(Stdio::null()).stderr(Stdio::null());
+    perl.status().is_ok_and(|status| status.success())
 }
 
 /// Gives Redis's program the name under which it is a server, unless it has it.
