@@ -5,20 +5,20 @@ use ucr_tests::{Need, needs, outside};
 use crate::{dumping::dump, world_alone};
 
 #[test]
-fn eight_thousand_sockets_go_and_come_back() {
+fn sixteen_thousand_sockets_go_and_come_back() {
     if !needs::met(&[Need::Root]) {
         return;
     }
     let world = world_alone();
     world.ucr.attach();
     let mut victim = world.victim();
-    victim.ask("limit 9000");
-    victim.ask("pairs 4000");
+    victim.ask("limit 17000");
+    victim.ask("pairs 8000");
     let before = outside::sockets(victim.pid());
-    assert_eq!(before.len(), 8000);
+    assert_eq!(before.len(), 16_000);
     let image = world.path("image");
     let report = dump(&world, &victim, &image, &["--kill"]).done().json();
-    assert_eq!(report["counts"]["confirmed"], 8000);
+    assert_eq!(report["counts"]["confirmed"], 16_000);
     let _killed = victim.ended();
 
     let (mut victims, restore) = world.restore(&image, &[0]);
@@ -31,7 +31,7 @@ fn eight_thousand_sockets_go_and_come_back() {
         assert_eq!(back.ask(&format!("recv {}", pair[1])), format!("hello-{}", pair[0]));
     }
     let again = dump(&world, &back, &world.path("again"), &[]).done().json();
-    assert_eq!(again["counts"]["confirmed"], 8000);
+    assert_eq!(again["counts"]["confirmed"], 16_000);
     world.keep(restore);
 }
 

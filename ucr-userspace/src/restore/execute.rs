@@ -1,6 +1,6 @@
 //! Executes a plan with real sockets in this process.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ use super::files::{Entry, InDirectory, known_as, through_proc};
 use super::identity::Assumed;
 use super::plan::Plan;
 use super::plan::step::{Holder, Identity, Place, Step};
-use super::reserve::{ReserveError, Reserved};
+use super::reserve::{ReserveError, Reserved, Wanted};
 use super::undo::{Undo, UndoProblem};
 use crate::image::{FileId, Image, SocketIndex, SocketOption};
 use crate::kernel::interrupts::HeldBack;
@@ -121,6 +121,8 @@ pub struct Restored {
     sockets: HashMap<Holder, OwnedFd>,
     files: HashMap<Holder, FileId>,
     undo: Undo,
+    /// Where sockets are put at once.
+    homes: HashMap<SocketIndex, RawFd>,
     reserved: Reserved,
     finishing: Vec<Step>,
 }
@@ -143,13 +145,13 @@ fn kind(socket_type: SocketType) -> net::SocketType {
 ///
 /// The first step that fails; everything before it is undone.
 pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restored, RestoreError> {
-    let numbers: BTreeSet<RawFd> = image.descriptors.iter().map(|d| d.fd).collect();
-    let reserved = Reserved::new(&numbers, image.sockets.len())
+    let reserved = Reserved::new(&Wanted::by(image))
         .map_err(|error| RestoreError { failed: Failed::Reserve(error), left: Vec::new() })?;
     let mut restored = Restored {
         sockets: HashMap::new(),
         files: HashMap::new(),
         undo: Undo::default(),
+        homes: homes(image),
         reserved,
         finishing: plan.finishing.clone(),
     };
@@ -172,7 +174,33 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
     Ok(restored)
 }
 
+/// The first number of each socket, if there is one process only: nobody else wants that number for
+/// another socket.
+fn homes(image: &Image) -> HashMap<SocketIndex, RawFd> {
+    let mut homes = HashMap::new();
+    if image.processes.len() == 1 {
+        for descriptor in &image.descriptors {
+            homes.entry(descriptor.socket).or_insert(descriptor.fd);
+        }
+    }
+    homes
+}
+
 impl Restored {
+    /// Keeps a new socket, at its number if it has one.
+    fn keep(&mut self, holder: Holder, socket: OwnedFd) -> Result<(), StepError> {
+        let home = match holder {
+            Holder::Saved(index) => self.homes.get(&index),
+            Holder::Temporary(_) => None,
+        };
+        let socket = match home {
+            Some(&number) => self.reserved.settle(socket, number).map_err(call("dup3"))?,
+            None => socket,
+        };
+        self.sockets.insert(holder, socket);
+        Ok(())
+    }
+
     /// The descriptor of a socket of the image.
     #[must_use]
     pub fn socket(&self, index: SocketIndex) -> Option<BorrowedFd<'_>> {
@@ -248,8 +276,7 @@ impl Restored {
                 let socket =
                     net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
                         .map_err(call("socket"))?;
-                self.sockets.insert(*made, socket);
-                Ok(())
+                self.keep(*made, socket)
             }
             Step::Pair { a, b, socket_type, identity } => {
                 let kind = kind(*socket_type);
@@ -257,9 +284,8 @@ impl Restored {
                     net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
                         .map_err(call("socketpair"))
                 })?;
-                self.sockets.insert(Holder::Saved(*a), one);
-                self.sockets.insert(Holder::Saved(*b), other);
-                Ok(())
+                self.keep(Holder::Saved(*a), one)?;
+                self.keep(Holder::Saved(*b), other)
             }
             Step::Bind { made, place } => self.bind(*made, place),
             Step::Listen { made, backlog, identity } => {
@@ -357,8 +383,7 @@ impl Restored {
         if u32::try_from(pid.0) != Ok(std::process::id()) {
             return Err(StepError::Stranger(pid));
         }
-        self.sockets.insert(Holder::Saved(server), accepted);
-        Ok(())
+        self.keep(Holder::Saved(server), accepted)
     }
 }
 

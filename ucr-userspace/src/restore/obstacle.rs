@@ -1,14 +1,12 @@
 //! What is in the way of a restore, all of it, before anything is done.
 
-use std::collections::BTreeSet;
-
 use serde::{Serialize, Serializer};
 
 use super::names::{self, Foreign, Here, NameError};
 use super::plan::Plan;
 use super::plan::step::Aside;
 use super::program::{self, CommandError, Program};
-use super::reserve::{self, ReserveError};
+use super::reserve::{self, ReserveError, Wanted};
 use crate::image::{Image, Role, SocketIndex};
 
 /// One thing that is in the way.
@@ -96,8 +94,7 @@ pub fn survey(
             }
         }
     }
-    let numbers: BTreeSet<_> = image.descriptors.iter().map(|d| d.fd).collect();
-    let limit = reserve::check(&numbers, image.sockets.len());
+    let limit = reserve::check(&Wanted::by(image));
     obstacles.extend(limit.err().map(Obstacle::Descriptors));
     obstacles.extend(program::resolve(programs).into_iter().map(Obstacle::Command));
     if obstacles.is_empty() { Ok(asides) } else { Err(obstacles) }

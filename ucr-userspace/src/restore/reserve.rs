@@ -1,13 +1,14 @@
 //! Wanted descriptor numbers are kept free: nothing that is opened while restoring lands on one.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::fs::{Mode, OFlags, open};
 
-use crate::sys::descriptor;
+use crate::image::Image;
+use crate::sys::descriptor::{self, OnExec};
 use crate::sys::spawn::FileLimit;
 
 /// What ucr itself has open meanwhile, generously.
@@ -21,6 +22,14 @@ pub enum ReserveError {
     BeyondLimit {
         /// The wanted number.
         number: RawFd,
+        /// The limit.
+        hard: u64,
+    },
+    /// Too many at once.
+    #[error("{needed} descriptors are needed, beyond the hard limit of {hard} (RLIMIT_NOFILE)")]
+    TooMany {
+        /// How many.
+        needed: u64,
         /// The limit.
         hard: u64,
     },
@@ -40,7 +49,7 @@ impl ReserveError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::BeyondLimit { .. } => {
+            Self::BeyondLimit { .. } | Self::TooMany { .. } => {
                 Some("raise the hard limit first, e.g. with prlimit --nofile or ulimit -Hn")
             }
             Self::Io { .. } => None,
@@ -110,62 +119,99 @@ impl Drop for RaisedLimit {
     }
 }
 
-/// Whether these numbers can be had, with as many sockets beside them. Nothing is changed.
+/// Descriptors that a restore takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The numbers of all saved descriptors.
+    numbers: BTreeSet<RawFd>,
+    /// Sockets that stand at none of them meanwhile. With one process each is put straight to its first
+    /// number; with several the same number may be wanted for different sockets.
+    beside: usize,
+}
+
+impl Wanted {
+    /// By an image.
+    #[must_use]
+    pub fn by(image: &Image) -> Self {
+        let numbers = image.descriptors.iter().map(|descriptor| descriptor.fd).collect();
+        let beside = if image.processes.len() == 1 { 0 } else { image.sockets.len() };
+        Self { numbers, beside }
+    }
+
+    /// The lowest limit that all fit below.
+    fn limit(&self) -> u64 {
+        let number = self.numbers.last().copied().and_then(|number| u64::try_from(number).ok());
+        let count = u64::try_from(self.numbers.len() + self.beside).unwrap_or(u64::MAX / 2);
+        number.map_or(0, |number| number + 1).max(count + OWN_DESCRIPTORS)
+    }
+}
+
+/// Whether these can be had. Nothing is changed.
 ///
 /// # Errors
 ///
 /// As [`Reserved::new`].
-pub fn check(numbers: &BTreeSet<RawFd>, sockets: usize) -> Result<(), ReserveError> {
-    make_room(numbers, sockets).map(drop)
+pub fn check(wanted: &Wanted) -> Result<(), ReserveError> {
+    make_room(wanted).map(drop)
 }
 
-fn make_room(numbers: &BTreeSet<RawFd>, sockets: usize) -> Result<RaisedLimit, ReserveError> {
-    let highest = numbers.last().copied().unwrap_or(0);
-    let needed = u64::try_from(highest).unwrap_or(0)
-        + u64::try_from(sockets + numbers.len()).unwrap_or(u64::MAX / 2)
-        + OWN_DESCRIPTORS;
+fn make_room(wanted: &Wanted) -> Result<RaisedLimit, ReserveError> {
+    let needed = wanted.limit();
     let limit = RaisedLimit::raise(needed)?;
     let hard = limit.raised;
-    if let Some(&number) = numbers.last()
-        && u64::try_from(number).is_ok_and(|number| number >= hard)
-    {
-        return Err(ReserveError::BeyondLimit { number, hard });
+    match wanted.numbers.last() {
+        _ if needed <= hard => Ok(limit),
+        Some(&number) if u64::try_from(number).is_ok_and(|number| number >= hard) => {
+            Err(ReserveError::BeyondLimit { number, hard })
+        }
+        _ => Err(ReserveError::TooMany { needed, hard }),
     }
-    Ok(limit)
 }
 
 /// Wanted numbers, each open in this process: by a placeholder, or by what was there before.
 #[derive(Debug)]
 pub struct Reserved {
-    /// Closed when this is dropped, with whatever has been put over them.
-    placeholders: Vec<OwnedFd>,
-    numbers: HashSet<RawFd>,
+    /// By number; closed when this is dropped, with whatever has been put over them.
+    placeholders: HashMap<RawFd, OwnedFd>,
+    /// Numbers that had nothing else to be put back.
+    free: HashSet<RawFd>,
+    /// What the placeholders are. It may itself have one of the numbers: it then goes on standing there.
+    _nothing: OwnedFd,
     /// Put back after that.
     limit: RaisedLimit,
 }
 
 impl Reserved {
-    /// Reserves these numbers, and makes room for as many sockets beside them.
+    /// Reserves the numbers, and makes room for the sockets beside them.
     ///
     /// # Errors
     ///
-    /// A number beyond the hard limit, and what the system refuses.
-    pub fn new(numbers: &BTreeSet<RawFd>, sockets: usize) -> Result<Self, ReserveError> {
-        let limit = make_room(numbers, sockets)?;
+    /// A number or a count beyond the hard limit, and what the system refuses.
+    pub fn new(wanted: &Wanted) -> Result<Self, ReserveError> {
+        let limit = make_room(wanted)?;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let nothing = open("/", flags, Mode::empty()).map_err(failed("open /"))?;
-        let mut placeholders = Vec::new();
-        let mut held = HashSet::new();
-        for &number in numbers {
+        let mut placeholders = HashMap::new();
+        for &number in &wanted.numbers {
             let reserved = descriptor::reserve(nothing.as_fd(), number);
             if let Some(placeholder) = reserved.map_err(failed("reserve a descriptor number"))? {
-                placeholders.push(placeholder);
-                held.insert(number);
+                placeholders.insert(number, placeholder);
             }
         }
-        // What was opened first may itself have one of the numbers: it then goes on standing there.
-        placeholders.push(nothing);
-        Ok(Self { placeholders, numbers: held, limit })
+        let free = placeholders.keys().copied().collect();
+        Ok(Self { placeholders, free, _nothing: nothing, limit })
+    }
+
+    /// Puts a socket in the place of the placeholder at a number. If there is none, the socket stays
+    /// where it is.
+    ///
+    /// # Errors
+    ///
+    /// What `dup3` refuses; the socket is closed then.
+    pub fn settle(&mut self, socket: OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
+        let Some(place) = self.placeholders.remove(&number) else { return Ok(socket) };
+        descriptor::duplicate_onto(socket.as_fd(), number, OnExec::Close)?;
+        Ok(place)
     }
 
     /// The limit.
@@ -174,21 +220,9 @@ impl Reserved {
         &self.limit
     }
 
-    /// Whether a number is held by a placeholder, and not by something that was there before.
+    /// Whether a number was free before, so that nothing has to be put back there.
     #[must_use]
-    pub fn is_placeholder(&self, number: RawFd) -> bool {
-        self.numbers.contains(&number)
-    }
-
-    /// How many descriptors hold a number.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.placeholders.len()
-    }
-
-    /// Whether nothing is reserved.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.placeholders.is_empty()
+    pub fn was_free(&self, number: RawFd) -> bool {
+        self.free.contains(&number)
     }
 }

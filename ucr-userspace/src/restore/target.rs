@@ -19,6 +19,7 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::execute::Restored;
 use super::program::Program;
@@ -279,8 +280,14 @@ fn become_root(
     for (socket, number) in owned.numbers(program.pid) {
         let from = restored.socket(socket).ok_or(io::ErrorKind::NotFound.into());
         let from = from.map_err(call("find a socket for"))?;
-        // What stands over a placeholder goes with it; anything else is to be put back.
-        if !restored.reserved().is_placeholder(number) {
+        if from.as_raw_fd() == number {
+            // At home since it was made.
+            fcntl_setfd(from, FdFlags::empty())
+                .map_err(|errno| call("keep a descriptor open for")(errno.into()))?;
+            continue;
+        }
+        // What stands in a free place goes with it; anything else is to be put back.
+        if !restored.reserved().was_free(number) {
             let before = descriptor::duplicate_of(number).map_err(call("save a descriptor for"))?;
             placed.0.push((number, before));
         }
