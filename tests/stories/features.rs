@@ -63,6 +63,10 @@ fn root_and_nobody_are_told_of_the_same_features() {
         found.expect("the feature")["support"].as_str().expect("text").to_owned()
     };
     assert_eq!(support(&as_root, "tp_btf"), "supported");
+    // Root is refused by the kernel, not for want of permission: everything can be found out.
+    for name in known {
+        assert_ne!(support(&as_root, name), "unknown", "{as_root:#}");
+    }
     assert_eq!(support(&as_nobody, "tp_btf"), "unknown");
     assert_eq!(support(&as_nobody, "CAP_BPF"), "unsupported");
     assert!(!world.ucr.pins().exists());

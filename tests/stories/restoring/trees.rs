@@ -1,9 +1,12 @@
 //! A tree of processes, each with its own program.
 
+use std::path::Path;
+
+use serde_json::Value;
 use ucr_tests::{Need, Victim, World, needs, outside, ucr::USAGE, victim::talk};
 
 use super::take;
-use crate::world;
+use crate::{dumping::dump, world};
 
 struct Family {
     root: Victim,
@@ -61,6 +64,8 @@ fn accepted_connections_come_back_in_their_order() {
         return;
     }
     let world = world();
+    // Who was accepted when is seen live, the first time and the second.
+    world.ucr.attach();
     let mut root = world.victim();
     let name = world.path_name("order");
     let listener = root.listener("stream", &name, 9);
@@ -76,14 +81,37 @@ fn accepted_connections_come_back_in_their_order() {
         root.close(server);
         ends.push((client, moved));
     }
+    let accepted: Vec<i32> = ends.iter().map(|(_, server)| *server).collect();
     let saved = [root.pid(), child.pid()];
     let image = take(&world, root);
+    assert_eq!(in_order_of_accept(&world, &image), accepted);
     let (mut victims, restore) = world.restore(&image, &saved);
     let (mut child, mut root) = (victims.pop().expect("two"), victims.pop().expect("two"));
     for (client, server) in ends {
         talk(&mut child, client, &mut root, server);
     }
+    let again = world.path("again");
+    let _written = dump(&world, &root, &again, &["--tree"]).done();
+    assert_eq!(in_order_of_accept(&world, &again), accepted);
     world.keep(restore);
+}
+
+/// The descriptors that `accept` returned, as an image has them one after the other.
+fn in_order_of_accept(world: &World, image: &Path) -> Vec<i32> {
+    let image = world.ucr.run(&["show", "--json", &image.display().to_string()]).done().json();
+    let descriptors = image["descriptors"].as_array().expect("a list");
+    let connections = image["connections"].as_array().expect("a list").iter();
+    let mut servers: Vec<(i64, i32)> = connections
+        .filter(|connection| connection["kind"] == "accepted")
+        .map(|connection| {
+            let leads_there = |d: &&Value| d["socket"] == connection["server"];
+            let descriptor = descriptors.iter().find(leads_there).expect("a descriptor");
+            let fd = descriptor["fd"].as_i64().and_then(|fd| fd.try_into().ok());
+            (connection["order"].as_i64().expect("a number"), fd.expect("a number"))
+        })
+        .collect();
+    servers.sort_unstable();
+    servers.into_iter().map(|(_, fd)| fd).collect()
 }
 
 #[test]

@@ -185,8 +185,9 @@ pub fn dump(root: Pid, scope: Scope, pins: &PinDirectory) -> Result<Dump, DumpEr
     // All that takes long comes before the process is stopped.
     let mut lister = Lister::load()?;
     let store = open_ledger(pins)?;
-    let frozen = freeze(root, scope)?;
+    // From before the first thread stands: what is said of it is never too little.
     let stopped_at = Instant::now();
+    let frozen = freeze(root, scope)?;
     let pids = frozen.pids().to_vec();
     let processes = pids.iter().map(|pid| describe(*pid)).collect::<Result<Vec<_>, _>>()?;
     let inventory = Inventory::take(&pids, &mut lister, store.as_ref())?;
