@@ -52,6 +52,13 @@ fn the_life_of_a_connection_is_seen_step_by_step() {
     assert_eq!(inode(&event["socket"]), u64::from(server.inode(accepted)));
     assert_eq!(inode(&event["peer"]), u64::from(client.inode(fd)));
     assert_eq!((&event["fd"], &event["fd2"]), (&listener.into(), &accepted.into()));
+    let through = u64::from(server.inode(listener));
+    assert_eq!(inode(&event["listener"]), through);
+    // The ledger has the same, and who opened which end.
+    let tracked = world.ucr.record(server.inode(accepted)).expect("the accepted end");
+    assert_eq!(tracked.listener.inode, through);
+    assert_eq!(tracked.creator.pid, client.pid().cast_unsigned(), "made by connect");
+    assert_eq!(tracked.opener.pid, server.pid().cast_unsigned(), "accepted");
 
     server.ask(&format!("shutdown {accepted} write"));
     let event = events.next("shutdown");
