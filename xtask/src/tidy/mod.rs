@@ -90,7 +90,8 @@ fn check(path: &Path, text: &str, machine: &text::Machine, found: &mut Vec<Viola
 fn tracked_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut git = Command::new("git");
     git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    let listed = commands::run_quietly(&mut git)?;
+    let listed =
+        commands::run_quietly(&mut git).context("list the files: tidy needs git, and a clone")?;
     Ok(listed.split('\0').filter(|path| !path.is_empty()).map(PathBuf::from).collect())
 }
 
