@@ -81,7 +81,7 @@ impl Control {
     /// # Panics
     /// When none comes in time, or whoever should write it is gone.
     pub fn line(&mut self, what: &str, is_there: impl Fn() -> bool) -> String {
-        let deadline = Instant::now() + wait::PATIENCE;
+        let deadline = Instant::now() + wait::patience();
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=end).collect();

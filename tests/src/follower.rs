@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     ucr::Answer,
-    wait::{self, PATIENCE},
+    wait::{self, patience},
 };
 
 /// A follower. Ended when it is dropped.
@@ -45,7 +45,7 @@ impl Follower {
         let mut follower =
             Self { child, lines, complaints, seen: Vec::new(), complained: String::new() };
         loop {
-            let line = follower.complaints.recv_timeout(PATIENCE);
+            let line = follower.complaints.recv_timeout(patience());
             let line = line.unwrap_or_else(|_| panic!("no following: {}", follower.complained));
             follower.complained.push_str(&line);
             follower.complained.push('\n');
@@ -67,7 +67,7 @@ impl Follower {
     /// When it does not come in time.
     pub fn event(&mut self, what: &str, mut holds: impl FnMut(&Value) -> bool) -> Value {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            let line = self.lines.recv_timeout(patience()).unwrap_or_else(|_| {
                 let said: Vec<String> = self.complaints.try_iter().collect();
                 panic!("no event: {what}; seen: {:#?}; {} {said:?}", self.seen, self.complained)
             });
@@ -113,7 +113,7 @@ impl Follower {
         let rest = |lines: &Receiver<String>| {
             let mut text = String::new();
             loop {
-                match lines.recv_timeout(PATIENCE) {
+                match lines.recv_timeout(patience()) {
                     Ok(line) => text = text + &line + "\n",
                     Err(RecvTimeoutError::Disconnected) => return text,
                     Err(RecvTimeoutError::Timeout) => panic!("its output does not end"),

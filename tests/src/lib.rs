@@ -6,10 +6,14 @@
 //! |---|---|
 //! | `UCR_BIN` | the `ucr` to test; without it, it is built |
 //! | `UCR_NO_SKIP` | a test that cannot run here fails |
+//! | `UCR_SKIPPED` | a file to which a test that cannot run here adds a line: name, tab, reason |
+//! | `UCR_PATIENCE` | how many times longer than usual anything may take, on slow machines |
 #![expect(clippy::panic, clippy::expect_used, reason = "how a test fails")]
 
+pub mod backends;
 pub mod control;
 pub mod follower;
+pub mod native;
 pub mod needs;
 pub mod outside;
 pub mod perl;
@@ -20,6 +24,7 @@ pub mod world;
 
 pub use self::{
     follower::Follower,
+    native::{I386, Uring},
     needs::Need,
     perl::Perl,
     ucr::{Answer, Ucr},

@@ -1,11 +1,17 @@
-//! What a test cannot do without. A test that lacks it says so by name, and fails where
-//! `UCR_NO_SKIP` is set.
+//! What a test cannot do without. A test that lacks it says so by name. Where `UCR_NO_SKIP` is set
+//! it fails, unless it is the kernel that does not have it: that, no set-up can change.
 
 use std::{
     env,
+    fs::OpenOptions,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
+
+use ucr::tracer::hooks::Backend;
+
+use crate::backends;
 
 /// Something that a test needs from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +22,8 @@ pub enum Need {
     Program(&'static str),
     /// Perl with a module.
     Perl(&'static str),
+    /// A kernel that lets this backend attach.
+    Backend(Backend),
 }
 
 impl Need {
@@ -28,25 +36,63 @@ impl Need {
             Self::Program(name) => Some(format!("needs the program {name}")),
             Self::Perl(module) if has_perl(module) => None,
             Self::Perl(module) => Some(format!("needs perl with its module {module}")),
+            Self::Backend(backend) if backends::attachable().contains(&backend) => None,
+            Self::Backend(backend) => {
+                Some(format!("needs a kernel with the {} backend", backend.name()))
+            }
         }
+    }
+
+    /// Whether only another kernel could have it.
+    fn is_of_kernel(self) -> bool {
+        matches!(self, Self::Backend(_))
     }
 }
 
 /// Whether a test can run. If not, it says why.
 ///
 /// # Panics
-/// If it cannot, and `UCR_NO_SKIP` is set.
+/// If it cannot, `UCR_NO_SKIP` is set, and it is not for the kernel.
 #[must_use]
 pub fn met(needs: &[Need]) -> bool {
-    let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
-    if missing.is_empty() {
-        return true;
+    // The kernel is asked only if all else is there, which asking it takes.
+    let (kernel, rest): (Vec<Need>, Vec<Need>) = needs.iter().partition(|need| need.is_of_kernel());
+    let missing: Vec<String> = rest.iter().filter_map(|need| need.missing()).collect();
+    if !missing.is_empty() {
+        let why = missing.join(", ");
+        assert!(env::var_os("UCR_NO_SKIP").is_none(), "{} cannot run here: {why}", test());
+        skip(&why);
+        return false;
     }
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let why = missing.join(", ");
-    assert!(env::var_os("UCR_NO_SKIP").is_none(), "{test} cannot run here: {why}");
-    eprintln!("skipped: {test} {why}");
-    false
+    let missing: Vec<String> = kernel.iter().filter_map(|need| need.missing()).collect();
+    if !missing.is_empty() {
+        skip(&missing.join(", "));
+    }
+    missing.is_empty()
+}
+
+/// Says that a test does not run, since the kernel has not what it is about: `why`.
+pub fn absent(why: &str) {
+    skip(&format!("needs another kernel: {why}"));
+}
+
+fn skip(why: &str) {
+    eprintln!("skipped: {} {why}", test());
+    note(&test(), why);
+}
+
+fn test() -> String {
+    std::thread::current().name().unwrap_or("a test").to_owned()
+}
+
+/// Adds a line to the file that `UCR_SKIPPED` names. What a test prints that passes, as one that skips
+/// does, is seen by nobody.
+fn note(test: &str, why: &str) {
+    let Some(path) = env::var_os("UCR_SKIPPED") else { return };
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    // One write: other tests do the same.
+    let written = file.and_then(|mut file| file.write_all(format!("{test}\t{why}\n").as_bytes()));
+    written.expect("note that a test was skipped");
 }
 
 fn has_perl(module: &str) -> bool {

@@ -46,7 +46,7 @@ impl Perl {
         i32::try_from(self.child.id()).unwrap_or_default()
     }
 
-    /// Gives it a line for which there is no answer.
+    /// Gives it a line; who does not ask for the answer gets it with the next one.
     ///
     /// # Panics
     /// When it is gone.
@@ -60,10 +60,18 @@ impl Perl {
     /// When it is no good.
     pub fn ask(&mut self, line: &str) -> String {
         self.tell(line);
+        self.answer()
+    }
+
+    /// What comes of a line that it was told.
+    ///
+    /// # Panics
+    /// When it is no good.
+    pub fn answer(&mut self) -> String {
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("read from perl");
         let value = answer.trim_end().strip_prefix("ok");
-        value.unwrap_or_else(|| panic!("`{line}`: {answer}")).trim_start().to_owned()
+        value.unwrap_or_else(|| panic!("perl: {answer}")).trim_start().to_owned()
     }
 
     /// The same, as a number.

@@ -15,7 +15,7 @@ use std::{
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::Value;
-use ucr::tracer::{pins::PinDirectory, session, store::Store};
+use ucr::tracer::{hooks::Backend, pins::PinDirectory, session, store::Store};
 use ucr_common::record::Record;
 
 use crate::{Follower, wait};
@@ -36,6 +36,7 @@ pub const REFUSED: i32 = 3;
 #[derive(Debug)]
 pub struct Ucr {
     pins: PathBuf,
+    backend: Option<Backend>,
 }
 
 impl Default for Ucr {
@@ -43,7 +44,7 @@ impl Default for Ucr {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let pins = format!("/sys/fs/bpf/ucr-test-{}-{count}", std::process::id());
-        Self { pins: pins.into() }
+        Self::at(pins.into())
     }
 }
 
@@ -86,7 +87,7 @@ impl Ucr {
     /// With this pin directory.
     #[must_use]
     pub fn at(pins: PathBuf) -> Self {
-        Self { pins }
+        Self { pins, backend: None }
     }
 
     /// The pin directory; whether it is there depends on `ucr attach`.
@@ -100,6 +101,9 @@ impl Ucr {
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(program());
         command.env("UCR_PIN_DIR", &self.pins).env_remove("UCR_CLOEXEC_FDS");
+        if let Some(backend) = self.backend {
+            command.env("UCR_BACKEND", backend.name());
+        }
         command.args(arguments).stdin(Stdio::null());
         command
     }
@@ -132,6 +136,35 @@ impl Ucr {
     /// When that fails.
     pub fn attach(&self) {
         self.run(&["attach"]).done();
+    }
+
+    /// Attaches tracing with a certain backend, and sticks to it, whatever the environment says.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn attach_as(&mut self, backend: Backend) {
+        self.attach_with(backend, &[]);
+    }
+
+    /// The same with more options.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn attach_with(&mut self, backend: Backend, options: &[&str]) {
+        self.backend = Some(backend);
+        self.run(&[&["attach", "--backend", backend.name()], options].concat()).done();
+    }
+
+    /// The backend that is attached.
+    ///
+    /// # Panics
+    /// When none is.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        let status = self.run(&["status", "--json"]).done().json();
+        let name = status.get("backend").and_then(Value::as_str);
+        let known = Backend::ALL.into_iter().find(|backend| Some(backend.name()) == name);
+        known.expect("a backend that is known")
     }
 
     /// Follows events as JSON from the moment this returns.

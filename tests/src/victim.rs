@@ -122,7 +122,11 @@ impl Victim {
         self.tell(order).unwrap_or_else(|error| panic!("`{order}`: {error}"))
     }
 
-    fn number(&mut self, order: &str) -> i32 {
+    /// Gives an order whose answer is a number.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn number(&mut self, order: &str) -> i32 {
         let answer = self.ask(order);
         answer.parse().unwrap_or_else(|_| panic!("`{order}`: {answer}"))
     }

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     process::{Child, ExitStatus},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::outside;
 
 /// How long anything may take. It is reached only when something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+///
+/// A minute, or as many as `UCR_PATIENCE` says.
+#[must_use]
+pub fn patience() -> Duration {
+    static PATIENCE: OnceLock<Duration> = OnceLock::new();
+    *PATIENCE.get_or_init(|| {
+        let factor = std::env::var("UCR_PATIENCE").ok().and_then(|factor| factor.parse().ok());
+        Duration::from_secs(60) * factor.unwrap_or(1)
+    })
+}
 
 /// How often a condition is looked at for which there is nothing to wait on.
 const GLANCE: Duration = Duration::from_millis(5);
@@ -22,12 +32,26 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// # Panics
 /// When there is none in time; `what` says for what it was waited.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(Instant::now() < deadline, "waited in vain for {what}");
+        glance(&mut [], GLANCE);
+    }
+}
+
+/// Waits until a condition holds; whether it did in time.
+pub fn holds(mut look: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience();
+    loop {
+        if look() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
         glance(&mut [], GLANCE);
     }
 }
@@ -49,7 +73,7 @@ fn glance(fds: &mut [PollFd<'_>], at_most: Duration) -> bool {
 /// When it does not in time; it is killed then.
 pub fn for_end(child: &mut Child) -> ExitStatus {
     let pidfd = pidfd(child.id());
-    if !readable(pidfd.as_fd(), PATIENCE) {
+    if !readable(pidfd.as_fd(), patience()) {
         let killed = child.kill();
         panic!("process {} did not end ({killed:?})", child.id());
     }

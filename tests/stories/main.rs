@@ -6,6 +6,10 @@
 //! `cfg(test)` tells clippy that helpers, too, may unwrap.
 
 #[cfg(test)]
+mod backends;
+#[cfg(test)]
+mod doors;
+#[cfg(test)]
 mod dumping;
 #[cfg(test)]
 mod features;

@@ -4,7 +4,7 @@ use crate::shared;
 
 shared! {
     /// The only element of the `CONTROL` map.
-    pub struct Control: 40 {
+    pub struct Control: 56 {
         /// Events go into the ring buffer until this moment (`CLOCK_BOOTTIME` nanoseconds): a
         /// follower renews it, so a follower that was killed leaves no buffer to run full. 0: no
         /// follower.
@@ -22,12 +22,26 @@ shared! {
         pub shapes: u32,
         /// 1 if `attach` mounted the bpf file system itself, so that `detach` may unmount it.
         pub mounted_bpffs: u32,
+        /// When the ledger was last reconciled with the kernel, `CLOCK_BOOTTIME` nanoseconds; 0: never.
+        pub reconciled_at: u64,
+        /// Which programs are attached: one of [`backend`].
+        pub backend: u32,
+        /// Explicit padding.
+        pub reserved: u32,
     }
 }
 
 /// Version of the shapes in this crate. To be raised with every change of a shape: pinned maps of
 /// another version are not read.
-pub const SHAPES: u32 = 1;
+pub const SHAPES: u32 = 2;
+
+/// Sets of hooks that fill the ledger.
+pub mod backend {
+    /// `tp_btf` programs on system calls and task ends.
+    pub const TRACEPOINT: u32 = 1;
+    /// `fentry` and `fexit` programs on the unix family's own functions.
+    pub const TRAMPOLINE: u32 = 2;
+}
 
 /// Indices into the per-CPU array `COUNTERS`.
 pub mod counter {
@@ -47,10 +61,16 @@ pub mod counter {
     pub const STALE: u32 = 6;
     /// Sockets that were first seen in the middle of their life.
     pub const LATE: u32 = 7;
+    /// Sockets that a reconciliation found, and the ledger did not have.
+    pub const FOUND: u32 = 8;
+    /// Records that a reconciliation corrected.
+    pub const REPAIRED: u32 = 9;
+    /// Sockets that did not fit into a census.
+    pub const CENSUS_FULL: u32 = 10;
     /// How many there are.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 11;
     /// What each is called in output, and what it counts; by index.
-    pub const MEANINGS: [(&str, &str); 8] = [
+    pub const MEANINGS: [(&str, &str); 11] = [
         ("emitted", "events written to the ring buffer"),
         ("lost", "events lost because the ring buffer was full"),
         ("ledger_full", "sockets not recorded because the ledger was full"),
@@ -59,6 +79,9 @@ pub mod counter {
         ("compat", "calls by the 32-bit entry, not decoded"),
         ("stale", "records of sockets whose end was missed, replaced by a new one"),
         ("late", "sockets first seen in the middle of their life"),
+        ("found", "sockets that only a reconciliation found"),
+        ("repaired", "records that a reconciliation corrected"),
+        ("census_full", "sockets that did not fit into a census"),
     ];
 
     const _: () = assert!(MEANINGS.len() == COUNT as usize);

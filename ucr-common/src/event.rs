@@ -18,15 +18,28 @@ pub mod kind {
     /// `listen(2)`: `argument` is the backlog in force.
     pub const LISTEN: u32 = 4;
     /// `connect(2)`: `peer` is the other end, for a stream the embryo; `name` its name (if it
-    /// failed: the name asked for).
+    /// failed: the name asked for). For a datagram socket `listener` is the peer it had before.
     pub const CONNECT: u32 = 5;
     /// `accept(2)`, `accept4(2)`: `socket` is the accepted end, `fd2` its descriptor, `fd` and
     /// `listener` the listener, `peer` the client.
     pub const ACCEPT: u32 = 6;
     /// `shutdown(2)`: `argument` is what is shut down now (`sk_shutdown`; if it failed: `how`).
     pub const SHUTDOWN: u32 = 7;
-    /// The last descriptor is about to be closed, by `close`, `close_range`, `dup2`, `dup3`, `execve` or exit.
+    /// The last descriptor is about to be closed, by `close`, `close_range`, `dup2`, `dup3`, `execve`
+    /// or exit. `argument` is 1 if it was never accepted: its listener has closed.
     pub const CLOSE: u32 = 8;
+    /// A datagram socket found its peer gone when it sent, and has none any more (trampolines only).
+    pub const DISCONNECT: u32 = 9;
+    /// The kernel gave a name to a socket that had none, since it asks for credentials or was bound
+    /// without one: `name` (trampolines only).
+    pub const AUTOBIND: u32 = 10;
+    /// A descriptor of `socket` was sent by `SCM_RIGHTS`: `peer` is the socket into whose queue it went
+    /// (trampolines only).
+    pub const PASS: u32 = 11;
+    /// A process got a descriptor of `socket` out of a message, or out of another process
+    /// (`pidfd_getfd`): `peer` is the socket that the message was read from, `fd` its descriptor, where
+    /// the system call tells (trampolines only).
+    pub const TAKE: u32 = 12;
 }
 
 shared! {
@@ -65,7 +78,7 @@ shared! {
 
 shared! {
     /// A bind to a pathname, with the directories that give the name its meaning.
-    pub struct BindEvent: 1816 {
+    pub struct BindEvent: 2072 {
         /// The event itself.
         pub event: Event,
         /// Where the caller stood.

@@ -11,7 +11,7 @@ shared! {
     pub struct RawName: 112 {
         /// How many of `bytes` count, at most [`NAME_MAX`].
         pub len: u32,
-        /// The name; what lies beyond `len` is zero.
+        /// The name; what lies beyond `len` means nothing (see [`RawName::clear_tail`]).
         pub bytes: [u8; NAME_MAX],
     }
 }
@@ -19,6 +19,12 @@ shared! {
 impl RawName {
     /// No name.
     pub const UNNAMED: Self = Self { len: 0, bytes: [0; NAME_MAX] };
+
+    /// Clears what lies beyond `len`: the programs copy more than the name.
+    pub fn clear_tail(&mut self) {
+        let len = usize::try_from(self.len).unwrap_or(NAME_MAX);
+        self.bytes.iter_mut().skip(len).for_each(|byte| *byte = 0);
+    }
 
     /// The bytes that count.
     #[must_use]

@@ -59,6 +59,12 @@ offsets! {
     regs_arg2: "pt_regs" "dx" Required,
     /// Fourth argument.
     regs_arg3: "pt_regs" "r10" Required,
+    /// What a system call returns; `-ENOSYS` while it runs.
+    regs_ax: "pt_regs" "ax" Required,
+    /// First argument of a system call by the 32-bit entry.
+    regs_compat0: "pt_regs" "bx" Required,
+    /// `PF_*`.
+    task_flags: "task_struct" "flags" Required,
     /// Thread id.
     task_pid: "task_struct" "pid" Required,
     /// Process id.
@@ -99,12 +105,16 @@ offsets! {
     file_ref: "file" "f_ref.refcnt.counter" Optional,
     /// A file's inode.
     file_inode: "file" "f_inode" Required,
+    /// File type and permissions.
+    inode_mode: "inode" "i_mode" Required,
     /// Inode number.
     inode_ino: "inode" "i_ino" Required,
     /// An inode's file system.
     inode_sb: "inode" "i_sb" Required,
     /// Which file system it is.
     sb_magic: "super_block" "s_magic" Required,
+    /// Type of a socket.
+    socket_type: "socket" "type" Required,
     /// The sock behind a socket.
     socket_sk: "socket" "sk" Required,
     /// The socket in what sockfs allocates as a whole.
@@ -149,6 +159,12 @@ offsets! {
     addr_name: "unix_address" "name" Required,
     /// Where `sun_path` begins in it.
     sun_path: "sockaddr_un" "sun_path" Required,
+    /// How many files a message carries.
+    fp_count: "scm_fp_list" "count" Required,
+    /// The files.
+    fp_files: "scm_fp_list" "fp" Required,
+    /// The files of a message that is being put together.
+    scm_fp: "scm_cookie" "fp" Required,
     /// Working directory.
     fs_pwd_dentry: "fs_struct" "pwd.dentry" Required,
     /// Its mount.

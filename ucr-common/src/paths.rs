@@ -17,7 +17,7 @@ pub const PATH_UNREADABLE: u32 = 2;
 shared! {
     /// The working directory and the root directory of a task, each as `leaf/parent/…/top/` (so
     /// the components stand in reverse; none at all is the root of the mount namespace).
-    pub struct BindPaths: 1552 {
+    pub struct BindPaths: 1808 {
         /// How many bytes of `cwd` count.
         pub cwd_len: u32,
         /// `PATH_*` bits.
@@ -30,5 +30,7 @@ shared! {
         pub cwd: [u8; CWD_MAX],
         /// Root directory.
         pub root: [u8; ROOT_MAX],
+        /// Room for a component that begins at the very end of `root`. Nothing in it counts.
+        pub slack: [u8; 256],
     }
 }

@@ -1,25 +1,24 @@
-//! BPF iterators: the seeding pass over all unix sockets, and the sockets of a process.
+//! BPF iterators: passes over all unix sockets that seed, correct and check the ledger, and the sockets
+//! of a process.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
+    bindings::BPF_ANY,
     helpers::{bpf_get_socket_cookie, bpf_seq_write, bpf_sock_from_file},
 };
 use ucr_common::{
-    control::counter,
-    descriptor::SocketDescriptor,
-    identity::SocketId,
-    record::{Record, origin},
+    control::counter, descriptor::SocketDescriptor, identity::SocketId, record::origin,
 };
 
 use crate::{
+    emit,
     kernel::{
-        Pointer, descriptor_table, inode_of, netns_of, offset, probed, references_of, table_users,
-        typed,
+        Pointer, descriptor_table, inode_of, is_dead, netns_of, offset, probed, references_of,
+        table_users, typed,
     },
-    ledger::survey,
-    maps::{LEDGER, User, count, scratch},
+    ledger::record::{BLANK, add, correct, for_each_record, is_unborn, lookup, survey},
+    maps::{CENSUS, CONTROL, FRESH, count},
 };
 
 /// `struct bpf_iter_meta` (`include/linux/bpf.h`).
@@ -47,35 +46,78 @@ struct TaskFileContext {
     file: *mut c_void,
 }
 
-/// Visits every unix socket of the reader's network namespace, embryos included, and puts those
-/// that are not known into the ledger. It prints nothing: the kernel's unix iterator skips
-/// sockets when its output does not fit into one read.
+/// Visits every unix socket of the reader's network namespace, embryos included. Those that are not
+/// known come into the ledger, those that are known are held against the kernel and corrected. It
+/// prints nothing: the kernel's unix iterator skips sockets when its output does not fit into one
+/// read.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/unix")]
-fn seed_unix(ctx: *mut UnixContext) -> i32 {
+fn visit_unix(ctx: *mut UnixContext) -> i32 {
     // SAFETY: the kernel calls with this context; the verifier checks the access.
     let sk = unsafe { (*ctx).unix_sk };
     if sk.is_null() {
         return 0;
     }
     // SAFETY: a sock of the iterator; the helper gives it a cookie if it has none.
-    let cookie = unsafe { bpf_get_socket_cookie(sk) };
-    let key = sk as u64;
-    if let Some(known) = LEDGER.get_ptr_mut(&key) {
-        // SAFETY: a non-null map value.
-        unsafe { (*known).socket.cookie = cookie };
+    unsafe { bpf_get_socket_cookie(sk) };
+    let sk: Pointer = sk.cast_const();
+    let time = emit::now();
+    if lookup(sk).is_some() {
+        correct(sk, time);
         return 0;
     }
-    let Some(fresh) = scratch(User::Iterator) else { return 0 };
-    let record: &mut Record = &mut fresh.record;
-    survey(record, sk);
-    record.origin = origin::SEED;
-    record.socket.cookie = cookie;
-    match LEDGER.insert(&key, &*record, BPF_NOEXIST.into()) {
-        // -EEXIST: a hook was faster, and knows more.
-        Ok(()) | Err(-17) => {}
-        Err(_) => count(counter::LEDGER_FULL),
+    if is_unborn(sk) || is_dead(sk) {
+        return 0;
     }
+    let seeding = !is_seeded();
+    let origin = if seeding { origin::SEED } else { origin::FOUND };
+    let Some(fresh) = FRESH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: a non-null element of a per-CPU array, and one process runs one pass at a time.
+    if add(unsafe { &mut *fresh }, sk, origin, time) && !seeding {
+        count(counter::FOUND);
+    }
+    0
+}
+
+/// Whether the first pass is over.
+#[inline(always)]
+fn is_seeded() -> bool {
+    let Some(control) = CONTROL.get_ptr(0) else { return false };
+    // SAFETY: a non-null element of an array map; user space writes the field as a whole.
+    unsafe { (*control).seeded_at != 0 }
+}
+
+/// Marks the records whose sock is gone, for those that no pass comes across because no task is in their
+/// network namespace. It runs once, when the iterator is through.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/unix")]
+fn mark_gone(ctx: *mut UnixContext) -> i32 {
+    // SAFETY: the kernel calls with this context; the verifier checks the access.
+    if unsafe { (*ctx).unix_sk }.is_null() {
+        for_each_record();
+    }
+    0
+}
+
+/// Puts what the kernel says of every unix socket of the reader's network namespace into the census.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/unix")]
+fn census_unix(ctx: *mut UnixContext) -> i32 {
+    // SAFETY: the kernel calls with this context; the verifier checks the access.
+    let sk = unsafe { (*ctx).unix_sk };
+    if sk.is_null() {
+        return 0;
+    }
+    // SAFETY: a sock of the iterator; the helper gives it a cookie if it has none.
+    unsafe { bpf_get_socket_cookie(sk) };
+    let key = sk as u64;
+    if CENSUS.insert(&key, &BLANK, BPF_ANY.into()).is_err() {
+        count(counter::CENSUS_FULL);
+        return 0;
+    }
+    let Some(record) = CENSUS.get_ptr_mut(&key) else { return 0 };
+    // SAFETY: a non-null map value, which nobody else writes to.
+    survey(unsafe { &mut *record }, sk.cast_const(), emit::now());
     0
 }
 

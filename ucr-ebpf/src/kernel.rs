@@ -5,13 +5,17 @@
 //! `bpf_probe_read_kernel`, for all else. Behind the `struct file **` of a descriptor table the
 //! verifier knows nothing, so from there on everything is probed.
 
-use core::{ffi::c_void, ptr};
+use core::{ffi::c_void, mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     Global,
     helpers::{
-        bpf_get_current_task_btf, bpf_loop, bpf_probe_read_kernel, bpf_probe_read_kernel_buf,
-        bpf_probe_read_user, bpf_probe_read_user_buf,
+        bpf_get_current_task_btf, bpf_loop, bpf_probe_read_kernel, bpf_probe_read_user,
+        generated::{
+            bpf_probe_read_kernel as raw_probe_read_kernel,
+            bpf_probe_read_user as raw_probe_read_user,
+            bpf_probe_read_user_str as raw_probe_read_user_str,
+        },
     },
 };
 use ucr_common::{
@@ -75,6 +79,31 @@ pub(crate) fn probed<T>(base: Pointer, offset: u64) -> Option<T> {
         unreadable();
     }
     value.ok()
+}
+
+/// A probed load that gives zero where nothing can be read: from null, that is what is meant; else it is
+/// counted. In contrast to [`probed`] it makes no branch: verifiers before 6.3 follow each combination
+/// of them.
+#[inline(always)]
+pub(crate) fn value<T: Copy>(base: Pointer, offset: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    let address = base.cast::<u8>().wrapping_add(offset as usize);
+    // SAFETY: the helper checks the address itself, and writes all of `value`, zeroes if it fails.
+    unsafe {
+        let to = value.as_mut_ptr().cast();
+        let result = raw_probe_read_kernel(to, size_of::<T>() as u32, address.cast());
+        check(base, result);
+        value.assume_init()
+    }
+}
+
+/// Counts a read that failed, unless it was from null.
+#[inline(never)]
+fn check(base: Pointer, result: i64) -> u32 {
+    if result != 0 && !base.is_null() {
+        count(counter::UNREADABLE);
+    }
+    0
 }
 
 /// Counts a failed read. Not inlined: it stands behind every read.
@@ -183,60 +212,81 @@ pub(crate) fn references_of(file: Pointer) -> u64 {
     }
 }
 
-/// All identities of a sock, by probed reads.
+/// All identities of a sock; none of null.
 #[inline(always)]
 pub(crate) fn identity(sk: Pointer) -> SocketId {
-    SocketId {
-        sk: sk as u64,
-        cookie: probed(sk, offset!(sk_cookie)).unwrap_or(0),
-        inode: inode_of(sk),
-    }
+    SocketId { sk: sk as u64, cookie: cookie_of(sk), inode: inode_of(sk) }
+}
+
+/// Cookie of a sock, 0 if nobody has asked for it.
+#[inline(always)]
+pub(crate) fn cookie_of(sk: Pointer) -> u64 {
+    value(sk, offset!(sk_cookie))
 }
 
 /// Inode number of a sock, 0 if it has none.
 #[inline(always)]
 pub(crate) fn inode_of(sk: Pointer) -> u64 {
-    let Some(socket) = follow(sk, offset!(sk_socket)) else { return 0 };
-    probed(socket, offset!(alloc_ino).wrapping_sub(offset!(alloc_socket))).unwrap_or(0)
+    let socket: Pointer = value(sk, offset!(sk_socket));
+    value(socket, offset!(alloc_ino).wrapping_sub(offset!(alloc_socket)))
+}
+
+/// Whether a sock belongs to a socket: it was accepted, and not yet closed.
+#[inline(always)]
+pub(crate) fn has_socket(sk: Pointer) -> bool {
+    follow(sk, offset!(sk_socket)).is_some()
+}
+
+/// Peer of a unix sock, or null.
+#[inline(always)]
+pub(crate) fn peer_pointer(sk: Pointer) -> Pointer {
+    value(sk, offset!(unix_peer))
 }
 
 /// Peer of a unix sock.
 #[inline(always)]
 pub(crate) fn peer_of(sk: Pointer) -> Option<Pointer> {
-    follow(sk, offset!(unix_peer))
+    let peer = peer_pointer(sk);
+    if peer.is_null() { None } else { Some(peer) }
 }
 
-/// Listener that an embryo waits at; none for any other sock, or if the kernel has no such field.
+/// Listener that an embryo waits at; null for any other sock, or if the kernel has no such field.
 #[inline(always)]
-pub(crate) fn listener_of(sk: Pointer) -> Option<Pointer> {
+pub(crate) fn listener_pointer(sk: Pointer) -> Pointer {
     if offset!(unix_listener) == ABSENT {
-        return None;
+        return ptr::null();
     }
-    follow(sk, offset!(unix_listener))
+    value(sk, offset!(unix_listener))
 }
 
 /// Inode number of the sock's network namespace.
 #[inline(always)]
 pub(crate) fn netns_of(sk: Pointer) -> u32 {
-    follow(sk, offset!(sk_net)).and_then(|net| probed(net, offset!(net_inum))).unwrap_or(0)
+    value(value(sk, offset!(sk_net)), offset!(net_inum))
+}
+
+/// Whether it is of this family, if it is a sock at all.
+#[inline(always)]
+pub(crate) fn is_unix(sk: Pointer) -> bool {
+    value::<u16>(sk, offset!(sk_family)) == AF_UNIX
 }
 
 /// `sk_type`.
 #[inline(always)]
 pub(crate) fn type_of(sk: Pointer) -> u32 {
-    probed::<u16>(sk, offset!(sk_type)).unwrap_or(0).into()
+    value::<u16>(sk, offset!(sk_type)).into()
 }
 
 /// `sk_state`.
 #[inline(always)]
 pub(crate) fn state_of(sk: Pointer) -> u32 {
-    probed::<u8>(sk, offset!(sk_state)).unwrap_or(0).into()
+    value::<u8>(sk, offset!(sk_state)).into()
 }
 
 /// `sk_shutdown`.
 #[inline(always)]
 pub(crate) fn shutdown_of(sk: Pointer) -> u32 {
-    probed::<u8>(sk, offset!(sk_shutdown)).unwrap_or(0).into()
+    value::<u8>(sk, offset!(sk_shutdown)).into()
 }
 
 /// Whether the sock has been released (`SOCK_DEAD`, bit 0 of its flags: `sock_orphan`).
@@ -248,66 +298,92 @@ pub(crate) fn is_dead(sk: Pointer) -> bool {
 /// `sk_max_ack_backlog`.
 #[inline(always)]
 pub(crate) fn backlog_of(sk: Pointer) -> u32 {
-    probed(sk, offset!(sk_backlog)).unwrap_or(0)
+    value(sk, offset!(sk_backlog))
 }
 
 /// Copies the sock's own name.
 #[inline(always)]
 pub(crate) fn read_name(sk: Pointer, name: &mut RawName) {
-    name.len = 0;
-    let Some(address) = follow(sk, offset!(unix_addr)) else { return };
-    let Some(length) = probed::<u32>(address, offset!(addr_len)) else { return };
+    let address: Pointer = value(sk, offset!(unix_addr));
+    let length: u32 = value(address, offset!(addr_len));
     let path_at = offset!(sun_path);
-    let mut length = u64::from(length).saturating_sub(path_at);
-    let path = address.cast::<u8>().wrapping_add((offset!(addr_name) + path_at) as usize);
+    let path = offset!(addr_name) + path_at;
     // The kernel counts the NUL that it puts behind a pathname, which may be the 109th byte.
-    let is_abstract = probed::<u8>(path.cast(), 0) == Some(0);
-    if !is_abstract {
-        length = length.saturating_sub(1);
-    }
-    copy_name(length, name, |bytes| {
-        // SAFETY: the helper checks the address itself.
-        unsafe { bpf_probe_read_kernel_buf(path, bytes) }.is_ok()
-    });
+    let ends_in_nul = u64::from(value::<u8>(address, path) != 0);
+    copy_name(address, path, u64::from(length).saturating_sub(path_at + ends_in_nul), name);
 }
 
-/// Copies a name that a system call was given: `struct sockaddr *` in user memory and its length.
+/// Whether the sock has a name of its own.
+#[inline(always)]
+pub(crate) fn has_name(sk: Pointer) -> bool {
+    !value::<Pointer>(sk, offset!(unix_addr)).is_null()
+}
+
+/// Whether the sock's own name is a pathname.
+#[inline(always)]
+pub(crate) fn has_pathname(sk: Pointer) -> bool {
+    let address: Pointer = value(sk, offset!(unix_addr));
+    value::<u8>(address, offset!(addr_name) + offset!(sun_path)) != 0
+        && u64::from(value::<u32>(address, offset!(addr_len))) > offset!(sun_path)
+}
+
+/// Copies a name that a call was given, from the kernel's copy of it. The caller's length may reach
+/// beyond the NUL that ends a pathname: user space cuts it.
+#[inline(always)]
+pub(crate) fn read_asked_name(address: Pointer, length: u64, name: &mut RawName) {
+    let path_at = offset!(sun_path);
+    copy_name(address, path_at, (length & 0xffff_ffff).saturating_sub(path_at), name);
+}
+
+/// Copies a name that a system call was given: `struct sockaddr *` in user memory and its length. As
+/// above.
 #[inline(always)]
 pub(crate) fn read_user_name(address: u64, length: u64, name: &mut RawName) {
-    name.len = 0;
     let path_at = offset!(sun_path);
-    let path = (address + path_at) as *const u8;
+    let path = (address + path_at) as *const c_void;
+    let to = name.bytes.as_mut_ptr().cast::<c_void>();
+    const ROOM: u32 = NAME_MAX as u32;
+    // SAFETY: the helper checks the address itself, and writes all there is room for.
+    let mut failed = unsafe { raw_probe_read_user(to, ROOM, path) } < 0;
+    if failed {
+        // Memory may end before there is enough for the longest name: up to a NUL, then.
+        // SAFETY: as above.
+        failed = unsafe { raw_probe_read_user_str(to, ROOM, path) } < 0;
+    }
+    if failed {
+        unreadable();
+    }
     let length = (length & 0xffff_ffff).saturating_sub(path_at);
-    copy_name(length, name, |bytes| {
-        // SAFETY: the helper checks the address itself.
-        unsafe { bpf_probe_read_user_buf(path, bytes) }.is_ok()
-    });
-    if name.len > 0 && name.bytes[0] != 0 {
-        // The caller's length may reach beyond the NUL that ends a pathname.
-        for at in 0..NAME_MAX as u32 {
-            if at >= name.len || name.bytes[at as usize] == 0 {
-                name.len = at;
-                break;
-            }
-        }
+    cut(name, if failed { 0 } else { length });
+}
+
+/// Copies as many bytes as the longest name has: a copy of variable length, or a loop over the bytes,
+/// makes verifiers before 6.3 follow every path there is. What lies behind the name is whatever stood
+/// there, until user space clears it.
+#[inline(always)]
+fn copy_name(base: Pointer, offset: u64, length: u64, name: &mut RawName) {
+    let address = base.cast::<u8>().wrapping_add(offset as usize);
+    // SAFETY: the helper checks the address itself, and writes all of the bytes, zeroes if it fails.
+    let result = unsafe {
+        raw_probe_read_kernel(name.bytes.as_mut_ptr().cast(), NAME_MAX as u32, address.cast())
+    };
+    check(base, result);
+    cut(name, if result == 0 { length } else { 0 });
+}
+
+/// Clears a name, a word at a time: the compiler would call a loop over its bytes.
+#[inline(always)]
+pub(crate) fn clear_name(name: &mut RawName) {
+    let words = ptr::from_mut(name).cast::<u32>();
+    for at in 0..size_of::<RawName>() / size_of::<u32>() {
+        // SAFETY: a name consists of aligned words.
+        unsafe { words.add(at).write_volatile(0) };
     }
 }
 
 #[inline(always)]
-fn copy_name(length: u64, name: &mut RawName, read: impl FnOnce(&mut [u8]) -> bool) {
-    name.bytes = [0; NAME_MAX];
-    let length = if length > NAME_MAX as u64 { NAME_MAX } else { length as usize };
-    if length == 0 {
-        return;
-    }
-    // SAFETY: at most NAME_MAX bytes of an array of that size. (A slice expression would bring a
-    // panic that the verifier cannot see away.)
-    let bytes = unsafe { core::slice::from_raw_parts_mut(name.bytes.as_mut_ptr(), length) };
-    if read(bytes) {
-        name.len = length as u32;
-    } else {
-        unreadable();
-    }
+fn cut(name: &mut RawName, length: u64) {
+    name.len = if length > NAME_MAX as u64 { NAME_MAX as u32 } else { length as u32 };
 }
 
 /// Two ints in user memory: what `socketpair` wrote.

@@ -1,4 +1,8 @@
-//! The maps, and the scratch memory that stands in for the 512-byte stack.
+//! The maps.
+//!
+//! Hooks have no scratch memory beside the 512-byte stack: programs on trampolines can be interrupted
+//! by one another on the same CPU, so whatever they shared would be mixed up. Records are made in
+//! the ledger itself, events in the ring buffer itself.
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
@@ -7,7 +11,6 @@ use aya_ebpf::{
 };
 use ucr_common::{
     control::{Control, counter},
-    event::BindEvent,
     paths::BindPaths,
     record::Record,
 };
@@ -16,6 +19,15 @@ use ucr_common::{
 #[map]
 pub(crate) static LEDGER: HashMap<u64, Record> =
     HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+
+/// What an iterator says of each socket at one moment, to hold the ledger against: by address of
+/// the `struct sock`. The loader chooses a size if it wants one.
+#[map]
+pub(crate) static CENSUS: HashMap<u64, Record> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Where an iterator puts a record together, so that it comes into the ledger as a whole.
+#[map]
+pub(crate) static FRESH: PerCpuArray<Record> = PerCpuArray::with_max_entries(1, 0);
 
 /// Where the binder of a pathname stood: by address of the `struct sock`.
 #[map]
@@ -49,48 +61,16 @@ pub(crate) struct Swept {
 #[map]
 pub(crate) static SWEPT: LruHashMap<Swept, u64> = LruHashMap::with_max_entries(16_384, 0);
 
-/// What a program puts together before it goes into a map or the ring buffer.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Scratch {
-    /// For the ledger.
-    pub record: Record,
-    /// For the ring buffer; its `paths` also for `BIND_PATHS`.
-    pub event: BindEvent,
-    /// Room behind the last array for a component that begins at its very end.
-    pub slack: [u8; 256],
-}
-
-/// One for the tracepoint programs, which run with preemption off, and one for the iterators,
-/// which can be preempted by them.
+/// The peer that a datagram socket is about to lose in the `connect` that a thread is in: by thread.
 #[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
-
-/// Which scratch memory is whose.
-#[derive(Clone, Copy)]
-#[repr(u32)]
-pub(crate) enum User {
-    /// Tracepoint programs.
-    Tracepoint = 0,
-    /// Iterators.
-    Iterator = 1,
-}
-
-/// This CPU's scratch memory.
-#[inline(always)]
-pub(crate) fn scratch(user: User) -> Option<&'static mut Scratch> {
-    let pointer = SCRATCH.get_ptr_mut(user as u32)?;
-    // SAFETY: a non-null element of a per-CPU array lives as long as the program, is zeroed and
-    // aligned, and nobody else on this CPU uses the same element meanwhile (see SCRATCH).
-    Some(unsafe { &mut *pointer })
-}
+pub(crate) static FORMER: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1024, 0);
 
 /// Adds one to a counter.
 #[inline(always)]
 pub(crate) fn count(counter: u32) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter) {
-        // SAFETY: a non-null element of a per-CPU array; a lost increment when an iterator is
-        // preempted here is bearable.
+        // SAFETY: a non-null element of a per-CPU array; a lost increment when a program is
+        // interrupted here is bearable.
         unsafe { *value += 1 };
     }
 }

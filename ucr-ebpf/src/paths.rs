@@ -8,6 +8,17 @@ use ucr_common::paths::{
 
 use crate::kernel::{Pointer, current_task, follow, offset, probed, repeat, typed, unreadable};
 
+/// What a pair of directories is made from.
+pub(crate) static BLANK: BindPaths = BindPaths {
+    cwd_len: 0,
+    cwd_flags: 0,
+    root_len: 0,
+    root_flags: 0,
+    cwd: [0; CWD_MAX],
+    root: [0; ROOT_MAX],
+    slack: [0; 256],
+};
+
 /// Longest name of one directory entry (`NAME_MAX`), in bytes.
 const COMPONENT_MAX: u32 = 255;
 

@@ -26,7 +26,8 @@ use crate::{
     sys::sockopt,
     tracer::{
         TracerError,
-        hooks::Backend,
+        error::may_load,
+        hooks::{Backend, Need},
         object::{LogLevel, Object, Sizes},
     },
 };
@@ -72,8 +73,9 @@ pub struct Report {
     pub backend: Backend,
     /// Why this one.
     pub reason: String,
-    /// What that backend cannot see.
-    pub blind_spots: &'static [&'static str],
+    /// Every backend: whether it can be had here, and what it cannot see.
+    #[serde(rename = "backends")]
+    pub offers: Vec<Offer>,
 }
 
 /// Tries everything.
@@ -97,37 +99,64 @@ pub fn probe() -> Report {
     for (name, purpose, capability) in CAPABILITIES {
         add(name, purpose, own_capability(*capability));
     }
-    let (backend, reason) = choose(&features);
+    let offers: Vec<Offer> =
+        Backend::ALL.into_iter().map(|backend| offer(backend, &features)).collect();
+    let (backend, reason) = choose(&offers);
     Report {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         features,
         backend,
         reason,
-        blind_spots: backend.blind_spots(),
+        offers,
     }
 }
 
-/// What the tracepoint backend cannot do without.
-const NEEDED: [&str; 6] =
-    ["BTF", "bpf file system", "ring buffer", "tp_btf", "iter/unix", "iter/task_file"];
+/// What tracing cannot do without, whatever the backend.
+const NEEDED: [&str; 5] = ["BTF", "bpf file system", "ring buffer", "iter/unix", "iter/task_file"];
 
-fn choose(features: &[Feature]) -> (Backend, String) {
+/// What each backend needs beyond that.
+fn needs(backend: Backend) -> &'static [&'static str] {
+    match backend {
+        Backend::Trampoline => &["fentry", "fexit", "hooked functions"],
+        Backend::Tracepoint => &["tp_btf", "tracepoints"],
+        Backend::Snapshot => &[],
+    }
+}
+
+/// One backend on this kernel.
+#[derive(Clone, Debug, Serialize)]
+pub struct Offer {
+    /// Which.
+    pub backend: Backend,
+    /// Whether this kernel has all that it needs.
+    pub available: bool,
+    /// What is missing.
+    pub missing: Vec<&'static str>,
+    /// What it cannot see.
+    pub blind_spots: &'static [&'static str],
+}
+
+fn offer(backend: Backend, features: &[Feature]) -> Offer {
+    let common: &[&str] = if backend == Backend::Snapshot { &[] } else { &NEEDED };
     let missing: Vec<&str> = features
         .iter()
-        .filter(|f| NEEDED.contains(&f.name) && !f.support.is_supported())
+        .filter(|f| common.contains(&f.name) || needs(backend).contains(&f.name))
+        .filter(|f| !f.support.is_supported())
         .map(|f| f.name)
         .collect();
-    if !missing.is_empty() {
-        return (Backend::Snapshot, format!("tracing needs {}", missing.join(", ")));
-    }
-    let trampolines =
-        features.iter().any(|f| matches!(f.name, "fentry" | "fexit") && f.support.is_supported());
-    let reason = if trampolines {
-        "this version of ucr has no backend for the trampolines that this kernel offers"
-    } else {
-        "this kernel refuses trampolines"
-    };
-    (Backend::Tracepoint, reason.to_owned())
+    let available = missing.is_empty();
+    Offer { backend, available, missing, blind_spots: backend.blind_spots() }
+}
+
+/// The best that is available, and why it is not a better one.
+fn choose(offers: &[Offer]) -> (Backend, String) {
+    let chosen = offers.iter().find(|offer| offer.available);
+    let backend = chosen.map_or(Backend::Snapshot, |offer| offer.backend);
+    let better = offers.iter().take_while(|offer| offer.backend != backend).last();
+    let reason = better.map_or("the most complete one".to_owned(), |offer| {
+        format!("{} needs {}", offer.backend.name(), offer.missing.join(", "))
+    });
+    (backend, reason)
 }
 
 fn btf() -> Support {
@@ -167,27 +196,22 @@ fn ring_buffer() -> Support {
 /// Loads one program of each type and attaches it for a moment.
 fn probe_programs(add: &mut impl FnMut(&'static str, &'static str, Support)) {
     type Try = fn(&mut Object) -> Result<(), TracerError>;
-    let programs: [(&str, &str, Try); 7] = [
+    let programs: [(&str, &str, Try); 8] = [
         ("tp_btf", "tracepoint backend: system calls, exits", |o| try_program(o, "probe_tp_btf")),
         ("iter/unix", "sockets that are older than the tracer", |o| {
-            o.iterator("seed_unix", "unix").and_then(|p| attached("seed_unix", p.attach()))
+            o.iterator("visit_unix", "unix").and_then(|p| attached("visit_unix", p.attach()))
         }),
         ("iter/task_file", "whose descriptors lead to which socket", |o| {
             let iterator = o.iterator("list_sockets", "task_file")?;
             attached("list_sockets", iterator.attach())
         }),
-        ("fentry", "trampoline backend (not in this version)", |o| try_program(o, "probe_fentry")),
-        ("fexit", "trampoline backend (not in this version)", |o| try_program(o, "probe_fexit")),
-        ("BPF LSM", "trampoline backend (not in this version)", |o| try_program(o, "probe_lsm")),
-        ("sched_prepare_exec", "descriptors that execve(2) closes", |o| {
-            if o.has_tracepoint("sched_prepare_exec") {
-                Ok(())
-            } else {
-                Err(TracerError::Missing("tracepoint sched_prepare_exec"))
-            }
-        }),
+        ("fentry", "trampoline backend: ends", |o| try_program(o, "probe_fentry")),
+        ("fexit", "trampoline backend: all else", |o| try_program(o, "probe_fexit")),
+        ("BPF LSM", "(not used)", |o| try_program(o, "probe_lsm")),
+        ("hooked functions", "trampoline backend", |o| check_all(o, Backend::Trampoline)),
+        ("tracepoints", "tracepoint backend", |o| check_all(o, Backend::Tracepoint)),
     ];
-    let sizes = Sizes { ring_bytes: 4096, sockets: 1 };
+    let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1 };
     let mut object = Object::load(None, sizes, LogLevel::Off);
     for (name, purpose, attempt) in programs {
         let support = match &mut object {
@@ -196,6 +220,12 @@ fn probe_programs(add: &mut impl FnMut(&'static str, &'static str, Support)) {
         };
         add(name, purpose, support);
     }
+}
+
+/// Whether everything is there that a backend hangs on; what it can do without is not looked for.
+fn check_all(object: &mut Object, backend: Backend) -> Result<(), TracerError> {
+    let mut needed = backend.hooks().iter().filter(|hook| hook.need == Need::Required);
+    needed.try_for_each(|hook| object.check(hook))
 }
 
 fn try_program(object: &mut Object, name: &'static str) -> Result<(), TracerError> {
@@ -225,7 +255,7 @@ fn judge(attempt: Result<(), TracerError>) -> Support {
     };
     let text = one_line(&error);
     match errno(&error) {
-        _ if matches!(error, TracerError::Missing(_)) => Support::Unsupported(text),
+        _ if is_absence(&error) => Support::Unsupported(text),
         Some(libc::EPERM | libc::EACCES) if !may_load() => Support::Unknown(text),
         // Lockdown says EPERM to those who may do everything else; a kernel without the type says
         // EINVAL, without trampolines ENOTSUPP (524) or EOPNOTSUPP.
@@ -236,11 +266,13 @@ fn judge(attempt: Result<(), TracerError>) -> Support {
     }
 }
 
-fn may_load() -> bool {
-    capabilities(None).is_ok_and(|sets| {
-        sets.effective.contains(CapabilitySet::BPF | CapabilitySet::PERFMON)
-            || sets.effective.contains(CapabilitySet::SYS_ADMIN)
-    })
+fn is_absence(error: &TracerError) -> bool {
+    matches!(
+        error,
+        TracerError::Missing(_)
+            | TracerError::NoSuchPoint { .. }
+            | TracerError::OtherPrototype { .. }
+    )
 }
 
 fn sock_diag(family: Family) -> Support {

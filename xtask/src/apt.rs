@@ -1,8 +1,12 @@
-//! Installing Debian packages.
+//! Installing Debian packages, and fetching some that are not installed.
 
-use std::{path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::commands::run_quietly;
 
@@ -37,6 +41,36 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     }
     update()?;
     run_install(packages)
+}
+
+/// One of the packages whose names begin like this. `choose` gets the names of those that the
+/// package sources have now, or, if they cannot be reached, had the last time.
+pub(crate) fn newest(prefix: &str, choose: impl Fn(&[&str]) -> Option<String>) -> Result<String> {
+    if !is_here() {
+        bail!("there is no apt here to ask for packages {prefix}*");
+    }
+    if let Err(error) = update() {
+        eprintln!("the newest package {prefix}* is looked up in old lists: {error:#}");
+    }
+    // A literal dot is all that has a meaning in these names.
+    let pattern = format!("^{}", prefix.replace('.', "\\."));
+    let mut search = Command::new("apt-cache");
+    let found = run_quietly(search.args(["search", "--names-only", &pattern]))?;
+    let names: Vec<&str> =
+        found.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    choose(&names)
+        .with_context(|| format!("this system's package sources have no fitting {prefix}*"))
+}
+
+/// Downloads a package into an empty folder, without installing it; where it is.
+pub(crate) fn download(package: &str, folder: &Path) -> Result<PathBuf> {
+    let mut apt_get = apt_get();
+    // Else it warns that the user for downloads cannot write there.
+    apt_get.args(["-o", "APT::Sandbox::User=root", "download", package]).current_dir(folder);
+    run_quietly(&mut apt_get)?;
+    let entries = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    paths.next().with_context(|| format!("apt-get download {package} wrote nothing"))
 }
 
 fn update() -> Result<()> {

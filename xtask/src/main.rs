@@ -6,6 +6,8 @@ mod demo;
 mod setup;
 mod test;
 mod tidy;
+mod truth;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,10 @@ enum Verb {
     Test(test::Args),
     Demo(demo::Args),
     Tidy(tidy::Args),
+    Truth(truth::Args),
+    Vm(vm::Args),
+    #[command(hide = true)]
+    VmChild(vm::child::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -33,5 +39,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Test(args) => args.run(),
         Verb::Demo(args) => args.run(),
         Verb::Tidy(args) => args.run(),
+        Verb::Truth(args) => args.run(),
+        Verb::Vm(args) => args.run(),
+        Verb::VmChild(args) => args.run(),
     }
 }

@@ -4,3 +4,4 @@ mod interrupted;
 mod leases;
 mod many;
 mod mortal;
+mod truth;

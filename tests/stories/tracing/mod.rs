@@ -11,11 +11,11 @@ mod slow_readers;
 use serde_json::Value;
 
 /// Bytes in JSON: as text, where they are text.
-fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().or_else(|| value["text"].as_str()).unwrap_or_default()
 }
 
 /// The inode of a socket or peer in an event.
-fn inode(value: &Value) -> u64 {
+pub(crate) fn inode(value: &Value) -> u64 {
     value["inode"].as_u64().unwrap_or_default()
 }

@@ -10,9 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ucr::tracer::hooks::{Hook, Need};
 use ucr_common::control::Control;
 use ucr_tests::{
-    Answer, Need, Ucr, World, needs,
+    Answer, Need as Needs, Ucr, World, needs,
     ucr::{FAILED, NOBODY},
     world::hex,
 };
@@ -70,7 +71,7 @@ impl Drop for Foreign {
 
 #[test]
 fn a_directory_that_is_no_pin_directory_is_left_alone() {
-    if !needs::met(&[Need::Root]) {
+    if !needs::met(&[Needs::Root]) {
         return;
     }
     let world = world();
@@ -95,7 +96,7 @@ fn a_directory_that_is_no_pin_directory_is_left_alone() {
 
 #[test]
 fn a_directory_of_somebody_else_is_left_alone() {
-    if !needs::met(&[Need::Root]) {
+    if !needs::met(&[Needs::Root]) {
         return;
     }
     let world = world();
@@ -108,7 +109,7 @@ fn a_directory_of_somebody_else_is_left_alone() {
 
 #[test]
 fn a_directory_that_others_may_write_to_is_left_alone() {
-    if !needs::met(&[Need::Root]) {
+    if !needs::met(&[Needs::Root]) {
         return;
     }
     let world = world();
@@ -128,7 +129,7 @@ fn a_directory_that_others_may_write_to_is_left_alone() {
 
 #[test]
 fn a_symbolic_link_is_not_followed() {
-    if !needs::met(&[Need::Root]) {
+    if !needs::met(&[Needs::Root]) {
         return;
     }
     let world = world();
@@ -142,7 +143,7 @@ fn a_symbolic_link_is_not_followed() {
 
 #[test]
 fn what_is_not_ours_stays_and_is_named() {
-    if !needs::met(&[Need::Root]) {
+    if !needs::met(&[Needs::Root]) {
         return;
     }
     let world = world();
@@ -171,7 +172,7 @@ fn what_is_not_ours_stays_and_is_named() {
 
 #[test]
 fn nobody_else_may_look_into_it() {
-    if !needs::met(&[Need::Root]) {
+    if !needs::met(&[Needs::Root]) {
         return;
     }
     let world = world();
@@ -203,7 +204,7 @@ fn incomplete(world: &World, words: &str) {
 
 #[test]
 fn an_attach_that_was_killed_before_it_had_seeded_is_incomplete() {
-    if !needs::met(&[Need::Root]) {
+    if !needs::met(&[Needs::Root]) {
         return;
     }
     let world = world();
@@ -218,20 +219,23 @@ fn an_attach_that_was_killed_before_it_had_seeded_is_incomplete() {
 
 #[test]
 fn an_attach_that_was_killed_before_it_had_pinned_is_incomplete() {
-    if !needs::met(&[Need::Root]) {
+    if !needs::met(&[Needs::Root]) {
         return;
     }
     let world = world();
     world.ucr.attach();
-    fs::remove_file(world.ucr.pins().join("links/sys_exit")).expect("remove a pin");
-    incomplete(&world, "links/sys_exit");
+    let required = |hook: &&Hook| hook.need == Need::Required;
+    let last = world.ucr.backend().hooks().iter().rfind(required).expect("a hook");
+    let link = format!("links/{}", last.program);
+    fs::remove_file(world.ucr.pins().join(&link)).expect("remove a pin");
+    incomplete(&world, &link);
     fs::remove_file(world.ucr.pins().join("maps/LEDGER")).expect("remove a pin");
     incomplete(&world, "maps/LEDGER");
 }
 
 #[test]
 fn a_name_that_is_no_text_is_a_name() {
-    if !needs::met(&[Need::Root]) {
+    if !needs::met(&[Needs::Root]) {
         return;
     }
     let world = world();

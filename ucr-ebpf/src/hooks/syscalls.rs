@@ -9,38 +9,20 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::{debug, warn};
 use ucr_common::{control::counter, event::kind};
 
+use super::numbers::{i386, x86_64 as nr};
 use crate::{
     kernel::{self, AF_UNIX, Pointer, offset, typed},
-    ledger::{self, Failure},
+    ledger::{self, Failure, NameAsked},
     maps::count,
     task,
 };
 
-/// System call numbers of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
-#[cfg(bpf_target_arch = "x86_64")]
-mod nr {
-    pub(super) const CLOSE: u64 = 3;
-    pub(super) const DUP2: u64 = 33;
-    pub(super) const SOCKET: u64 = 41;
-    pub(super) const CONNECT: u64 = 42;
-    pub(super) const ACCEPT: u64 = 43;
-    pub(super) const SHUTDOWN: u64 = 48;
-    pub(super) const BIND: u64 = 49;
-    pub(super) const LISTEN: u64 = 50;
-    pub(super) const SOCKETPAIR: u64 = 53;
-    pub(super) const ACCEPT4: u64 = 288;
-    pub(super) const DUP3: u64 = 292;
-    pub(super) const CLOSE_RANGE: u64 = 436;
-}
-
 /// The table is copied first: if others share it, they keep theirs.
 const CLOSE_RANGE_UNSHARE: u64 = 2;
 /// The only flag of `dup3`.
-const O_CLOEXEC: u64 = 0o2_000_000;
+const O_CLOEXEC: u32 = 0o2_000_000;
 /// `SOCK_TYPE_MASK` (`include/linux/net.h`).
 const SOCK_TYPE_MASK: u64 = 0xf;
-/// `ERESTARTSYS` … `ERESTART_RESTARTBLOCK`: the call will be made again, it has not failed.
-const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
 
 /// `void sys_enter(struct pt_regs *regs, long id)`: only for what closes descriptors, as long as
 /// they still lead somewhere.
@@ -67,7 +49,7 @@ fn sys_enter(ctx: BtfTracePointContext) -> i32 {
             super::tasks::close_between(first as u32, second as u32);
         }
         nr::CLOSE_RANGE => {}
-        nr::DUP3 if third & !O_CLOEXEC != 0 => {}
+        nr::DUP3 if third as u32 & !O_CLOEXEC != 0 => {}
         _ => replace(first as u32, second as u32),
     }
     0
@@ -107,17 +89,23 @@ fn close(fd: u32) {
 fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: Pointer = ctx.arg(0);
     // SAFETY: `regs` is a `struct pt_regs *`.
-    let id: u64 = unsafe { typed(regs, offset!(regs_nr)) };
+    let id = task::number_in(unsafe { typed(regs, offset!(regs_nr)) });
     match id {
         nr::SOCKET..=nr::ACCEPT | nr::SHUTDOWN..=nr::LISTEN | nr::SOCKETPAIR | nr::ACCEPT4 => {}
+        // The same numbers mean other calls there: `getuid`, and none at all.
+        i386::SOCKETCALL | i386::SOCKET..=i386::ACCEPT4 | i386::SHUTDOWN => {
+            if task::is_compat() {
+                count(counter::COMPAT);
+            }
+            return 0;
+        }
         _ => return 0,
     }
     let result: i64 = ctx.arg(1);
-    if RESTARTS.contains(&result) {
+    if task::RESTARTS.contains(&result) {
         return 0;
     }
     if task::is_compat() {
-        count(counter::COMPAT);
         return 0;
     }
     let call = Call::read(regs, result);
@@ -132,6 +120,12 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         _ => accept(&ctx, &call),
     }
     0
+}
+
+/// Whether `bind` was given nothing but the family: then the kernel chooses a name, if there is none.
+#[inline(always)]
+pub(super) fn has_no_name(length: u32) -> bool {
+    u64::from(length) == offset!(sun_path)
 }
 
 /// A finished system call.
@@ -165,30 +159,36 @@ impl Call {
     fn on_socket(&self, kind: u32, done: fn(Pointer, i32) -> u32) {
         let Some(sk) = kernel::unix_sock_at(self.fd() as u32) else { return };
         if self.result == 0 {
-            done(sk, self.fd());
+            if kind == kind::BIND && has_no_name(self.args[2] as u32) {
+                ledger::autobound(sk, self.fd());
+            } else {
+                done(sk, self.fd());
+            }
             return;
         }
         let name = match kind {
-            kind::BIND | kind::CONNECT => (self.args[1], self.args[2]),
-            _ => (0, 0),
+            kind::BIND | kind::CONNECT => NameAsked::user(self.args[1], self.args[2]),
+            _ => NameAsked::NONE,
         };
         let argument = match kind {
             kind::LISTEN | kind::SHUTDOWN => self.args[1] as u32,
             _ => 0,
         };
-        self.failed(kind, Some(sk), &Failure { fd: self.fd(), argument, name, socket_type: 0 });
-    }
-
-    #[inline(always)]
-    fn failed(&self, kind: u32, sk: Option<Pointer>, failure: &Failure) {
-        ledger::failed(kind, self.result, sk, failure);
+        let failure = Failure { argument, name, ..self.failure(kind, self.fd()) };
+        ledger::failed(sk, &failure);
     }
 
     /// `socket` and `socketpair` that failed have no descriptor to go by, only the family.
     #[inline(always)]
     fn failed_to_create(&self, kind: u32) {
         let socket_type = (self.args[1] & SOCK_TYPE_MASK) as u32;
-        self.failed(kind, None, &Failure { fd: -1, argument: 0, name: (0, 0), socket_type });
+        ledger::failed(core::ptr::null(), &Failure { socket_type, ..self.failure(kind, -1) });
+    }
+
+    #[inline(always)]
+    fn failure(&self, kind: u32, fd: i32) -> Failure {
+        let result = self.result as i32;
+        Failure { kind, result, fd, argument: 0, socket_type: 0, name: NameAsked::NONE }
     }
 
     #[inline(always)]
@@ -232,9 +232,8 @@ fn socketpair(call: &Call) {
 fn accept(ctx: &BtfTracePointContext, call: &Call) {
     let listener = kernel::unix_sock_at(call.fd() as u32);
     if call.result < 0 {
-        if listener.is_some() {
-            let failure = Failure { fd: call.fd(), argument: 0, name: (0, 0), socket_type: 0 };
-            call.failed(kind::ACCEPT, listener, &failure);
+        if let Some(listener) = listener {
+            ledger::failed(listener, &call.failure(kind::ACCEPT, call.fd()));
         }
         return;
     }

@@ -2,11 +2,15 @@
 
 use std::process::ExitCode;
 
-use super::{exit, report::say};
+use super::{
+    exit,
+    report::{self, say},
+};
 use crate::{
     causes::one_line,
     model::Count,
     tracer::{
+        hooks::Backend,
         object::Sizes,
         pins::{Mounted, PinDirectory},
         session,
@@ -16,6 +20,9 @@ use crate::{
 /// Start tracing; it goes on in the kernel, and no process stays behind
 #[derive(Clone, Debug, clap::Args)]
 pub struct AttachArgs {
+    /// How to trace; if not given, the best that this kernel has (see `ucr features`)
+    #[arg(long, value_enum, env = "UCR_BACKEND")]
+    backend: Option<Backend>,
     /// Size of the event ring buffer in bytes: a power of two, at least 4096
     #[arg(long, value_name = "N", default_value_t = Sizes::default().ring_bytes, value_parser = ring_size)]
     ring_bytes: u32,
@@ -38,22 +45,22 @@ fn ring_size(text: &str) -> Result<u32, String> {
 /// # Errors
 /// See [`session::attach`].
 pub fn run(args: &AttachArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
-    let sizes = Sizes { ring_bytes: args.ring_bytes, sockets: args.max_sockets };
-    let attached = session::attach(pins, sizes)?;
+    let sizes =
+        Sizes { ring_bytes: args.ring_bytes, sockets: args.max_sockets, ..Sizes::default() };
+    let attached = session::attach(pins, args.backend, sizes)?;
     if attached.mounted == Mounted::ByUs {
         say("mounted a bpf file system at /sys/fs/bpf");
     }
-    for hook in &attached.left_out {
-        say(&format!("left out {hook}: this kernel does not have it"));
-    }
+    report::refused(&attached.refused);
     for failed in &attached.seeded.failed {
         say(&format!("warning: {}", one_line(failed)));
     }
     say(&format!(
-        "tracing is attached at {}; {} in {} known from before",
+        "tracing is attached at {} with the {} backend; {} in {} known from before",
         pins.path().display(),
+        attached.backend.name(),
         Count(attached.sockets, "socket"),
-        Count(attached.seeded.namespaces, "network namespace"),
+        Count(attached.seeded.namespaces.len(), "network namespace"),
     ));
     Ok(ExitCode::from(exit::OK))
 }

@@ -20,7 +20,7 @@ use crate::{
         dump::{Outcome, Table, json},
         output::unless_broken_pipe,
     },
-    tracer::pins::PinDirectory,
+    tracer::{hooks::Backend, pins::PinDirectory},
 };
 
 /// Write the sockets of a process to an image, checked against what was tracked
@@ -42,6 +42,9 @@ pub struct DumpArgs {
     /// What a disagreement between what was tracked and what the kernel says means
     #[arg(long, value_enum, default_value_t)]
     verify: Verify,
+    /// Check against what this backend has tracked; snapshot: against nothing, only the kernel is asked
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
     /// End the process or tree once the image is safely written
     #[arg(long, conflicts_with = "leave_running")]
     kill: bool,
@@ -72,7 +75,8 @@ enum Verify {
 pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let scope = if args.tree { Scope::Tree } else { Scope::Process };
     let pid = Pid(args.pid);
-    let mut dumped = dump(pid, scope, pins).with_context(|| format!("dump process {pid}"))?;
+    let mut dumped =
+        dump(pid, scope, pins, args.backend).with_context(|| format!("dump process {pid}"))?;
     let refused = !dumped.obstacles.is_empty() || is_disputed(&dumped, args.verify);
     let result = if refused { Ok(None) } else { write_image(args, &dumped).map(Some) };
     let shown = Table::of(&dumped);
@@ -123,7 +127,10 @@ fn print(args: &DumpArgs, shown: &Table, outcome: &Outcome) -> anyhow::Result<()
         say(&format!("refused: {obstacles}; nothing was written"));
     } else if outcome.bytes.is_none() && is_refused_by_verdict(shown, args.verify) {
         say("refused: what was tracked and what the kernel says disagree; nothing was written");
-        say("hint: --verify warn writes the image as the kernel has it");
+        say(
+            "hint: `ucr reconcile` repairs what was tracked; --verify warn writes the image as the \
+             kernel has it",
+        );
     }
     if args.verify == Verify::Warn && shown.has_conflicts() {
         say("warning: written as the kernel has it, in spite of the conflicts");

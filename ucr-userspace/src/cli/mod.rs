@@ -6,6 +6,7 @@ pub mod detach;
 pub mod dump;
 pub mod exit;
 pub mod features;
+pub mod reconcile;
 pub mod report;
 pub mod restore;
 pub mod show;
@@ -42,6 +43,7 @@ enum Verb {
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
     Status(status::StatusArgs),
+    Reconcile(reconcile::ReconcileArgs),
     Trace(trace::TraceArgs),
     Dump(dump::DumpArgs),
     Show(show::ShowArgs),
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Verb::Attach(args) => attach::run(args, &pins),
         Verb::Detach(args) => detach::run(args, &pins),
         Verb::Status(args) => status::run(args, &pins),
+        Verb::Reconcile(args) => reconcile::run(*args, &pins),
         Verb::Trace(args) => trace::run(args, &pins),
         Verb::Dump(args) => dump::run(args, &pins),
         Verb::Show(args) => show::run(args),

@@ -12,7 +12,7 @@ use crate::{
     dump::DumpError,
     restore::{obstacle::Obstacle, reserve::ReserveError},
     snapshot::diag::DiagError,
-    tracer::TracerError,
+    tracer::{TracerError, session::Refused},
 };
 
 /// Sends the log (`UCR_LOG`, by default warnings) to standard error.
@@ -39,12 +39,32 @@ pub fn say(message: &str) {
 /// An error with its causes on one line, and what to do about it on a second.
 pub fn error(error: &anyhow::Error) {
     say(&format!("error: {}", one_line(error.as_ref())));
-    if let Some(log) = verifier_log(error.as_ref()) {
-        tracing::debug!("the verifier's log: {log}");
+    if log_of_verifier(error.as_ref()) {
         say("hint: UCR_LOG=debug shows the verifier's log");
     }
     if let Some(hint) = causes(error.as_ref()).find_map(hint) {
         say(&format!("hint: {hint}"));
+    }
+}
+
+/// Logs what the verifier said, if it was asked.
+pub fn log_of_verifier(error: &(dyn Error + 'static)) -> bool {
+    let log = verifier_log(error);
+    if let Some(log) = &log {
+        tracing::debug!("the verifier's log: {log}");
+    }
+    log.is_some()
+}
+
+/// What could not be attached, and why.
+pub fn refused(refused: &Refused) {
+    if let Some((better, why)) = &refused.backend {
+        say(&format!("not with the {} backend: {}", better.name(), one_line(why)));
+        log_of_verifier(why);
+    }
+    for (hook, why) in &refused.hooks {
+        say(&format!("left out {hook}: {}", one_line(why)));
+        log_of_verifier(why);
     }
 }
 

@@ -52,6 +52,9 @@ pub fn run(args: &StatusArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
             "sockets": status.sockets,
             "follower": status.follower,
             "counters": counters,
+            "lost_by_cpu": status.lost_by_cpu,
+            "missed": status.missed,
+            "reconciled_at_ns_since_boot": (status.reconciled_at > 0).then_some(status.reconciled_at),
             "blind_spots": status.backend.blind_spots(),
         });
         writeln!(out, "{value:#}")
@@ -79,6 +82,24 @@ fn print(out: &mut impl Write, status: &Status, pins: &PinDirectory) -> io::Resu
         if *value > 0 || matches!(*name, "emitted" | "lost") {
             writeln!(out, "{name:<9} {value} ({meaning})")?;
         }
+    }
+    if status.lost_by_cpu.iter().any(|lost| *lost > 0) {
+        let by_cpu: Vec<String> = status
+            .lost_by_cpu
+            .iter()
+            .enumerate()
+            .filter(|(_, lost)| **lost > 0)
+            .map(|(cpu, lost)| format!("{lost} on CPU {cpu}"))
+            .collect();
+        writeln!(out, "          lost: {}", by_cpu.join(", "))?;
+    }
+    match status.missed {
+        Some(0) => {}
+        Some(missed) => writeln!(out, "missed    {missed} (events of interrupted programs)")?,
+        None => writeln!(out, "missed    not told by this kernel")?,
+    }
+    if status.reconciled_at > 0 {
+        writeln!(out, "checked   {} (reconciled)", Utc(clock::to_realtime(status.reconciled_at)))?;
     }
     writeln!(out, "cannot see:")?;
     status.backend.blind_spots().iter().try_for_each(|spot| writeln!(out, "  - {spot}"))

@@ -5,7 +5,10 @@ use std::{ops::ControlFlow, process::ExitCode};
 use anyhow::Context as _;
 use globset::{Glob, GlobMatcher};
 
-use super::{exit, report::say};
+use super::{
+    exit,
+    report::{self, say},
+};
 use crate::{
     causes::one_line,
     model::{Pid, SocketType},
@@ -18,6 +21,7 @@ use crate::{
         event::KINDS,
         filter::{EventFilter, Failed},
         follow::{Told, follow},
+        hooks::Backend,
         object::{LogLevel, Sizes},
         pins::PinDirectory,
         session,
@@ -32,6 +36,9 @@ use crate::{
 /// must be met.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TraceArgs {
+    /// How to trace; if not given, as tracing is attached, or else the best that this kernel has
+    #[arg(long, value_enum, env = "UCR_BACKEND")]
+    backend: Option<Backend>,
     /// One JSON object for each event, a line each
     #[arg(long)]
     json: bool,
@@ -98,7 +105,7 @@ pub fn run(args: &TraceArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("start the event loop")?;
-    match session::open(pins) {
+    match session::open_as(pins, args.backend) {
         Ok(mut store) => {
             if args.ebpf_log != LogLevel::Off {
                 say("--ebpf-log shows nothing: tracing was attached without logging");
@@ -107,7 +114,9 @@ pub fn run(args: &TraceArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
             runtime.block_on(show(args, &mut store, events, None))?;
         }
         Err(TracerError::NotAttached { .. }) => {
-            let mut private = session::trace_privately(Sizes::default(), args.ebpf_log)?;
+            let mut private =
+                session::trace_privately(args.backend, Sizes::default(), args.ebpf_log)?;
+            report::refused(&private.refused);
             for failed in &private.seeded.failed {
                 say(&format!("warning: {}", one_line(failed)));
             }

@@ -30,7 +30,7 @@ use crate::{
         descriptors::{DescriptorError, Lister},
         diag::{self, DiagError},
     },
-    tracer::{TracerError, pins::PinDirectory, session, store::Store},
+    tracer::{TracerError, hooks::Backend, pins::PinDirectory, session, store::Store},
 };
 use assemble::assemble;
 use inventory::Inventory;
@@ -181,10 +181,15 @@ impl Dump {
 ///
 /// # Errors
 /// See [`DumpError`]; the processes go on.
-pub fn dump(root: Pid, scope: Scope, pins: &PinDirectory) -> Result<Dump, DumpError> {
+pub fn dump(
+    root: Pid,
+    scope: Scope,
+    pins: &PinDirectory,
+    backend: Option<Backend>,
+) -> Result<Dump, DumpError> {
     // All that takes long comes before the process is stopped.
     let mut lister = Lister::load()?;
-    let store = open_ledger(pins)?;
+    let store = open_ledger(pins, backend)?;
     // From before the first thread stands: what is said of it is never too little.
     let stopped_at = Instant::now();
     let frozen = freeze(root, scope)?;
@@ -211,11 +216,17 @@ pub fn dump(root: Pid, scope: Scope, pins: &PinDirectory) -> Result<Dump, DumpEr
     })
 }
 
-/// The pinned ledger, if tracing is attached.
-fn open_ledger(pins: &PinDirectory) -> Result<Option<Store>, TracerError> {
-    match session::open(pins) {
+/// The pinned ledger, if tracing is attached, and unless only a snapshot is wanted.
+fn open_ledger(
+    pins: &PinDirectory,
+    backend: Option<Backend>,
+) -> Result<Option<Store>, TracerError> {
+    if backend == Some(Backend::Snapshot) {
+        return Ok(None);
+    }
+    match session::open_as(pins, backend) {
         Ok(store) => Ok(Some(store)),
-        Err(TracerError::NotAttached { .. }) => Ok(None),
+        Err(TracerError::NotAttached { .. }) if backend.is_none() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -13,10 +13,12 @@ const HEADER_MAGIC: u16 = 0xeb9f;
 /// Kinds whose layout matters here (`BTF_KIND_*`, `include/uapi/linux/btf.h`).
 mod kind {
     pub(super) const INT: u32 = 1;
+    pub(super) const PTR: u32 = 2;
     pub(super) const ARRAY: u32 = 3;
     pub(super) const STRUCT: u32 = 4;
     pub(super) const UNION: u32 = 5;
     pub(super) const ENUM: u32 = 6;
+    pub(super) const FORWARD: u32 = 7;
     pub(super) const TYPEDEF: u32 = 8;
     pub(super) const VOLATILE: u32 = 9;
     pub(super) const CONST: u32 = 10;
@@ -147,6 +149,12 @@ impl Btf {
         if at == end { Ok(btf) } else { Err(BtfError::Malformed("it ends inside a type")) }
     }
 
+    /// As it was read.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
     /// How many types there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -174,9 +182,58 @@ impl Btf {
     /// How many parameters a function has.
     #[must_use]
     pub fn parameter_count(&self, function: &str) -> Option<u32> {
+        let prototype = self.referred(*self.functions.get(function.as_bytes())?)?;
+        (self.kind(prototype)? == kind::FUNC_PROTO).then(|| self.vlen(prototype))?
+    }
+
+    /// A function's prototype as C writes it, without parameter names: `int (struct sock *, int)`. What
+    /// is const or volatile is not told.
+    #[must_use]
+    pub fn prototype(&self, function: &str) -> Option<String> {
         let id = *self.functions.get(function.as_bytes())?;
         let prototype = self.referred(id)?;
-        (self.kind(prototype)? == kind::FUNC_PROTO).then(|| self.vlen(prototype))?
+        if self.kind(prototype)? != kind::FUNC_PROTO {
+            return None;
+        }
+        let begin = *self.types.get(to_usize(prototype))? + 12;
+        let parameters: Option<Vec<String>> = (0..to_usize(self.vlen(prototype)?))
+            .map(|index| self.spell(read_word(&self.data, begin + index * 8 + 4)?, 0))
+            .collect();
+        Some(format!("{} ({})", self.spell(self.referred(prototype)?, 0)?, parameters?.join(", ")))
+    }
+
+    /// A type as C writes it.
+    fn spell(&self, id: u32, depth: u32) -> Option<String> {
+        if id == 0 {
+            return Some("void".to_owned());
+        }
+        // Bounded: a forged table could go in circles.
+        if depth > 16 {
+            return None;
+        }
+        let name = || {
+            let at = *self.types.get(to_usize(id))?;
+            let name = name_at(&self.data, self.strings, to_usize(read_word(&self.data, at)?))?;
+            Some(String::from_utf8_lossy(name).into_owned())
+        };
+        Some(match self.kind(id)? {
+            kind::PTR => {
+                let to = self.spell(self.referred(id)?, depth + 1)?;
+                if to.ends_with('*') { format!("{to}*") } else { format!("{to} *") }
+            }
+            kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                self.spell(self.referred(id)?, depth + 1)?
+            }
+            kind::STRUCT => format!("struct {}", name()?),
+            kind::UNION => format!("union {}", name()?),
+            kind::FORWARD => {
+                let union = self.info(id)? >> 31 == 1;
+                format!("{} {}", if union { "union" } else { "struct" }, name()?)
+            }
+            kind::ENUM | kind::ENUM64 => format!("enum {}", name()?),
+            kind::FUNC_PROTO => "function".to_owned(),
+            _ => name()?,
+        })
     }
 
     /// Byte offset of a member given by a path like `__sk_common.skc_cookie`; anonymous members
@@ -311,7 +368,9 @@ mod tests {
         assert_eq!(btf.offset("list_head", "prev").expect("second pointer"), 8);
         assert!(btf.has_function("unix_stream_connect"));
         assert!(btf.has_tracepoint("sys_enter"));
-        assert_eq!(btf.parameter_count("unix_stream_connect"), Some(4));
+        assert_eq!(btf.prototype("unix_shutdown").as_deref(), Some("int (struct socket *, int)"));
+        assert_eq!(btf.parameter_count("unix_shutdown"), Some(2));
+        assert_eq!(btf.prototype("nonesuch"), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The ledger as user space sees it: records in, sockets and pairs out. Pure.
 
+pub mod audit;
+
 use std::collections::HashMap;
 
 use ucr_common::{
@@ -25,6 +27,8 @@ pub enum Origin {
     Seed,
     /// Tracing was on, but its creation was not seen.
     Late,
+    /// Tracing was on, but nothing of it was seen: a reconciliation found it.
+    Found,
 }
 
 impl Origin {
@@ -140,6 +144,7 @@ impl Tracked {
             origin::ACCEPT => Origin::Accept,
             origin::SEED => Origin::Seed,
             origin::LATE => Origin::Late,
+            origin::FOUND => Origin::Found,
             other => return Err(bad("origin", other)),
         };
         let role = match record.role {

@@ -27,8 +27,11 @@ impl fmt::Display for Line<'_> {
         let time = Utc(clock::to_realtime(raw.time));
         write!(f, "{time} {:>7} {who:<15} {:<10}", raw.actor.pid, event.kind())?;
         match raw.kind {
-            kind::SOCKETPAIR => write!(f, " fd {} and {}", raw.fd, raw.fd2)?,
-            kind::ACCEPT => write!(f, " fd {} from listener fd {}", raw.fd2, raw.fd)?,
+            kind::SOCKETPAIR if raw.fd >= 0 => write!(f, " fd {} and {}", raw.fd, raw.fd2)?,
+            kind::ACCEPT if raw.fd >= 0 => {
+                write!(f, " fd {} from listener fd {}", raw.fd2, raw.fd)?;
+            }
+            kind::PASS | kind::TAKE if raw.fd >= 0 => write!(f, " by fd {}", raw.fd)?,
             _ if raw.fd >= 0 => write!(f, " fd {}", raw.fd)?,
             _ => {}
         }
@@ -40,6 +43,8 @@ impl fmt::Display for Line<'_> {
         }
         if raw.peer.sk != 0 {
             match raw.peer.inode {
+                inode if raw.kind == kind::PASS => write!(f, " into the queue of [{inode}]")?,
+                inode if raw.kind == kind::TAKE => write!(f, " out of the queue of [{inode}]")?,
                 0 if raw.kind == kind::CONNECT => f.write_str(" peer [not accepted]")?,
                 0 => f.write_str(" peer [not accepted, or closed]")?,
                 inode => write!(f, " peer [{inode}]")?,
@@ -60,6 +65,7 @@ impl fmt::Display for Line<'_> {
         }
         match raw.kind {
             kind::LISTEN => write!(f, " backlog {}", raw.argument)?,
+            kind::CLOSE if raw.argument == 1 => f.write_str(" never accepted")?,
             kind::SHUTDOWN if raw.result >= 0 => {
                 write!(f, " {}", Shutdown(u8::try_from(raw.argument).unwrap_or(0)))?;
             }

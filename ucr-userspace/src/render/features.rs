@@ -33,7 +33,15 @@ impl fmt::Display for Shown<'_> {
             report.backend.name(),
             report.reason
         )?;
-        writeln!(f, "cannot see:")?;
-        report.blind_spots.iter().try_for_each(|spot| writeln!(f, "  - {spot}"))
+        for offer in &report.offers {
+            let missing = if offer.available {
+                "available here".to_owned()
+            } else {
+                format!("not available here, for want of {}", offer.missing.join(", "))
+            };
+            writeln!(f, "\n{} ({missing}) cannot see:", offer.backend.name())?;
+            offer.blind_spots.iter().try_for_each(|spot| writeln!(f, "  - {spot}"))?;
+        }
+        Ok(())
     }
 }

@@ -60,7 +60,7 @@ impl Lister {
     /// A kernel without BTF or iterators, or no permission.
     pub fn load() -> Result<Self, DescriptorError> {
         // The object's own maps stay empty: this program writes to its reader.
-        let sizes = Sizes { ring_bytes: 4096, sockets: 1 };
+        let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1 };
         let mut object =
             Object::load(None, sizes, LogLevel::Off).map_err(DescriptorError::Prepare)?;
         object.iterator(PROGRAM, "task_file").map_err(DescriptorError::Prepare)?;
@@ -117,12 +117,19 @@ fn read(mut pass: File) -> io::Result<Vec<SocketDescriptor>> {
 mod tests {
     use std::os::{fd::AsRawFd as _, unix::net::UnixStream};
 
-    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+    use nix::{
+        fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+        sys::resource::{Resource, getrlimit, setrlimit},
+    };
 
     use super::*;
 
     #[test]
     fn every_socket_is_listed_with_its_flags_however_many_there_are() {
+        // A login usually has 1024.
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit");
+        let raised = soft.max(hard.min(8192));
+        setrlimit(Resource::RLIMIT_NOFILE, raised, hard).expect("raise the limit");
         let pairs: Vec<_> = (0..2000).map(|_| UnixStream::pair().expect("a socketpair")).collect();
         let (first, _) = pairs.first().expect("some");
         fcntl(first, FcntlArg::F_SETFD(FdFlag::empty())).expect("clear close-on-exec");

@@ -9,6 +9,9 @@ use aya::{
     programs::{ProgramError, links::LinkError},
 };
 
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::hooks::Backend;
 use crate::{causes, kernel::btf::BtfError};
 
 /// Why tracing could not be started, stopped or read.
@@ -35,6 +38,31 @@ pub enum TracerError {
     /// The object has no such program or map: it is not ours.
     #[error("the eBPF object has no {0}")]
     Missing(&'static str),
+    /// The kernel does not have what a program hangs on.
+    #[error("this kernel has no {target} to attach to")]
+    NoSuchPoint {
+        /// Tracepoint or function.
+        target: &'static str,
+    },
+    /// The kernel's function takes or returns something else than the program expects.
+    #[error("this kernel's {target} is a {found}, for which there is no program")]
+    OtherPrototype {
+        /// The function.
+        target: &'static str,
+        /// Its prototype.
+        found: String,
+    },
+    /// Tracing is attached with other programs than were asked for.
+    #[error("tracing is attached with the {} backend, not with {}", attached.name(), wanted.name())]
+    OtherBackend {
+        /// What is attached.
+        attached: Backend,
+        /// What was asked for.
+        wanted: Backend,
+    },
+    /// There is no program to be loaded.
+    #[error("the snapshot backend keeps no state: there is nothing to attach")]
+    NothingToAttach,
     /// A link could not be turned into a file or a pin.
     #[error("keep the link of eBPF program {program}")]
     Link {
@@ -144,12 +172,15 @@ impl TracerError {
     /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
-        if self.is_permission() {
+        if self.is_permission() && !may_load() {
             return Some(
                 "run it as root, or with CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN and CAP_SYS_PTRACE",
             );
         }
         match self {
+            Self::Program { .. } if causes::errno(self) == Some(libc::EPERM) => Some(
+                "this kernel forbids such programs; `ucr features` says which backend it allows",
+            ),
             Self::Btf(BtfError::Read { .. }) | Self::AyaBtf(_) => {
                 Some("this kernel publishes no BTF: it needs CONFIG_DEBUG_INFO_BTF")
             }
@@ -164,9 +195,24 @@ impl TracerError {
                 Some("mount one: mount -t bpf -o mode=0700 bpf /sys/fs/bpf")
             }
             Self::NotOurs { .. } => Some("look at what it holds, or name another --pin-dir"),
+            Self::NoSuchPoint { .. } | Self::OtherPrototype { .. } => {
+                Some("`ucr features` says which backend this kernel has")
+            }
+            Self::OtherBackend { .. } => {
+                Some("leave --backend out (and UCR_BACKEND), or `ucr detach` first")
+            }
+            Self::NothingToAttach => {
+                Some("`ucr dump --backend snapshot` dumps without tracked state")
+            }
             Self::Followed { .. } => Some("wait until it ends, or name another --pin-dir"),
             _ => None,
         }
+    }
+
+    /// Whether something has run out that another backend would need as well.
+    #[must_use]
+    pub fn is_exhaustion(&self) -> bool {
+        matches!(causes::errno(self), Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE))
     }
 
     /// Whether the kernel said EPERM or EACCES, at whatever depth.
@@ -174,4 +220,12 @@ impl TracerError {
     pub fn is_permission(&self) -> bool {
         matches!(causes::errno(self), Some(libc::EPERM | libc::EACCES))
     }
+}
+
+/// Whether we have the right to load tracing programs at all.
+pub fn may_load() -> bool {
+    capabilities(None).is_ok_and(|sets| {
+        sets.effective.contains(CapabilitySet::BPF | CapabilitySet::PERFMON)
+            || sets.effective.contains(CapabilitySet::SYS_ADMIN)
+    })
 }

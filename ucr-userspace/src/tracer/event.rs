@@ -1,6 +1,9 @@
 //! An event as user space handles it: decoded from the ring buffer, its directories spelled.
 
-use ucr_common::event::{BindEvent, Event, kind};
+use ucr_common::{
+    event::{BindEvent, Event, kind},
+    name::RawName,
+};
 use zerocopy::FromBytes as _;
 
 use crate::model::{Directories, SocketType, UnixName};
@@ -15,17 +18,31 @@ pub struct TraceEvent {
 }
 
 /// Every kind of event, as [`TraceEvent::kind`] calls them.
-pub const KINDS: [&str; 8] =
-    ["socket", "socketpair", "bind", "listen", "connect", "accept", "shutdown", "close"];
+pub const KINDS: [&str; 12] = [
+    "socket",
+    "socketpair",
+    "bind",
+    "listen",
+    "connect",
+    "accept",
+    "shutdown",
+    "close",
+    "disconnect",
+    "autobind",
+    "pass",
+    "take",
+];
 
 impl TraceEvent {
     /// Decodes one entry of the ring buffer; `None` if it has no known shape.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        if let Ok(raw) = Event::read_from_bytes(bytes) {
+        if let Ok(mut raw) = Event::read_from_bytes(bytes) {
+            end_pathname(&mut raw.name);
             return Some(Self { raw, directories: None });
         }
-        let whole = BindEvent::read_from_bytes(bytes).ok()?;
+        let mut whole = BindEvent::read_from_bytes(bytes).ok()?;
+        end_pathname(&mut whole.event.name);
         Some(Self { raw: whole.event, directories: Some(Directories::spell(&whole.paths)) })
     }
 
@@ -41,6 +58,10 @@ impl TraceEvent {
             kind::ACCEPT => "accept",
             kind::SHUTDOWN => "shutdown",
             kind::CLOSE => "close",
+            kind::DISCONNECT => "disconnect",
+            kind::AUTOBIND => "autobind",
+            kind::PASS => "pass",
+            kind::TAKE => "take",
             _ => "unknown",
         }
     }
@@ -65,9 +86,34 @@ impl TraceEvent {
     }
 }
 
+/// Clears what lies behind a name. One that a failed call asked for may go on behind its NUL.
+fn end_pathname(name: &mut RawName) {
+    let bytes = name.as_bytes();
+    if bytes.first().is_some_and(|first| *first != 0)
+        && let Some(end) = bytes.iter().position(|byte| *byte == 0)
+    {
+        name.len = u32::try_from(end).unwrap_or(name.len);
+    }
+    name.clear_tail();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pathname_ends_at_its_nul() {
+        let named = |bytes: &[u8]| {
+            let mut name = RawName::UNNAMED;
+            name.len = u32::try_from(bytes.len()).expect("short");
+            name.bytes[..bytes.len()].copy_from_slice(bytes);
+            end_pathname(&mut name);
+            name.as_bytes().to_vec()
+        };
+        assert_eq!(named(b"/run/x\0stack"), b"/run/x");
+        assert_eq!(named(b"/run/x"), b"/run/x");
+        assert_eq!(named(b"\0a\0b"), b"\0a\0b");
+    }
 
     #[test]
     fn bytes_of_another_length_are_no_event() {

@@ -2,24 +2,42 @@
 //! and what nobody sees.
 
 use serde::Serialize;
+use ucr_common::control::backend;
 
 /// How the ledger is filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// `tp_btf` programs on system calls and task ends.
+    /// `fentry` and `fexit` programs on the unix family's own functions: sees everything
+    Trampoline,
+    /// `tp_btf` programs on system calls and task ends: for kernels that refuse trampolines
     Tracepoint,
-    /// No programs: iterators and sock_diag only, no history.
+    /// No programs: iterators and sock_diag only, no history
     Snapshot,
 }
 
 impl Backend {
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Trampoline, Self::Tracepoint, Self::Snapshot];
+
     /// Its name in output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Trampoline => "trampoline",
             Self::Tracepoint => "tracepoint",
             Self::Snapshot => "snapshot",
+        }
+    }
+
+    /// Its programs. Ends come before beginnings: a socket whose birth is seen shall not be missed
+    /// when it dies.
+    #[must_use]
+    pub fn hooks(self) -> &'static [Hook] {
+        match self {
+            Self::Trampoline => TRAMPOLINE,
+            Self::Tracepoint => TRACEPOINT,
+            Self::Snapshot => &[],
         }
     }
 
@@ -27,10 +45,20 @@ impl Backend {
     #[must_use]
     pub fn blind_spots(self) -> &'static [&'static str] {
         match self {
+            Self::Trampoline => &[
+                "calls that fail before they reach the unix family (EBADF, EFAULT, EMFILE, ENOTSOCK)",
+                "the descriptor that a socket was closed under",
+                "descriptor numbers of calls by io_uring or socketcall(2), and those that a receiver of \
+                 SCM_RIGHTS gets",
+                "on a preemptible kernel: an event while the same program is interrupted on the same CPU \
+                 (counted as missed)",
+            ],
             Self::Tracepoint => &[
                 "operations made through io_uring",
                 "calls by the 32-bit entry (counted as compat)",
+                "connections that are not accepted yet, until their connect(2) returns",
                 "names that autobind gives outside connect(2)",
+                "that a datagram socket lost its peer, until it connects again",
                 "a close that is the last only because something in flight or a running call let go later",
                 "the last close of a socket whose two holders end at the same moment",
                 "descriptors closed by execve(2) in a process with threads, or where the kernel has no \
@@ -41,33 +69,129 @@ impl Backend {
             Self::Snapshot => &["everything that happened before: there is no history"],
         }
     }
+
+    /// As the pinned maps name it.
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::Trampoline => backend::TRAMPOLINE,
+            Self::Tracepoint => backend::TRACEPOINT,
+            Self::Snapshot => 0,
+        }
+    }
+
+    pub(super) fn of_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|backend| backend.number() == number)
+    }
 }
 
-/// What to do on a kernel that lacks a tracepoint.
+/// What to do on a kernel that lacks what a program hangs on, or refuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Attaching fails.
+    /// The backend cannot be had.
     Required,
     /// It is left out, and said so.
     Optional,
+    /// Attached only where another program could not be; one of the two is required.
+    InPlaceOf(&'static str),
+    /// Attached only where another program could not be; if this cannot be attached either, both are
+    /// left out.
+    PreferablyInPlaceOf(&'static str),
 }
 
-/// One program of the tracepoint backend.
+/// What a program hangs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// A tracepoint, through BTF.
+    Tracepoint(&'static str),
+    /// Entry of a kernel function.
+    Entry(&'static str),
+    /// Exit of a kernel function.
+    Exit(&'static str),
+}
+
+impl Point {
+    /// The tracepoint or function.
+    #[must_use]
+    pub fn target(self) -> &'static str {
+        let (Self::Tracepoint(name) | Self::Entry(name) | Self::Exit(name)) = self;
+        name
+    }
+}
+
+/// One program of a backend.
 #[derive(Clone, Copy, Debug)]
 pub struct Hook {
     /// Its name in the object, and of its pinned link.
     pub program: &'static str,
-    /// The tracepoint it hangs on.
-    pub tracepoint: &'static str,
+    /// Where it hangs.
+    pub point: Point,
     /// Whether it can be done without.
     pub need: Need,
+    /// The prototypes of a function that the program is written for, as C without parameter names. A
+    /// function of any other is not attached to.
+    pub prototypes: &'static [&'static str],
 }
 
-/// The tracepoint backend's programs. Ends come before beginnings: a socket whose birth is seen
-/// shall not be missed when it dies.
-pub const TRACEPOINT: &[Hook] = &[
-    Hook { program: "sys_enter", tracepoint: "sys_enter", need: Need::Required },
-    Hook { program: "sched_process_exit", tracepoint: "sched_process_exit", need: Need::Required },
-    Hook { program: "sched_prepare_exec", tracepoint: "sched_prepare_exec", need: Need::Optional },
-    Hook { program: "sys_exit", tracepoint: "sys_exit", need: Need::Required },
+const fn tracepoint(name: &'static str, need: Need) -> Hook {
+    Hook { program: name, point: Point::Tracepoint(name), need, prototypes: &[] }
+}
+
+const fn entry(name: &'static str, need: Need, prototypes: &'static [&'static str]) -> Hook {
+    Hook { program: name, point: Point::Entry(name), need, prototypes }
+}
+
+const fn exit(name: &'static str, need: Need, prototypes: &'static [&'static str]) -> Hook {
+    Hook { program: name, point: Point::Exit(name), need, prototypes }
+}
+
+const TRACEPOINT: &[Hook] = &[
+    tracepoint("sys_enter", Need::Required),
+    tracepoint("sched_process_exit", Need::Required),
+    tracepoint("sched_prepare_exec", Need::Optional),
+    tracepoint("sys_exit", Need::Required),
 ];
+
+const TRAMPOLINE: &[Hook] = &[
+    entry("unix_sock_destructor", Need::Required, &["void (struct sock *)"]),
+    entry("unix_release_sock", Need::Optional, &["void (struct sock *, int)"]),
+    entry("unix_release", Need::InPlaceOf("unix_release_sock"), &["int (struct socket *)"]),
+    exit("unix_shutdown", Need::Required, &["int (struct socket *, int)"]),
+    exit("unix_dgram_disconnected", Need::Optional, &["void (struct sock *, struct sock *)"]),
+    exit(
+        "unix_dgram_sendmsg",
+        Need::InPlaceOf("unix_dgram_disconnected"),
+        &["int (struct socket *, struct msghdr *, size_t)"],
+    ),
+    exit(
+        "unix_accept",
+        Need::Required,
+        &[
+            "int (struct socket *, struct socket *, int, bool)",
+            "int (struct socket *, struct socket *, struct proto_accept_arg *)",
+        ],
+    ),
+    exit("unix_stream_connect", Need::Required, CONNECT),
+    exit(
+        "security_unix_stream_connect",
+        Need::Required,
+        &["int (struct sock *, struct sock *, struct sock *)"],
+    ),
+    exit("unix_dgram_connect", Need::Required, CONNECT),
+    exit("unix_listen", Need::Required, &["int (struct socket *, int)"]),
+    exit("unix_autobind", Need::Optional, &["int (struct sock *)"]),
+    exit("unix_bind", Need::Required, &["int (struct socket *, struct sockaddr *, int)"]),
+    exit("unix_socketpair", Need::Required, &["int (struct socket *, struct socket *)"]),
+    entry("unix_add_edges", Need::Optional, &["void (struct scm_fp_list *, struct unix_sock *)"]),
+    Hook {
+        program: "scm_send",
+        point: Point::Exit("__scm_send"),
+        need: Need::PreferablyInPlaceOf("unix_add_edges"),
+        prototypes: &["int (struct socket *, struct msghdr *, struct scm_cookie *)"],
+    },
+    entry("security_file_receive", Need::Optional, &["int (struct file *)"]),
+    entry("fd_install", Need::Required, &["void (unsigned int, struct file *)"]),
+    exit("unix_create", Need::Required, &["int (struct net *, struct socket *, int, int)"]),
+];
+
+/// `connect` of any type.
+const CONNECT: &[&str] = &["int (struct socket *, struct sockaddr *, int, int)"];

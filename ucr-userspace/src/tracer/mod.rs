@@ -2,14 +2,17 @@
 //!
 //! Everything that lasts is in pinned maps and links (`pins`), so no process has to stay behind.
 
+pub mod census;
 pub mod error;
 pub mod event;
 pub mod filter;
 pub mod follow;
 pub mod hooks;
+pub mod missed;
 pub mod object;
+pub mod pass;
 pub mod pins;
-pub mod seed;
+pub mod reconcile;
 pub mod session;
 pub mod store;
 

@@ -3,13 +3,18 @@
 use std::path::Path;
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader, Endianness,
     maps::MapData,
-    programs::{BtfTracePoint, Iter, Program, ProgramError, ProgramFd, links::FdLink},
+    programs::{
+        BtfTracePoint, FEntry, FExit, Iter, Program, ProgramError, ProgramFd, links::FdLink,
+    },
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
-use super::{TracerError, hooks};
+use super::{
+    TracerError,
+    hooks::{Hook, Point},
+};
 use crate::kernel;
 
 /// Built by `build.rs` from `ucr-ebpf`.
@@ -25,11 +30,13 @@ pub struct Sizes {
     pub ring_bytes: u32,
     /// Most sockets that the ledger holds.
     pub sockets: u32,
+    /// Most sockets that a census holds: for who takes one.
+    pub census: u32,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { ring_bytes: 4 << 20, sockets: 262_144 }
+        Self { ring_bytes: 4 << 20, sockets: 262_144, census: 1 }
     }
 }
 
@@ -52,15 +59,21 @@ impl Object {
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let types = kernel::btf::Btf::of_kernel()?;
         let offsets = kernel::offsets::OffsetTable::resolve(&types)?;
-        let btf = Btf::from_sys_fs()?;
+        // Read once: before 6.16 the kernel hands it out a page at a time.
+        let btf = Btf::parse(types.bytes(), Endianness::default())?;
+        // Absent, no program that asks is loaded.
+        let parameters = u64::from(types.parameter_count("unix_accept").unwrap_or(0));
         let level = log.number();
         let mut loader = EbpfLoader::new();
         loader
             .btf(Some(&btf))
             .override_global("OFFSETS", offsets.as_words(), true)
+            .override_global("ACCEPT_PARAMETERS", &parameters, true)
             .override_global(aya_log::LEVEL, &level, false)
             .map_max_entries("EVENTS", sizes.ring_bytes)
-            .map_max_entries("LEDGER", sizes.sockets);
+            .map_max_entries("LEDGER", sizes.sockets)
+            .map_max_entries("BIND_PATHS", sizes.sockets)
+            .map_max_entries("CENSUS", sizes.census);
         if let Some(directory) = maps {
             for name in PINNED_MAPS {
                 loader.map_pin_path(name, directory.join(name));
@@ -70,26 +83,55 @@ impl Object {
         Ok(Self { ebpf, btf, types })
     }
 
-    /// Whether this kernel has a tracepoint.
-    #[must_use]
-    pub fn has_tracepoint(&self, name: &str) -> bool {
-        self.types.has_tracepoint(name)
-    }
-
-    /// Loads and attaches one tracepoint program; the link ends with what is returned.
+    /// Whether this kernel has what a program hangs on, in a shape that the program is written for. That
+    /// does not prove that it can be attached to.
     ///
     /// # Errors
-    /// The kernel's refusal.
-    pub fn attach(&mut self, hook: &hooks::Hook) -> Result<FdLink, TracerError> {
-        let refused = |source| program_error(hook.program, source);
-        let btf = &self.btf;
-        let program: &mut BtfTracePoint = find(&mut self.ebpf, hook.program)?;
-        program.load(hook.tracepoint, btf).map_err(refused)?;
-        let id = program.attach().map_err(refused)?;
-        program.take_link(id).map(FdLink::from).map_err(refused)
+    /// [`TracerError::NoSuchPoint`], [`TracerError::OtherPrototype`].
+    pub fn check(&self, hook: &Hook) -> Result<(), TracerError> {
+        let target = hook.point.target();
+        if let Point::Tracepoint(name) = hook.point {
+            let known = self.types.has_tracepoint(name);
+            return if known { Ok(()) } else { Err(TracerError::NoSuchPoint { target }) };
+        }
+        match self.types.prototype(target) {
+            None => Err(TracerError::NoSuchPoint { target }),
+            Some(found) if hook.prototypes.contains(&found.as_str()) => Ok(()),
+            Some(found) => Err(TracerError::OtherPrototype { target, found }),
+        }
     }
 
-    /// Loads an iterator program.
+    /// Loads and attaches one program; the link ends with what is returned.
+    ///
+    /// # Errors
+    /// As [`Self::check`], or the kernel's refusal.
+    pub fn attach(&mut self, hook: &Hook) -> Result<FdLink, TracerError> {
+        self.check(hook)?;
+        let refused = |source| program_error(hook.program, source);
+        let btf = &self.btf;
+        match hook.point {
+            Point::Tracepoint(name) => {
+                let program: &mut BtfTracePoint = find(&mut self.ebpf, hook.program)?;
+                program.load(name, btf).map_err(refused)?;
+                let id = program.attach().map_err(refused)?;
+                program.take_link(id).map(FdLink::from).map_err(refused)
+            }
+            Point::Entry(name) => {
+                let program: &mut FEntry = find(&mut self.ebpf, hook.program)?;
+                program.load(name, btf).map_err(refused)?;
+                let id = program.attach().map_err(refused)?;
+                program.take_link(id).map(FdLink::from).map_err(refused)
+            }
+            Point::Exit(name) => {
+                let program: &mut FExit = find(&mut self.ebpf, hook.program)?;
+                program.load(name, btf).map_err(refused)?;
+                let id = program.attach().map_err(refused)?;
+                program.take_link(id).map(FdLink::from).map_err(refused)
+            }
+        }
+    }
+
+    /// An iterator program, loaded if it was not.
     ///
     /// # Errors
     /// The kernel's refusal.
@@ -100,7 +142,9 @@ impl Object {
     ) -> Result<&mut Iter, TracerError> {
         let btf = &self.btf;
         let iterator: &mut Iter = find(&mut self.ebpf, program)?;
-        iterator.load(over, btf).map_err(|source| program_error(program, source))?;
+        if iterator.fd().is_err() {
+            iterator.load(over, btf).map_err(|source| program_error(program, source))?;
+        }
         Ok(iterator)
     }
 
@@ -120,6 +164,14 @@ impl Object {
     pub fn loaded(&self, name: &'static str) -> Result<&ProgramFd, TracerError> {
         let program = self.ebpf.program(name).ok_or(TracerError::Missing(name))?;
         program.fd().map_err(|source| program_error(name, source))
+    }
+
+    /// A map of the object.
+    ///
+    /// # Errors
+    /// [`TracerError::Missing`].
+    pub fn map(&mut self, name: &'static str) -> Result<&mut aya::maps::Map, TracerError> {
+        self.ebpf.map_mut(name).ok_or(TracerError::Missing(name))
     }
 
     /// Takes a map out of the object.

@@ -20,7 +20,11 @@ use nix::{
 };
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
-use super::{TracerError, object::PINNED_MAPS};
+use super::{
+    TracerError,
+    hooks::{Backend, Need},
+    object::PINNED_MAPS,
+};
 
 /// Where the bpf file system is mounted by convention.
 const BPF_FS: &str = "/sys/fs/bpf";
@@ -141,7 +145,7 @@ impl PinDirectory {
     /// The first failure, also that something foreign is in the way; the rest is tried all the same.
     pub fn remove(&self, mounted: Mounted) -> Result<(), TracerError> {
         let own = self.open()?;
-        let links = super::hooks::TRACEPOINT.iter().map(|hook| hook.program);
+        let links = Backend::ALL.into_iter().flat_map(Backend::hooks).map(|hook| hook.program);
         let mut outcome = empty(&own, "links", links, &self.links());
         outcome = outcome.and(empty(&own, "maps", PINNED_MAPS.into_iter(), &self.maps()));
         outcome = outcome.and(
@@ -169,17 +173,50 @@ impl PinDirectory {
 
     /// The first pin that should be there and is not.
     fn missing_pin(&self) -> Result<Option<String>, TracerError> {
-        let maps = PINNED_MAPS.iter().map(|name| self.maps().join(name));
-        let links = super::hooks::TRACEPOINT
-            .iter()
-            .filter(|hook| hook.need == super::hooks::Need::Required)
-            .map(|hook| self.links().join(hook.program));
-        for pin in maps.chain(links) {
-            if !pin.try_exists().map_err(files("look at", &pin))? {
+        for name in PINNED_MAPS {
+            let pin = self.maps().join(name);
+            if !is_there(&pin)? {
                 return Ok(Some(pin.display().to_string()));
             }
         }
-        Ok(None)
+        let mut missing = None;
+        for backend in [Backend::Tracepoint, Backend::Trampoline] {
+            match self.missing_link(backend)? {
+                None => return Ok(None),
+                // What lacks more is the backend that was not meant.
+                Some((have, name)) if missing.as_ref().is_none_or(|(had, _)| have > *had) => {
+                    missing = Some((have, name));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(missing.map(|(_, name)| self.links().join(name).display().to_string()))
+    }
+
+    /// The first link that a backend cannot do without and that is not there, and how many are.
+    fn missing_link(&self, backend: Backend) -> Result<Option<(usize, &'static str)>, TracerError> {
+        let mut have = 0;
+        let mut missing = None;
+        for hook in backend.hooks() {
+            if self.has_link(hook.program)? {
+                have += 1;
+            } else if match hook.need {
+                Need::Required => true,
+                Need::InPlaceOf(other) => !self.has_link(other)?,
+                Need::Optional | Need::PreferablyInPlaceOf(_) => false,
+            } {
+                missing = missing.or(Some(hook.program));
+            }
+        }
+        Ok(missing.map(|name| (have, name)))
+    }
+
+    /// Whether the link of a program is pinned.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn has_link(&self, program: &str) -> Result<bool, TracerError> {
+        is_there(&self.links().join(program))
     }
 
     /// Sees to it that the directory above is on a bpf file system.
@@ -206,6 +243,10 @@ impl PinDirectory {
         release_file_system();
         Err(absent())
     }
+}
+
+fn is_there(pin: &Path) -> Result<bool, TracerError> {
+    pin.try_exists().map_err(files("look at", pin))
 }
 
 /// `map_err` for file operations.

@@ -8,10 +8,12 @@ use ucr_common::control::{Control, SHAPES};
 
 use super::{
     TracerError,
-    hooks::{Backend, Hook, Need, TRACEPOINT},
-    object::{LogLevel, Object, Sizes},
+    hooks::{Backend, Hook, Need},
+    missed::missed,
+    object::{LogLevel, Object, Sizes, open_pin},
+    pass::{Pass, seed},
     pins::{Mounted, PinDirectory},
-    seed::{Seeded, seed},
+    reconcile::{self, Reconciled},
     store::Store,
 };
 use crate::kernel::clock;
@@ -22,20 +24,35 @@ pub struct Private {
     pub store: Store,
     /// The object, for its ring buffer and log.
     pub object: Object,
+    /// How the ledger is filled.
+    pub backend: Backend,
+    /// What could not be attached.
+    pub refused: Refused,
     /// What the seeding pass did.
-    pub seeded: Seeded,
+    pub seeded: Pass,
     _links: Vec<FdLink>,
+}
+
+/// What this kernel could not be made to run.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// A better backend, and why it could not be had.
+    pub backend: Option<(Backend, TracerError)>,
+    /// Programs that were left out, and why.
+    pub hooks: Vec<(&'static str, TracerError)>,
 }
 
 /// What [`attach`] did.
 #[derive(Debug)]
 pub struct Attached {
+    /// How the ledger is filled.
+    pub backend: Backend,
+    /// What could not be attached.
+    pub refused: Refused,
     /// What the seeding pass did.
-    pub seeded: Seeded,
+    pub seeded: Pass,
     /// Sockets that it found.
     pub sockets: usize,
-    /// Hooks that this kernel does not have.
-    pub left_out: Vec<&'static str>,
     /// Whether the bpf file system had to be mounted.
     pub mounted: Mounted,
 }
@@ -57,6 +74,12 @@ pub struct Status {
     pub sockets: usize,
     /// Who follows the events.
     pub follower: Option<u32>,
+    /// When the ledger was last reconciled with the kernel; 0: never.
+    pub reconciled_at: u64,
+    /// Events lost, for each CPU.
+    pub lost_by_cpu: Vec<u64>,
+    /// Events that the kernel did not hand to a program that was interrupted; `None`: it does not tell.
+    pub missed: Option<u64>,
     /// What the programs counted, by name.
     pub counters: Vec<(&'static str, u64)>,
 }
@@ -65,27 +88,40 @@ pub struct Status {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn trace_privately(sizes: Sizes, log: LogLevel) -> Result<Private, TracerError> {
+pub fn trace_privately(
+    choice: Option<Backend>,
+    sizes: Sizes,
+    log: LogLevel,
+) -> Result<Private, TracerError> {
     let mut object = Object::load(None, sizes, log)?;
-    let (links, _) = attach_hooks(&mut object)?;
+    let hooked = attach_hooks(&mut object, choice)?;
     let seeded = seed(&mut object)?;
     let mut store = Store::of(&mut object)?;
+    let now = clock::boottime();
     store.set_control(Control {
-        attached_at: clock::boottime(),
+        attached_at: now,
+        seeded_at: now,
         attached_by: process::id(),
+        backend: hooked.backend.number(),
         ..IDLE
     })?;
-    Ok(Private { store, object, seeded, _links: links.into_iter().map(|(_, l)| l).collect() })
+    let Hooked { backend, refused, links } = hooked;
+    let links = links.into_iter().map(|(_, link)| link).collect();
+    Ok(Private { store, object, backend, refused, seeded, _links: links })
 }
 
 /// Starts tracing and pins it: it goes on when this process ends.
 ///
 /// # Errors
 /// [`TracerError::AlreadyAttached`], or the kernel's refusal; then nothing is left behind.
-pub fn attach(pins: &PinDirectory, sizes: Sizes) -> Result<Attached, TracerError> {
+pub fn attach(
+    pins: &PinDirectory,
+    choice: Option<Backend>,
+    sizes: Sizes,
+) -> Result<Attached, TracerError> {
     let mounted = pins.create()?;
     // Locked until it is done, but not while the file system is let go of.
-    let attached = pins.lock().and_then(|_lock| attach_in(pins, sizes, mounted));
+    let attached = pins.lock().and_then(|_lock| attach_in(pins, choice, sizes, mounted));
     if attached.is_err() {
         // The error on its way says more than one from here could.
         pins.remove(mounted).ok();
@@ -93,16 +129,22 @@ pub fn attach(pins: &PinDirectory, sizes: Sizes) -> Result<Attached, TracerError
     attached
 }
 
-fn attach_in(pins: &PinDirectory, sizes: Sizes, mounted: Mounted) -> Result<Attached, TracerError> {
+fn attach_in(
+    pins: &PinDirectory,
+    choice: Option<Backend>,
+    sizes: Sizes,
+    mounted: Mounted,
+) -> Result<Attached, TracerError> {
     let mut object = Object::load(Some(&pins.maps()), sizes, LogLevel::Off)?;
     let mut store = Store::open(&pins.maps())?;
+    let Hooked { backend, refused, links } = attach_hooks(&mut object, choice)?;
     store.set_control(Control {
         attached_at: clock::boottime(),
         attached_by: process::id(),
         mounted_bpffs: u32::from(mounted == Mounted::ByUs),
+        backend: backend.number(),
         ..IDLE
     })?;
-    let (links, left_out) = attach_hooks(&mut object)?;
     for (hook, link) in links {
         let path = pins.links().join(hook.program);
         link.pin(&path).map_err(|source| TracerError::Pin { path, source })?;
@@ -110,7 +152,7 @@ fn attach_in(pins: &PinDirectory, sizes: Sizes, mounted: Mounted) -> Result<Atta
     let seeded = seed(&mut object)?;
     let control = store.control()?;
     store.set_control(Control { seeded_at: clock::boottime(), ..control })?;
-    Ok(Attached { seeded, sockets: store.len(), left_out, mounted })
+    Ok(Attached { backend, refused, seeded, sockets: store.len(), mounted })
 }
 
 /// Stops tracing and forgets what was tracked.
@@ -148,6 +190,36 @@ pub fn open(pins: &PinDirectory) -> Result<Store, TracerError> {
     }
 }
 
+/// Opens the maps of attached tracing if it is of the wanted backend.
+///
+/// # Errors
+/// As [`open`]; [`TracerError::OtherBackend`].
+pub fn open_as(pins: &PinDirectory, wanted: Option<Backend>) -> Result<Store, TracerError> {
+    let store = open(pins)?;
+    let attached = backend_of(&store.control()?)?;
+    match wanted {
+        Some(wanted) if wanted != attached => Err(TracerError::OtherBackend { attached, wanted }),
+        _ => Ok(store),
+    }
+}
+
+/// Holds the ledger of attached tracing against the kernel, and repairs it.
+///
+/// # Errors
+/// As [`open`], and the kernel's.
+pub fn reconcile(pins: &PinDirectory) -> Result<Reconciled, TracerError> {
+    // One at a time: two passes at once would take each other's findings for changes.
+    let _lock = pins.lock()?;
+    let mut store = open(pins)?;
+    let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1 };
+    let mut object = Object::load(Some(&pins.maps()), sizes, LogLevel::Off)?;
+    reconcile::reconcile(&mut object, &mut store)
+}
+
+fn backend_of(control: &Control) -> Result<Backend, TracerError> {
+    Backend::of_number(control.backend).ok_or(TracerError::Missing("known backend"))
+}
+
 /// What is attached.
 ///
 /// # Errors
@@ -155,23 +227,28 @@ pub fn open(pins: &PinDirectory) -> Result<Store, TracerError> {
 pub fn status(pins: &PinDirectory) -> Result<Status, TracerError> {
     let store = open(pins)?;
     let control = store.control()?;
+    let backend = backend_of(&control)?;
     let mut hooks = Vec::new();
     let mut left_out = Vec::new();
-    for hook in TRACEPOINT {
+    for hook in backend.hooks() {
         // A pin can stand for a link that is gone only if somebody detached it by force.
-        match PinnedLink::from_pin(pins.links().join(hook.program)) {
-            Ok(_) => hooks.push(hook.program.to_owned()),
-            Err(_) => left_out.push(hook.program),
+        if PinnedLink::from_pin(pins.links().join(hook.program)).is_ok() {
+            hooks.push(hook.program.to_owned());
+        } else if !matches!(hook.need, Need::InPlaceOf(_) | Need::PreferablyInPlaceOf(_)) {
+            left_out.push(hook.program);
         }
     }
     Ok(Status {
-        backend: Backend::Tracepoint,
+        backend,
         attached_at: control.attached_at,
         attached_by: control.attached_by,
         hooks,
         left_out,
         sockets: store.len(),
         follower: (control.follow_until > clock::boottime()).then_some(control.follower),
+        reconciled_at: control.reconciled_at,
+        lost_by_cpu: store.lost_by_cpu()?,
+        missed: open_pin(&pins.maps(), "LEDGER")?.info().ok().and_then(|map| missed(map.id())),
         counters: store.counters()?.iter().collect(),
     })
 }
@@ -184,20 +261,57 @@ const IDLE: Control = Control {
     attached_by: 0,
     shapes: SHAPES,
     mounted_bpffs: 0,
+    reconciled_at: 0,
+    backend: 0,
+    reserved: 0,
 };
 
-type Hooked = (Vec<(&'static Hook, FdLink)>, Vec<&'static str>);
+/// Programs that are attached.
+struct Hooked {
+    backend: Backend,
+    refused: Refused,
+    links: Vec<(&'static Hook, FdLink)>,
+}
+
+/// Attaches the backend that was chosen, or else the best that this kernel has.
+fn attach_hooks(object: &mut Object, choice: Option<Backend>) -> Result<Hooked, TracerError> {
+    match choice {
+        Some(Backend::Snapshot) => Err(TracerError::NothingToAttach),
+        Some(backend) => attach_backend(object, backend),
+        None => attach_backend(object, Backend::Trampoline).or_else(|error| {
+            if error.is_exhaustion() {
+                return Err(error);
+            }
+            let mut hooked = attach_backend(object, Backend::Tracepoint)?;
+            hooked.refused.backend = Some((Backend::Trampoline, error));
+            Ok(hooked)
+        }),
+    }
+}
 
 /// Attaches what can be attached; what this kernel does not have is named.
-fn attach_hooks(object: &mut Object) -> Result<Hooked, TracerError> {
-    let mut links = Vec::new();
-    let mut left_out = Vec::new();
-    for hook in TRACEPOINT {
-        if hook.need == Need::Optional && !object.has_tracepoint(hook.tracepoint) {
-            left_out.push(hook.program);
-            continue;
+fn attach_backend(object: &mut Object, backend: Backend) -> Result<Hooked, TracerError> {
+    let mut links: Vec<(&'static Hook, FdLink)> = Vec::new();
+    let mut left_out: Vec<(&'static str, TracerError)> = Vec::new();
+    for hook in backend.hooks() {
+        let is_attached = |name| links.iter().any(|(other, _)| other.program == name);
+        let fallback = match hook.need {
+            Need::InPlaceOf(other) | Need::PreferablyInPlaceOf(other) => {
+                if is_attached(other) {
+                    continue;
+                }
+                true
+            }
+            Need::Required | Need::Optional => false,
+        };
+        match object.attach(hook) {
+            Ok(link) => links.push((hook, link)),
+            Err(error) if matches!(hook.need, Need::Required | Need::InPlaceOf(_)) => {
+                return Err(error);
+            }
+            Err(_) if fallback => {}
+            Err(error) => left_out.push((hook.program, error)),
         }
-        links.push((hook, object.attach(hook)?));
     }
-    Ok((links, left_out))
+    Ok(Hooked { backend, refused: Refused { backend: None, hooks: left_out }, links })
 }

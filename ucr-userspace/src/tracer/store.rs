@@ -93,7 +93,7 @@ impl Store {
     /// # Errors
     /// The kernel's.
     pub fn record(&self, sk: u64) -> Result<Option<Record>, TracerError> {
-        decode("LEDGER", self.ledger.get(&sk, 0))
+        Ok(decode("LEDGER", self.ledger.get(&sk, 0))?.map(Record::join))
     }
 
     /// Where the binder of the sock at this address stood.
@@ -112,7 +112,9 @@ impl Store {
         self.ledger
             .iter()
             .filter_map(|entry| match entry {
-                Ok((_, bytes)) => decode("LEDGER", Ok(bytes)).transpose(),
+                Ok((_, bytes)) => {
+                    decode("LEDGER", Ok(bytes)).transpose().map(|r| r.map(Record::join))
+                }
                 Err(source) => Some(Err(TracerError::Map { map: "LEDGER", source })),
             })
             .collect()
@@ -136,18 +138,19 @@ impl Store {
     /// The kernel's.
     pub fn put(&mut self, record: &Record) -> Result<(), TracerError> {
         let mut bytes = [0; size_of::<Record>()];
-        bytes.copy_from_slice(record.as_bytes());
+        bytes.copy_from_slice(record.split().as_bytes());
         self.ledger
             .insert(record.socket.sk, bytes, 0)
             .map_err(|source| TracerError::Map { map: "LEDGER", source })
     }
 
-    /// Removes a record: repair, and tests that plant a gap.
+    /// Removes a record with what belongs to it: repair, and tests that plant a gap.
     ///
     /// # Errors
-    /// The kernel's, also if there is none.
+    /// The kernel's; that there is none is no error.
     pub fn remove(&mut self, sk: u64) -> Result<(), TracerError> {
-        self.ledger.remove(&sk).map_err(|source| TracerError::Map { map: "LEDGER", source })
+        if_there("BIND_PATHS", self.paths.remove(&sk))?;
+        if_there("LEDGER", self.ledger.remove(&sk))
     }
 
     /// The orders in force.
@@ -166,6 +169,17 @@ impl Store {
         let mut bytes = [0; size_of::<Control>()];
         bytes.copy_from_slice(Control { shapes: SHAPES, ..control }.as_bytes());
         self.control.set(0, bytes, 0).map_err(|source| TracerError::Map { map: "CONTROL", source })
+    }
+
+    /// Events lost, for each CPU.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn lost_by_cpu(&self) -> Result<Vec<u64>, TracerError> {
+        self.counters
+            .get(&counter::LOST, 0)
+            .map(|values| values.to_vec())
+            .map_err(|source| TracerError::Map { map: "COUNTERS", source })
     }
 
     /// What the programs counted.
@@ -208,6 +222,19 @@ fn typed<T: TryFrom<Map, Error = MapError>>(
     map: Map,
 ) -> Result<T, TracerError> {
     T::try_from(map).map_err(|source| TracerError::Map { map: name, source })
+}
+
+/// That there was nothing to remove is no failure.
+fn if_there(map: &'static str, removed: Result<(), MapError>) -> Result<(), TracerError> {
+    match removed {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        Err(source) => Err(TracerError::Map { map, source }),
+    }
 }
 
 /// A map's answer as a shape; `None` if there is no such key.

@@ -8,6 +8,7 @@ mod execution;
 mod file;
 #[cfg(test)]
 mod format;
+mod hooks;
 #[cfg(test)]
 mod names;
 #[cfg(test)]

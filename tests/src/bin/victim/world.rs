@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, IoSlice},
+    io::{self, IoSlice, IoSliceMut},
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
         unix::process::CommandExt as _,
@@ -26,14 +26,18 @@ use nix::{
     sys::{
         resource::{Resource, getrlimit, setrlimit},
         socket::{
-            AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType,
-            accept4, getsockopt, listen, recv, send, sendmsg, setsockopt, shutdown, socket,
-            socketpair,
+            AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown,
+            SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockopt, listen, recv,
+            recvmsg, send, sendmsg, setsockopt, shutdown, socket, socketpair,
             sockopt::{PassCred, PeerCredentials},
         },
         wait::{Id, WaitPidFlag, waitid},
     },
     unistd::{Pid, chdir, chroot, close, gettid},
+};
+use rustix::{
+    net::connect_unspec,
+    process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 use ucr::sys::{
     addr,
@@ -84,7 +88,15 @@ impl World {
             ["pairs", count] => self.pairs(number(count)?),
             // What one does to them.
             ["bind", fd, name] => self.named(fd, name, addr::bind),
+            ["autobind", fd] => {
+                bind(number(fd)?, &UnixAddr::new_unnamed()).map_err(name_of)?;
+                done()
+            }
             ["connect", fd, name] => self.named(fd, name, addr::connect),
+            ["disconnect", fd] => {
+                self.with(fd, |fd| connect_unspec(fd).map_err(io::Error::from))?;
+                done()
+            }
             ["listen", fd, backlog] => {
                 let backlog = Backlog::new(number::<i32>(backlog)?).map_err(name_of)?;
                 self.with(fd, |fd| listen(&fd, backlog).map_err(io::Error::from))?;
@@ -117,6 +129,8 @@ impl World {
                     .map_err(name_of)?;
                 done()
             }
+            ["take", fd] => taken(number(fd)?),
+            ["getfd", pid, fd] => self.taken_out_of(number(pid)?, number(fd)?),
             // Descriptors.
             ["close", fd] => self.close(number(fd)?),
             ["dup", fd, to] => self.duplicate(fd, number(to)?, OnExec::Keep),
@@ -144,8 +158,18 @@ impl World {
             ["zombie"] => self.zombie(),
             ["count"] => self.count(),
             ["counter"] => Ok(self.counter.load(Ordering::Relaxed).to_string()),
-            ["thread", "accept", fd] => self.thread(accepted, number(fd)?),
-            ["thread", "recv", fd] => self.thread(received, number(fd)?),
+            ["thread", "accept", fd] => {
+                let fd = number(fd)?;
+                self.thread(move || accepted(fd))
+            }
+            ["thread", "recv", fd] => {
+                let fd = number(fd)?;
+                self.thread(move || received(fd))
+            }
+            ["thread", "connect", fd, name] => {
+                let (fd, name) = (number(fd)?, unhex(name)?);
+                self.thread(move || connected(fd, &name))
+            }
             ["join", thread] => match self.threads.remove(&number(thread)?) {
                 Some(thread) => joined(thread),
                 None => Err("no such thread".to_owned()),
@@ -228,6 +252,15 @@ impl World {
         done()
     }
 
+    /// Takes a descriptor out of another process.
+    fn taken_out_of(&mut self, pid: i32, fd: RawFd) -> Done {
+        let pid = rustix::process::Pid::from_raw(pid).ok_or("no pid")?;
+        let taken = pidfd_open(pid, PidfdFlags::empty())
+            .and_then(|process| pidfd_getfd(process, fd, PidfdGetfdFlags::empty()));
+        let taken = taken.map_err(|error| text_of(&error.into()))?;
+        Ok(self.keep(taken).to_string())
+    }
+
     fn limit(&self, count: u64) -> Done {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(name_of)?;
         setrlimit(Resource::RLIMIT_NOFILE, count, hard).map_err(name_of)?;
@@ -254,11 +287,11 @@ impl World {
     }
 
     /// Lets a thread do something that may block; its id.
-    fn thread(&mut self, act: fn(RawFd) -> Done, fd: RawFd) -> Done {
+    fn thread(&mut self, act: impl FnOnce() -> Done + Send + 'static) -> Done {
         let (tell, told) = channel();
         let thread = thread::spawn(move || {
             tell.send(gettid().as_raw()).map_err(|error| error.to_string())?;
-            act(fd)
+            act()
         });
         let tid = told.recv().map_err(|error| error.to_string())?;
         self.threads.insert(tid, thread);
@@ -342,6 +375,26 @@ fn received(fd: RawFd) -> Done {
     let length = recv(fd, &mut buffer, MsgFlags::empty()).map_err(name_of)?;
     let heard = buffer.get(..length).unwrap_or_default();
     Ok(String::from_utf8_lossy(heard).into_owned())
+}
+
+/// The descriptor that comes with the next message.
+fn taken(fd: RawFd) -> Done {
+    let (mut text, mut space) = ([0], nix::cmsg_space!(RawFd));
+    let mut text = [IoSliceMut::new(&mut text)];
+    let message = recvmsg::<()>(fd, &mut text, Some(&mut space), MsgFlags::empty());
+    let message = message.map_err(name_of)?;
+    let rights = message.cmsgs().map_err(name_of)?.find_map(|control| match control {
+        ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+        _ => None,
+    });
+    rights.map(|fd| fd.to_string()).ok_or_else(|| "no descriptor came".to_owned())
+}
+
+/// Connects to an abstract name, with its leading NUL.
+fn connected(fd: RawFd, name: &[u8]) -> Done {
+    let name = UnixAddr::new_abstract(name.get(1..).unwrap_or_default()).map_err(name_of)?;
+    connect(fd, &name).map_err(name_of)?;
+    done()
 }
 
 fn joined(thread: JoinHandle<Done>) -> Done {

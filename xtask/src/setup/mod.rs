@@ -2,20 +2,23 @@
 //!
 //! The other tasks do this first. When nothing is missing it only looks, which takes a moment.
 
-#[path = "../../ucr-userspace/build/toolchain.rs"]
+#[path = "../../../ucr-userspace/build/toolchain.rs"]
 mod toolchain;
+
+mod needs;
 
 use std::{
     env, fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
     time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
 
 use crate::{apt, commands};
+use needs::Need;
 
 /// Its LLVM has to be at least as new as that of the compiler for eBPF.
 const LINKER_VERSION: &str = "0.13.0";
@@ -24,13 +27,21 @@ const LLVM_LIBRARY: &str = "libLLVM.so.22.1";
 
 /// Install what building and testing need (the other tasks do it first)
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Also what booting other kernels needs
+    #[arg(long)]
+    vms: bool,
+}
 
 impl Args {
     /// Does it, and says so also if there was nothing to do.
     pub(crate) fn run(self) -> Result<ExitCode> {
         let start = Instant::now();
-        if let Outcome::NothingMissing = ensure()? {
+        let mut outcomes = vec![ensure()?];
+        if self.vms {
+            outcomes.push(ensure_vms()?);
+        }
+        if outcomes.iter().all(|outcome| *outcome == Outcome::NothingMissing) {
             println!("setup: nothing is missing ({:.1} s)", start.elapsed().as_secs_f32());
         }
         Ok(ExitCode::SUCCESS)
@@ -38,6 +49,7 @@ impl Args {
 }
 
 /// What set-up did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Everything was there.
     NothingMissing,
@@ -45,62 +57,21 @@ pub(crate) enum Outcome {
     Installed,
 }
 
-/// Something that a package brings.
-struct Need {
-    what: &'static str,
-    packages: &'static [&'static str],
-    /// How to get it where there is no apt.
-    elsewhere: &'static str,
-    is_met: fn() -> bool,
+/// Installs what building and testing lack, saying so first.
+pub(crate) fn ensure() -> Result<Outcome> {
+    let outcome = install_missing(&needs::BUILDING, !linker_works())?;
+    link_redis()?;
+    Ok(outcome)
 }
 
-/// `gcc` comes along with `rustc-web`, `libllvm22` as well: they are named for systems that have a
-/// compiler for eBPF already.
-const NEEDS: [Need; 5] = [
-    Need {
-        what: "a C compiler, to link with",
-        packages: &["gcc", "libc6-dev"],
-        elsewhere: "install gcc or clang",
-        is_met: || commands::is_in_path("cc"),
-    },
-    Need {
-        what: "a Rust compiler for eBPF",
-        packages: &["rustc-web", "libstd-rust-web-dev-bpf"],
-        elsewhere: "rustup toolchain install 1.95.0 --component rust-src",
-        is_met: || toolchain::compiler().is_ok(),
-    },
-    Need {
-        what: "LLVM 22, for bpf-linker",
-        packages: &["libllvm22"],
-        elsewhere: "install LLVM 22 with its shared library; LLVM_PREFIX names its folder if it \
-                    is not /usr",
-        is_met: || linker_works() || llvm_library().is_some(),
-    },
-    // Not the package redis-server, which would also start one. The program is the same file.
-    Need {
-        what: "redis-server, a program to trace",
-        packages: &["redis-tools"],
-        elsewhere: "install Redis, so that redis-server is in PATH",
-        is_met: || commands::is_in_path("redis-server") || Path::new(REDIS_PROGRAM).is_file(),
-    },
-    // Debian's essential perl-base has no threads.
-    Need {
-        what: "perl with threads, for programs of the tests that do odd things",
-        packages: &["perl"],
-        elsewhere: "install perl, built with threads",
-        is_met: perl_has_threads,
-    },
-];
+/// Installs what booting other kernels lacks, saying so first.
+pub(crate) fn ensure_vms() -> Result<Outcome> {
+    install_missing(&needs::VMS, false)
+}
 
-/// What `redis-server` is a link to in Debian's package of that name.
-const REDIS_PROGRAM: &str = "/usr/bin/redis-check-rdb";
-
-/// Installs what is missing, saying so first.
-pub(crate) fn ensure() -> Result<Outcome> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.is_met)()).collect();
-    let lacks_linker = !linker_works();
+fn install_missing(needs: &'static [Need], lacks_linker: bool) -> Result<Outcome> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.is_met)()).collect();
     if missing.is_empty() && !lacks_linker {
-        link_redis()?;
         return Ok(Outcome::NothingMissing);
     }
 
@@ -132,7 +103,6 @@ pub(crate) fn ensure() -> Result<Outcome> {
             );
         }
     }
-    link_redis()?;
     Ok(Outcome::Installed)
 }
 
@@ -225,18 +195,12 @@ fn llvm_library() -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-fn perl_has_threads() -> bool {
-    let mut perl = Command::new("perl");
-    perl.args(["-Mthreads", "-e", "0"]).stdout(Stdio::null()).stderr(Stdio::null());
-    perl.status().is_ok_and(|status| status.success())
-}
-
 /// Gives Redis's program the name under which it is a server, unless it has it.
 fn link_redis() -> Result<()> {
     if commands::is_in_path("redis-server") {
         return Ok(());
     }
-    link(Path::new(REDIS_PROGRAM), &commands::tools().join("bin/redis-server"))
+    link(Path::new(needs::REDIS_PROGRAM), &commands::tools().join("bin/redis-server"))
 }
 
 /// Makes a symbolic link, in place of one that was there.

@@ -1,0 +1,70 @@
+//! What the end of a socket does to the ledger.
+
+use ucr_common::{control::counter, event::kind};
+
+use super::{
+    announce_first, describe,
+    record::{LISTENING, abandon, forget, lookup},
+};
+use crate::{
+    emit::{self, Head, Moment},
+    kernel::{self, Pointer},
+    maps::count,
+};
+
+/// The last descriptor of `sk` is about to be closed. Connections that wait to be accepted go with a
+/// listener.
+#[inline(never)]
+pub(crate) fn closed(sk: Pointer, fd: i32) -> u32 {
+    announce_first(sk);
+    report(sk, fd, 0);
+    if kernel::state_of(sk) == LISTENING {
+        kernel::for_each_embryo(sk, end);
+    }
+    end(sk);
+    0
+}
+
+/// The kernel lets go of `sk`; `embryo` is 1 if it was never accepted, and its listener has closed. Its
+/// own embryos come by themselves.
+#[inline(never)]
+pub(crate) fn released(sk: Pointer, embryo: u32) -> u32 {
+    // What `connect` made and threw away was never anybody's.
+    if lookup(sk).is_some() || kernel::has_socket(sk) {
+        announce_first(sk);
+        report(sk, -1, embryo);
+    }
+    end(sk);
+    0
+}
+
+/// The memory of `sk` is about to be freed. If it is still in the ledger, its release was missed.
+#[inline(always)]
+pub(crate) fn destroyed(sk: Pointer) {
+    if lookup(sk).is_some() {
+        count(counter::STALE);
+        forget(sk);
+    }
+}
+
+#[inline(always)]
+fn report(sk: Pointer, fd: i32, embryo: u32) {
+    let moment = Moment::now();
+    let head = Head { kind: kind::CLOSE, result: 0, fd, fd2: -1 };
+    emit::send(&head, &moment, |event| {
+        describe(event, sk);
+        event.argument = embryo;
+        if let Some(known) = lookup(sk) {
+            event.name = known.name;
+        }
+    });
+}
+
+/// Its peer sees it go (`ECONNRESET`, where it was an embryo).
+#[inline(always)]
+fn end(sk: Pointer) {
+    if let Some(peer) = kernel::peer_of(sk) {
+        abandon(peer, sk);
+    }
+    forget(sk);
+}

@@ -1,0 +1,440 @@
+//! Records: making, finding, filling and correcting them. They are filled where they lie, in the map.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    helpers::bpf_for_each_map_elem,
+};
+use ucr_common::{
+    control::counter,
+    identity::{Actor, SocketId},
+    name::RawName,
+    record::{
+        FLAG_AUTOBOUND, FLAG_PAIRING, FLAG_PEER_CLOSED, FLAG_UNANNOUNCED, Record, origin, role,
+    },
+};
+
+use crate::{
+    emit::Moment,
+    kernel::{self, Pointer},
+    maps::{BIND_PATHS, LEDGER, count},
+};
+
+/// `TCP_ESTABLISHED`.
+pub(super) const ESTABLISHED: u32 = 1;
+/// `TCP_CLOSE`.
+const CLOSED: u32 = 7;
+/// `TCP_LISTEN`.
+pub(super) const LISTENING: u32 = 10;
+/// `SHUTDOWN_MASK`.
+pub(super) const SHUT_BOTH: u32 = 3;
+/// `SOCK_DGRAM`.
+pub(super) const DGRAM: u32 = 2;
+
+/// What a record is made from.
+pub(crate) static BLANK: Record = Record {
+    socket: SocketId::NONE,
+    peer: SocketId::NONE,
+    listener: SocketId::NONE,
+    netns: 0,
+    socket_type: 0,
+    state: 0,
+    shutdown: 0,
+    origin: 0,
+    role: 0,
+    flags: 0,
+    backlog: 0,
+    seen_at: 0,
+    created_at: 0,
+    bound_at: 0,
+    opened_at: 0,
+    creator: Actor::UNKNOWN,
+    binder: Actor::UNKNOWN,
+    opener: Actor::UNKNOWN,
+    name: RawName::UNNAMED,
+};
+
+/// The record of a sock.
+#[inline(always)]
+pub(crate) fn lookup(sk: Pointer) -> Option<&'static mut Record> {
+    lookup_any(sk).filter(|record| record.socket.sk == sk as u64)
+}
+
+/// The same, also if it is still blank.
+#[inline(always)]
+fn lookup_any(sk: Pointer) -> Option<&'static mut Record> {
+    let record = LEDGER.get_ptr_mut(&(sk as u64))?;
+    // SAFETY: a non-null map value stays memory of this map until the program ends. Two CPUs may write
+    // to one record: the fields that matter are written whole. One that is removed meanwhile may be
+    // given to another sock at once (since 6.1): who writes to a sock that the call is not about looks
+    // first whether the record is that one's, and what is wrong all the same a reconciliation corrects.
+    Some(unsafe { &mut *record })
+}
+
+/// The record of a sock, made now if its creation was not seen.
+#[inline(always)]
+pub(super) fn find(sk: Pointer, moment: &Moment) -> Option<&'static mut Record> {
+    if let Some(known) = lookup(sk) {
+        return Some(known);
+    }
+    count(counter::LATE);
+    make(sk, origin::LATE, moment.time)
+}
+
+/// A record that begins with the event at hand.
+#[inline(always)]
+pub(super) fn begin(
+    sk: Pointer,
+    origin: u32,
+    role: u32,
+    moment: &Moment,
+) -> Option<&'static mut Record> {
+    let record = make(sk, origin, moment.time)?;
+    record.role = role;
+    record.created_at = moment.time;
+    record.creator = moment.actor;
+    Some(record)
+}
+
+/// A record with what the kernel says now. What stood there before belongs to the same sock, which
+/// was known to be on its way, or to one whose end was not seen and whose address has been used again.
+#[inline(always)]
+pub(crate) fn make(sk: Pointer, origin: u32, time: u64) -> Option<&'static mut Record> {
+    if let Some(old) = lookup_any(sk) {
+        if !is_of(old, sk) {
+            count(counter::STALE);
+            // May be absent.
+            let _ = BIND_PATHS.remove(&(sk as u64));
+        }
+    } else if LEDGER.insert(&(sk as u64), &BLANK, BPF_NOEXIST.into()).is_err() {
+        count(counter::LEDGER_FULL);
+        return None;
+    }
+    let record = lookup_any(sk)?;
+    survey(record, sk, time);
+    record.origin = origin;
+    Some(record)
+}
+
+/// Adds what an iterator found, with `fresh` to put it together in, unless a hook does so at this
+/// moment: that one knows more. Says whether it was added.
+#[inline(always)]
+pub(crate) fn add(fresh: &mut Record, sk: Pointer, origin: u32, time: u64) -> bool {
+    survey(fresh, sk, time);
+    fresh.origin = origin;
+    match LEDGER.insert(&(sk as u64), &*fresh, BPF_NOEXIST.into()) {
+        Ok(()) => {
+            // Its peer may have closed, or itself, while the record was put together and nobody could
+            // write that down.
+            correct(sk, time);
+            if kernel::is_dead(sk) {
+                forget(sk);
+            }
+            true
+        }
+        // -EEXIST
+        Err(-17) => false,
+        Err(_) => {
+            count(counter::LEDGER_FULL);
+            false
+        }
+    }
+}
+
+/// Removes all that is known of a sock.
+#[inline(always)]
+pub(super) fn forget(sk: Pointer) {
+    // Both may be absent: a socket that was never recorded, or has no path.
+    let _ = LEDGER.remove(&(sk as u64));
+    let _ = BIND_PATHS.remove(&(sk as u64));
+}
+
+/// Whether a record is about this very sock, and not about one that had its address before.
+#[inline(always)]
+fn is_of(record: &Record, sk: Pointer) -> bool {
+    let now = kernel::identity(sk);
+    if now.cookie != 0 && record.socket.cookie != 0 {
+        now.cookie == record.socket.cookie
+    } else {
+        now.inode != 0 && now.inode == record.socket.inode
+    }
+}
+
+/// Fills a record with what the kernel says of the sock now.
+#[inline(always)]
+pub(crate) fn survey(record: &mut Record, sk: Pointer, time: u64) {
+    record.socket = kernel::identity(sk);
+    record.peer = kernel::identity(kernel::peer_pointer(sk));
+    record.listener = kernel::identity(kernel::listener_pointer(sk));
+    record.netns = kernel::netns_of(sk);
+    record.socket_type = kernel::type_of(sk);
+    record.state = kernel::state_of(sk);
+    record.shutdown = 0;
+    shut(record, kernel::shutdown_of(sk));
+    record.backlog = if record.state == LISTENING { kernel::backlog_of(sk) } else { 0 };
+    record.origin = 0;
+    record.role = role::NONE;
+    record.flags = 0;
+    record.seen_at = time;
+    record.created_at = 0;
+    record.bound_at = 0;
+    record.opened_at = 0;
+    record.creator = Actor::UNKNOWN;
+    record.binder = Actor::UNKNOWN;
+    record.opener = Actor::UNKNOWN;
+    kernel::read_name(sk, &mut record.name);
+}
+
+/// Whether a sock is one that `connect` has made and may still throw away: it is in the kernel's table
+/// while `connect` waits for room in the listener's queue, and is nobody's yet.
+#[inline(always)]
+pub(crate) fn is_unborn(sk: Pointer) -> bool {
+    kernel::state_of(sk) == CLOSED && kernel::peer_of(sk).is_none() && !kernel::has_socket(sk)
+}
+
+/// Corrects a record by what the kernel says of the sock now, but keeps its history. The sock has been
+/// asked for its cookie.
+#[inline(never)]
+pub(crate) fn correct(sk: Pointer, time: u64) -> u32 {
+    let Some(known) = lookup(sk) else { return 0 };
+    known.seen_at = time;
+    let now = kernel::identity(sk);
+    if is_another(known, &now) {
+        count(counter::STALE);
+        let _ = BIND_PATHS.remove(&(sk as u64));
+        survey(known, sk, time);
+        known.origin = origin::FOUND;
+        return 0;
+    }
+    known.socket.cookie = now.cookie;
+    if is_pairing(known, time) || is_client_pairing(known.peer.sk, time) {
+        return 0;
+    }
+    let mut wrong = false;
+    if known.socket.inode != now.inode {
+        known.socket.inode = now.inode;
+        wrong = true;
+    }
+    wrong |= put(&mut known.netns, || kernel::netns_of(sk));
+    wrong |= put(&mut known.socket_type, || kernel::type_of(sk));
+    wrong |= put(&mut known.state, || kernel::state_of(sk));
+    wrong |= put(&mut known.shutdown, || {
+        let (receive, send) = halves(kernel::shutdown_of(sk));
+        u32::from(receive) | u32::from(send) << 16
+    });
+    if known.state == LISTENING {
+        wrong |= put(&mut known.backlog, || kernel::backlog_of(sk));
+    }
+    wrong |= correct_peer(known, sk);
+    let listener = kernel::listener_pointer(sk);
+    if !listener.is_null() && known.listener.sk != listener as u64 {
+        known.listener = kernel::identity(listener);
+        wrong = true;
+    }
+    wrong |= correct_name(known, sk);
+    if wrong {
+        count(counter::REPAIRED);
+    }
+    0
+}
+
+/// Notes that directions are shut down. They stay so, and each has a half of its own in the record: one
+/// who has looked at the kernel earlier cannot take back what a later one has noted.
+#[inline(always)]
+pub(super) fn shut(record: &mut Record, shutdown: u32) {
+    let (receive, send) = halves(shutdown);
+    let field = ptr::from_mut(&mut record.shutdown).cast::<u16>();
+    if receive != 0 {
+        // SAFETY: the first half of the field.
+        unsafe { field.write_volatile(receive) };
+    }
+    if send != 0 {
+        // SAFETY: the second half of the field.
+        unsafe { field.add(1).write_volatile(send) };
+    }
+}
+
+/// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`.
+#[inline(always)]
+fn halves(shutdown: u32) -> (u16, u16) {
+    (shutdown as u16 & 1, shutdown as u16 >> 1 & 1)
+}
+
+/// Copies a value of the kernel's until it stands: of two who do so at once, the last one to write has
+/// seen the last value.
+#[inline(always)]
+pub(super) fn settle<T: Copy + PartialEq>(field: &mut T, read: impl Fn() -> T) {
+    /// More changes than this within one call are not expected.
+    const ATTEMPTS: u32 = 3;
+    for _ in 0..ATTEMPTS {
+        let value = read();
+        // SAFETY: a valid reference; volatile, so that it is written before the next look.
+        unsafe { ptr::from_mut(field).write_volatile(value) };
+        if read() == value {
+            break;
+        }
+    }
+}
+
+/// Corrects a field that is wrong. One that is right is not touched: a hook may be about to change it.
+#[inline(always)]
+fn put(field: &mut u32, read: impl Fn() -> u32) -> bool {
+    let differs = *field != read();
+    if differs {
+        settle(field, read);
+    }
+    differs
+}
+
+/// Whether a flag of a record is set. In the map each has a byte of its own (see [`Record::join`]).
+#[inline(always)]
+pub(super) fn has(record: &Record, flag: u32) -> bool {
+    let byte = ptr::from_ref(&record.flags).cast::<u8>();
+    // SAFETY: one of the four bytes of the field.
+    unsafe { byte.add(flag.trailing_zeros() as usize).read_volatile() != 0 }
+}
+
+/// Sets or clears a flag of a record, and touches no other.
+#[inline(always)]
+pub(super) fn mark(record: &mut Record, flag: u32, on: bool) {
+    let byte = ptr::from_mut(&mut record.flags).cast::<u8>();
+    // SAFETY: one of the four bytes of the field.
+    unsafe { byte.add(flag.trailing_zeros() as usize).write_volatile(on.into()) };
+}
+
+/// Whether the address belongs to another sock by now, as far as that can be told.
+#[inline(always)]
+fn is_another(known: &Record, now: &SocketId) -> bool {
+    if known.socket.cookie != 0 {
+        known.socket.cookie != now.cookie
+    } else {
+        known.socket.inode != 0 && known.socket.inode != now.inode
+    }
+}
+
+/// Looks at the memory that each record is about, whether or not it is still a sock's.
+#[inline(always)]
+pub(crate) fn for_each_record() {
+    let mut nothing = 0_u64;
+    // SAFETY: the callback takes what the helper gives it for a hash map: map, key, value, context.
+    unsafe {
+        bpf_for_each_map_elem(
+            ptr::addr_of!(LEDGER).cast_mut().cast(),
+            mark_if_gone as *mut c_void,
+            ptr::from_mut(&mut nothing).cast(),
+            0,
+        );
+    }
+}
+
+extern "C" fn mark_if_gone(
+    _map: *mut c_void,
+    _key: *const u64,
+    record: *mut Record,
+    _nothing: *mut u64,
+) -> i64 {
+    // SAFETY: a value of the ledger.
+    let record = unsafe { &mut *record };
+    let sk = record.socket.sk as Pointer;
+    let now = kernel::identity(sk);
+    if !kernel::is_unix(sk) || kernel::is_dead(sk) || is_another(record, &now) {
+        // Never seen: an order to remove it.
+        record.seen_at = 0;
+    }
+    0
+}
+
+/// Whether a `connect` is about to write down what the record says already. It holds spin locks
+/// meanwhile, so that this takes no time; a mark that stays has lost its `connect`.
+#[inline(always)]
+fn is_pairing(client: &Record, now: u64) -> bool {
+    /// One second, in nanoseconds.
+    const LONG: u64 = 1_000_000_000;
+    has(client, FLAG_PAIRING) && now.saturating_sub(client.opened_at) < LONG
+}
+
+#[inline(always)]
+fn is_client_pairing(client: u64, now: u64) -> bool {
+    client != 0 && lookup(client as Pointer).is_some_and(|client| is_pairing(client, now))
+}
+
+/// A peer that has closed is none, for the record; the kernel keeps pointing to it.
+#[inline(always)]
+fn correct_peer(known: &mut Record, sk: Pointer) -> bool {
+    let Some(peer) = kernel::peer_of(sk) else {
+        let wrong = known.peer.sk != 0;
+        known.peer.sk = 0;
+        return wrong;
+    };
+    if kernel::is_dead(peer) {
+        // That a datagram socket's peer closes is told to that peer's own peer only.
+        let wrong = known.peer.sk != 0 && known.peer.sk != peer as u64;
+        known.peer.sk = 0;
+        mark(known, FLAG_PEER_CLOSED, true);
+        return wrong;
+    }
+    let wrong = known.peer.sk != peer as u64;
+    known.peer = kernel::identity(peer);
+    mark(known, FLAG_PEER_CLOSED, false);
+    wrong
+}
+
+#[inline(always)]
+fn correct_name(known: &mut Record, sk: Pointer) -> bool {
+    // A name is given once, and stays.
+    if known.name.len != 0 || !kernel::has_name(sk) {
+        return false;
+    }
+    kernel::read_name(sk, &mut known.name);
+    true
+}
+
+/// Notes that the peer of `survivor` is gone (`unix_release_sock`).
+#[inline(always)]
+pub(super) fn abandon(survivor: Pointer, gone: Pointer) {
+    let Some(known) = lookup(survivor) else { return };
+    if known.peer.sk == gone as u64 {
+        known.peer.sk = 0;
+        mark(known, FLAG_PEER_CLOSED, true);
+        if known.socket_type != DGRAM {
+            shut(known, SHUT_BOTH);
+        }
+    }
+}
+
+/// Takes over a name that the kernel has given by itself, if there is one.
+#[inline(always)]
+pub(super) fn note_autobind(record: &mut Record, sk: Pointer, moment: &Moment) -> bool {
+    if record.name.len != 0 {
+        return false;
+    }
+    kernel::read_name(sk, &mut record.name);
+    if record.name.len == 0 || record.name.bytes[0] != 0 {
+        // A pathname is never given by the kernel: a `bind` is about to tell of it.
+        record.name.len = 0;
+        return false;
+    }
+    mark(record, FLAG_AUTOBOUND, true);
+    record.bound_at = moment.time;
+    record.binder = moment.actor;
+    true
+}
+
+/// Whether the event that tells of this record has been put off.
+#[inline(always)]
+pub(super) fn is_unannounced(record: &Record) -> bool {
+    has(record, FLAG_UNANNOUNCED)
+}
+
+/// Makes or renews the directories of a binder.
+#[inline(always)]
+pub(super) fn begin_paths(sk: Pointer) -> Option<&'static mut ucr_common::paths::BindPaths> {
+    if BIND_PATHS.insert(&(sk as u64), &crate::paths::BLANK, BPF_ANY.into()).is_err() {
+        count(counter::PATHS_FULL);
+        return None;
+    }
+    let paths = BIND_PATHS.get_ptr_mut(&(sk as u64))?;
+    // SAFETY: a non-null map value stays readable and writable until the program ends.
+    Some(unsafe { &mut *paths })
+}

@@ -1,0 +1,125 @@
+//! Silent passes of an iterator over all unix sockets: to seed the ledger with those that are older
+//! than the tracer, to correct it, to take a census.
+//!
+//! `iter/unix` sees the network namespace of the task that opens it, so there is one pass for
+//! each namespace that some task is in, by a thread that enters it.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
+
+use aya::programs::Iter;
+
+use super::{TracerError, object::Object};
+use crate::kernel::netns::run_in;
+
+/// What a pass did.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// Network namespaces visited, by inode number.
+    pub namespaces: Vec<u64>,
+    /// Network namespaces that could not be visited.
+    pub failed: Vec<TracerError>,
+}
+
+impl Pass {
+    /// Whether the sockets of a network namespace have been visited.
+    #[must_use]
+    pub fn has_visited(&self, netns: u32) -> bool {
+        self.namespaces.contains(&netns.into())
+    }
+}
+
+/// Seeds the ledger: what is there before tracing is complete counts as older than the tracer.
+///
+/// # Errors
+/// Only if not even our own namespace can be visited.
+pub fn seed(object: &mut Object) -> Result<Pass, TracerError> {
+    run(object, "visit_unix")
+}
+
+/// Runs an iterator program over every unix socket of every network namespace that some task is in.
+///
+/// # Errors
+/// Only if not even our own namespace can be visited.
+pub(super) fn run(object: &mut Object, program: &'static str) -> Result<Pass, TracerError> {
+    let iterator = object.iterator(program, "unix")?;
+    let own = Path::new("/proc/self/ns/net");
+    visit(iterator, program, "/proc/self/ns/net", None)?;
+    let mut pass = Pass::default();
+    pass.namespaces.extend(fs::metadata(own).map(|facts| facts.ino()));
+    for (inode, (name, namespace)) in foreign_namespaces(&pass.namespaces) {
+        match visit(iterator, program, &name, Some(namespace)) {
+            Ok(()) => pass.namespaces.push(inode),
+            Err(error) => pass.failed.push(error),
+        }
+    }
+    Ok(pass)
+}
+
+/// Runs an iterator program over our own network namespace only.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn run_here(object: &mut Object, program: &'static str) -> Result<(), TracerError> {
+    visit(object.iterator(program, "unix")?, program, "/proc/self/ns/net", None)
+}
+
+/// One pass, in another network namespace if one is given.
+fn visit(
+    iterator: &mut Iter,
+    program: &'static str,
+    name: &str,
+    namespace: Option<File>,
+) -> Result<(), TracerError> {
+    let refused = |source| TracerError::Program { program, source: Box::new(source) };
+    let id = iterator.attach().map_err(refused)?;
+    let link = iterator.take_link(id).map_err(refused)?;
+    let pass = run_in(namespace, move || -> io::Result<()> {
+        let mut pass = link.into_file().map_err(io::Error::other)?;
+        let mut nothing = [0; 8];
+        loop {
+            match pass.read(&mut nothing) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                // A million sockets in one read are enough: the next one goes on from there.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    pass.and_then(|result| result)
+        .map_err(|source| TracerError::Seed { netns: name.to_owned(), source })
+}
+
+/// One open file for each network namespace that is not known yet, by its inode number, with the path
+/// it was found at. A thread can be in another one than its process.
+fn foreign_namespaces(known: &[u64]) -> BTreeMap<u64, (String, File)> {
+    let mut found = BTreeMap::new();
+    // A task that ends meanwhile, or a kernel thread's that may not be looked at, is none.
+    for process in numbered(Path::new("/proc")) {
+        for task in numbered(&process.join("task")) {
+            let path = task.join("ns/net");
+            let Ok(inode) = fs::metadata(&path).map(|facts| facts.ino()) else { continue };
+            if known.contains(&inode) || found.contains_key(&inode) {
+                continue;
+            }
+            if let Ok(file) = File::open(&path) {
+                found.insert(inode, (path.display().to_string(), file));
+            }
+        }
+    }
+    found
+}
+
+/// The entries of a directory whose names are numbers.
+fn numbered(directory: &Path) -> impl Iterator<Item = std::path::PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
+        .map(|entry| entry.path())
+}

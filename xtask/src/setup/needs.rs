@@ -1,0 +1,102 @@
+//! What set-up knows how to get.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::{linker_works, llvm_library, toolchain};
+use crate::{commands, vm};
+
+/// Something that a package brings.
+#[derive(Debug)]
+pub(super) struct Need {
+    pub(super) what: &'static str,
+    pub(super) packages: &'static [&'static str],
+    /// How to get it where there is no apt.
+    pub(super) elsewhere: &'static str,
+    pub(super) is_met: fn() -> bool,
+}
+
+/// To build and to test.
+///
+/// `gcc` comes along with `rustc-web`, `libllvm22` as well: they are named for systems that have a
+/// compiler for eBPF already.
+pub(super) const BUILDING: [Need; 5] = [
+    Need {
+        what: "a C compiler, to link with",
+        packages: &["gcc", "libc6-dev"],
+        elsewhere: "install gcc or clang",
+        is_met: || commands::is_in_path("cc"),
+    },
+    Need {
+        what: "a Rust compiler for eBPF",
+        packages: &["rustc-web", "libstd-rust-web-dev-bpf"],
+        elsewhere: "rustup toolchain install 1.95.0 --component rust-src",
+        is_met: || toolchain::compiler().is_ok(),
+    },
+    Need {
+        what: "LLVM 22, for bpf-linker",
+        packages: &["libllvm22"],
+        elsewhere: "install LLVM 22 with its shared library; LLVM_PREFIX names its folder if it \
+                    is not /usr",
+        is_met: || linker_works() || llvm_library().is_some(),
+    },
+    // Not the package redis-server, which would also start one. The program is the same file.
+    Need {
+        what: "redis-server, a program to trace",
+        packages: &["redis-tools"],
+        elsewhere: "install Redis, so that redis-server is in PATH",
+        is_met: || commands::is_in_path("redis-server") || Path::new(REDIS_PROGRAM).is_file(),
+    },
+    // Debian's essential perl-base has no threads.
+    Need {
+        what: "perl with threads, for programs of the tests that do odd things",
+        packages: &["perl"],
+        elsewhere: "install perl, built with threads",
+        is_met: perl_has_threads,
+    },
+];
+
+/// To boot other kernels.
+pub(super) const VMS: [Need; 5] = [
+    Need {
+        what: "QEMU, to boot other kernels",
+        packages: &["qemu-system-x86"],
+        elsewhere: "install qemu-system-x86_64",
+        is_met: || commands::is_in_path("qemu-system-x86_64"),
+    },
+    Need {
+        what: "QEMU's virtiofsd, to share the root file system with them",
+        packages: &["qemu-system-common"],
+        elsewhere: "install QEMU 7, of which virtiofsd was a part",
+        is_met: || vm::virtiofsd().is_some(),
+    },
+    Need {
+        what: "a static busybox, to start them with",
+        packages: &["busybox-static"],
+        elsewhere: "install busybox, linked statically",
+        is_met: || vm::busybox().is_some(),
+    },
+    Need {
+        what: "lz4, to unpack a kernel",
+        packages: &["lz4"],
+        elsewhere: "install lz4",
+        is_met: || commands::is_in_path("lz4"),
+    },
+    Need {
+        what: "zstd and xz, to unpack a kernel and its modules",
+        packages: &["zstd", "xz-utils"],
+        elsewhere: "install zstd and xz",
+        is_met: || ["zstd", "xz"].into_iter().all(commands::is_in_path),
+    },
+];
+
+/// What `redis-server` is a link to in Debian's package of that name.
+pub(super) const REDIS_PROGRAM: &str = "/usr/bin/redis-check-rdb";
+
+fn perl_has_threads() -> bool {
+    let mut perl = Command::new("perl");
+    perl.args(["-Mthreads", "-e", "0"]).stdout(Stdio::null()).stderr(Stdio::null());
+    perl.status().is_ok_and(|status| status.success())
+}

@@ -1,0 +1,105 @@
+//! Which tests run where, beside those of this host, which are all. This is the place to change it.
+//!
+//! A guest is 5 to 9 times slower than its host, and both guests together keep two processors busy: what
+//! is the same on every kernel (a pure function, a restore on another backend) runs once, or only
+//! on the host.
+
+use super::programs::Program;
+use crate::vm::Kernel;
+
+/// What sees sockets live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backend {
+    Trampoline,
+    Tracepoint,
+}
+
+impl Backend {
+    /// As `UCR_BACKEND` wants it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Trampoline => "trampoline",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+/// A line of the matrix: on one kernel, with one backend.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) kernel: Kernel,
+    pub(super) backend: Backend,
+    pub(super) parts: &'static [Part],
+}
+
+/// Tests of one program.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) program: Program,
+    /// Beginnings of names; none means all.
+    pub(super) only: &'static [&'static str],
+    /// Beginnings of names that are left out although they are among these.
+    pub(super) but: &'static [&'static str],
+}
+
+/// All of them. Those of one kernel run in one guest, one after the other.
+pub(super) const RUNS: [Run; 4] = [
+    Run { kernel: Kernel::Debian61, backend: Backend::Trampoline, parts: &SEEING },
+    Run { kernel: Kernel::Debian61, backend: Backend::Tracepoint, parts: &EVENTS },
+    Run { kernel: Kernel::Debian612, backend: Backend::Trampoline, parts: &SEEING },
+    Run { kernel: Kernel::Debian612, backend: Backend::Tracepoint, parts: &EVENTS },
+];
+
+/// What a kernel can make a difference to: how sockets are seen, and what is made of it.
+const SEEING: [Part; 2] = [
+    Part { program: Program::Unit, only: &["kernel::", "snapshot::", "tracer::"], but: &[] },
+    Part {
+        program: Program::Stories,
+        only: &[
+            "backends::forced::",
+            "backends::loss::",
+            "backends::prototypes::",
+            "backends::same::",
+            "doors::",
+            "dumping::verdicts::",
+            "tracing::closing::",
+            "tracing::events::",
+        ],
+        but: &[],
+    },
+];
+
+/// What a backend can make a difference to that is there on every kernel: it is looked at in full on the
+/// host.
+const EVENTS: [Part; 1] =
+    [Part { program: Program::Stories, only: &["features::", "tracing::events::"], but: &[] }];
+
+impl Part {
+    /// Whether a test is among them.
+    pub(super) fn has(&self, test: &str) -> bool {
+        let begins =
+            |beginnings: &[&str]| beginnings.iter().any(|beginning| test.starts_with(beginning));
+        (self.only.is_empty() || begins(self.only)) && !begins(self.but)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_has_what_begins_as_it_says() {
+        let part = Part { program: Program::Stories, only: &["a::", "b::c"], but: &["a::slow::"] };
+        assert!(part.has("a::x") && part.has("b::c") && part.has("b::cd"));
+        assert!(!part.has("b::d") && !part.has("a::slow::x") && !part.has("x::a::"));
+        let all = Part { program: Program::Stories, only: &[], but: &["slow::"] };
+        assert!(all.has("a::slow::x") && !all.has("slow::x"));
+    }
+
+    #[test]
+    fn each_kernel_is_in_the_table() {
+        for kernel in Kernel::ALL {
+            assert!(RUNS.iter().any(|run| run.kernel == kernel), "{kernel}");
+        }
+    }
+}
