@@ -22,6 +22,11 @@ pub(crate) fn tools() -> PathBuf {
     root().join(".tools")
 }
 
+/// Where set-up unpacks QEMU, as below `/`, if it cannot be installed.
+pub(crate) fn unpacked_qemu() -> PathBuf {
+    tools().join("qemu")
+}
+
 /// The cargo that runs us, in the workspace's folder, with the tools that set-up installed in PATH.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -41,7 +46,14 @@ pub(crate) fn search_path() -> OsString {
 
 /// Whether a program can be started by its name.
 pub(crate) fn is_in_path(program: &str) -> bool {
-    env::split_paths(&search_path()).any(|folder| folder.join(program).is_file())
+    in_path(program).is_some()
+}
+
+/// Where a program is that can be started by its name.
+pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
+    let folders = search_path();
+    let mut paths = env::split_paths(&folders).map(|folder| folder.join(program));
+    paths.find(|path| path.is_file())
 }
 
 /// Whether we run as root: `/proc/self` belongs to the effective user (`proc(5)`).

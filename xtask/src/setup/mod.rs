@@ -90,7 +90,7 @@ fn install_missing(needs: &'static [Need], lacks_linker: bool) -> Result<Outcome
     }
     announce(&missing, lacks_linker);
     if !missing.is_empty() {
-        timed("packages installed", || apt::install(&packages))?;
+        timed("packages installed", || install(&packages))?;
         if let Some(need) = missing.iter().find(|need| !(need.is_met)()) {
             bail!("{} installed, but there still is not {}", need.packages.join(" "), need.what);
         }
@@ -104,6 +104,36 @@ fn install_missing(needs: &'static [Need], lacks_linker: bool) -> Result<Outcome
         }
     }
     Ok(Outcome::Installed)
+}
+
+/// Installs packages, or, where something that is installed would have to go for them, unpacks those
+/// of QEMU into `.tools/`, where they run as well: a machine may have tools of a newer QEMU, with
+/// which Debian's own does not get along.
+fn install(packages: &[&str]) -> Result<()> {
+    let plan = apt::plan(packages)?;
+    if plan.removed.is_empty() {
+        return apt::install(packages);
+    }
+    let removed = plan.removed.join(" ");
+    let (aside, others): (Vec<&str>, Vec<&str>) =
+        plan.installed.iter().map(String::as_str).partition(|name| name.starts_with("qemu-"));
+    if aside.is_empty() {
+        bail!(
+            "installing {} would remove {removed}, which is left to you: it would be done by\n  \
+             apt-get install --no-install-recommends {}",
+            packages.join(" "),
+            packages.join(" ")
+        );
+    }
+    println!("setup: QEMU is unpacked into .tools/: installed, it would remove {removed}");
+    let folder = commands::unpacked_qemu();
+    if folder.is_dir() {
+        fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
+    }
+    if !others.is_empty() {
+        apt::install(&others)?;
+    }
+    apt::unpack(&aside, &folder)
 }
 
 fn announce(missing: &[&Need], lacks_linker: bool) {

@@ -59,18 +59,12 @@ pub(super) const BUILDING: [Need; 5] = [
 ];
 
 /// To boot other kernels.
-pub(super) const VMS: [Need; 5] = [
+pub(super) const VMS: [Need; 4] = [
     Need {
-        what: "QEMU, to boot other kernels",
-        packages: &["qemu-system-x86"],
-        elsewhere: "install qemu-system-x86_64",
-        is_met: || commands::is_in_path("qemu-system-x86_64"),
-    },
-    Need {
-        what: "QEMU's virtiofsd, to share the root file system with them",
-        packages: &["qemu-system-common"],
+        what: "QEMU with its virtiofsd, to boot other kernels on the host's root file system",
+        packages: &["qemu-system-x86", "qemu-system-common"],
         elsewhere: "install QEMU 7, of which virtiofsd was a part",
-        is_met: || vm::virtiofsd().is_some(),
+        is_met: || vm::qemu().is_some() && vm::virtiofsd().is_some(),
     },
     Need {
         what: "a static busybox, to start them with",

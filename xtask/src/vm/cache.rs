@@ -8,7 +8,6 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -107,8 +106,7 @@ fn unpack(package: &str, folder: &Path) -> Result<()> {
     let temporary = TempDir::new_in(cache).context("make a folder in .cache/kernels")?;
     let archive = apt::download(package, temporary.path())?;
     let unpacked = temporary.path().join("unpacked");
-    let mut dpkg = Command::new("dpkg-deb");
-    commands::run_quietly(dpkg.arg("--extract").arg(&archive).arg(&unpacked))?;
+    apt::extract(&archive, &unpacked)?;
 
     let release = package.trim_start_matches("linux-image-");
     let bzimage = unpacked.join(format!("boot/vmlinuz-{release}"));

@@ -19,6 +19,7 @@ use super::{
     guest,
     leftovers::{Folder, Process},
 };
+use crate::commands;
 
 /// A line that came out of a machine, with its end.
 pub(super) enum Line {
@@ -42,7 +43,10 @@ pub(super) struct Machine {
 
 /// Where distributions keep virtiofsd, which is not in `PATH`. QEMU's own, that is: the one that
 /// succeeded it has other options.
-const VIRTIOFSD: &str = "/usr/lib/qemu/virtiofsd";
+const VIRTIOFSD: &str = "usr/lib/qemu/virtiofsd";
+
+/// Where Debian has the firmware. A folder that is not there does no harm.
+const FIRMWARE: &str = "/usr/share/seabios";
 
 /// Quiet but for warnings. A panic ends the machine; a kernel that believes the clocks that QEMU gives
 /// it boots a second sooner.
@@ -50,7 +54,15 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 loglevel=5 panic=-1 tsc=reliable n
 
 /// The program that gives a guest the host's root, if it is there.
 pub(crate) fn virtiofsd() -> Option<PathBuf> {
-    Some(PathBuf::from(VIRTIOFSD)).filter(|path| path.is_file())
+    let roots = [PathBuf::from("/"), commands::unpacked_qemu()];
+    roots.iter().map(|root| root.join(VIRTIOFSD)).find(|path| path.is_file())
+}
+
+/// The program that is a machine, if it is there. It finds what belongs to it beside itself.
+pub(crate) fn qemu() -> Option<PathBuf> {
+    let name = "qemu-system-x86_64";
+    let unpacked = commands::unpacked_qemu().join("usr/bin").join(name);
+    commands::in_path(name).or_else(|| Some(unpacked).filter(|path| path.is_file()))
 }
 
 impl Machine {
@@ -70,7 +82,7 @@ impl Machine {
         let mut share = child::command(Access::ReadOnly, &share()?);
         share.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(log);
         let share = Process::start(&mut share)?;
-        let mut qemu = child::command(Access::Ours, &qemu(files, job, &initramfs, &socket));
+        let mut qemu = child::command(Access::Ours, &machine(files, job, &initramfs, &socket)?);
         qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut qemu = Process::start(&mut qemu)?;
 
@@ -114,11 +126,14 @@ fn share() -> Result<Command> {
     Ok(share)
 }
 
-fn qemu(files: &Files, job: &Job, initramfs: &Path, socket: &Path) -> Command {
+fn machine(files: &Files, job: &Job, initramfs: &Path, socket: &Path) -> Result<Command> {
     let memory = format!("{}M", job.memory);
-    let mut qemu = Command::new("qemu-system-x86_64");
+    let program = qemu().context("find qemu-system-x86_64: install qemu-system-x86")?;
+    let mut qemu = Command::new(program);
     qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-no-reboot"]);
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+    // It is installed also where QEMU is unpacked, which would look for it beside itself only.
+    qemu.args(["-L", FIRMWARE]);
     qemu.args(["-M", "q35,memory-backend=memory", "-smp", &job.cpus.to_string(), "-m", &memory]);
     qemu.args(["-object", &format!("memory-backend-memfd,id=memory,size={memory},share=on")]);
     for (name, file) in [("console", "/proc/self/fd/2"), ("output", "/proc/self/fd/1")] {
@@ -129,7 +144,7 @@ fn qemu(files: &Files, job: &Job, initramfs: &Path, socket: &Path) -> Command {
     qemu.args(["-device", "vhost-user-fs-pci,chardev=share,tag=root"]);
     qemu.arg("-kernel").arg(files.image()).arg("-initrd").arg(initramfs);
     qemu.args(["-append", KERNEL_ARGUMENTS]);
-    qemu
+    Ok(qemu)
 }
 
 /// Lets a thread send every line of a pipe, to its end.

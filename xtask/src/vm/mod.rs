@@ -24,7 +24,7 @@ pub(crate) use self::{
     guest::busybox,
     job::{Destination, End, Job, Limits, Outcome, run},
     kernel::Kernel,
-    machine::virtiofsd,
+    machine::{qemu, virtiofsd},
 };
 use crate::{commands, setup, test};
 
