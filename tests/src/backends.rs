@@ -1,6 +1,6 @@
 //! Which backends there are on this kernel.
 
-use std::sync::OnceLock;
+use std::{env, sync::OnceLock};
 
 use serde_json::Value;
 use ucr::tracer::hooks::Backend;
@@ -26,4 +26,17 @@ pub fn attachable() -> &'static [Backend] {
         let tracing = [Backend::Trampoline, Backend::Tracepoint];
         tracing.into_iter().filter(is_offered).collect()
     })
+}
+
+/// Those of them that a test goes through which attaches each anew: only the one that the environment
+/// chooses, if it does.
+///
+/// # Panics
+/// As above.
+#[must_use]
+pub fn chosen() -> Vec<Backend> {
+    let choice = env::var("UCR_BACKEND").ok();
+    let is_chosen =
+        |backend: &Backend| choice.as_ref().is_none_or(|choice| choice == backend.name());
+    attachable().iter().copied().filter(is_chosen).collect()
 }

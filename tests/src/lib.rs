@@ -7,6 +7,7 @@
 //! | `UCR_BIN` | the `ucr` to test; without it, it is built |
 //! | `UCR_NO_SKIP` | a test that cannot run here fails |
 //! | `UCR_SKIPPED` | a file to which a test that cannot run here adds a line: name, tab, reason |
+//! | `UCR_SHARED` | a folder of the bpf file system: tests to which it does not matter share tracers there |
 //! | `UCR_PATIENCE` | how many times longer than usual anything may take, on slow machines |
 #![expect(clippy::panic, clippy::expect_used, reason = "how a test fails")]
 

@@ -1,6 +1,8 @@
-//! Running `ucr`, each test with a pin directory of its own.
+//! Running `ucr`, each test with a pin directory of its own; or, where attaching takes long, with one
+//! that is attached already.
 
 use std::{
+    cell::OnceCell,
     env,
     ffi::OsStr,
     fs::File,
@@ -8,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -35,9 +37,14 @@ pub const REFUSED: i32 = 3;
 /// A pin directory, and `ucr` made to use it. Detaches at the end.
 #[derive(Debug)]
 pub struct Ucr {
-    pins: PathBuf,
+    own: PathBuf,
+    /// In place of its own.
+    shared: OnceCell<PathBuf>,
     backend: Option<Backend>,
 }
+
+/// Held while a shared tracer may be attached, which only one test must do.
+static ATTACHING: Mutex<()> = Mutex::new(());
 
 impl Default for Ucr {
     fn default() -> Self {
@@ -50,10 +57,10 @@ impl Default for Ucr {
 
 impl Drop for Ucr {
     fn drop(&mut self) {
-        if self.pins.exists() {
-            let detached = session::detach(&PinDirectory::new(self.pins.clone()));
+        if self.shared.get().is_none() && self.own.exists() {
+            let detached = session::detach(&PinDirectory::new(self.own.clone()));
             if let Err(error) = detached {
-                eprintln!("left behind: {}: {error}", self.pins.display());
+                eprintln!("left behind: {}: {error}", self.own.display());
             }
         }
     }
@@ -87,20 +94,25 @@ impl Ucr {
     /// With this pin directory.
     #[must_use]
     pub fn at(pins: PathBuf) -> Self {
-        Self { pins, backend: None }
+        Self { own: pins, shared: OnceCell::new(), backend: None }
     }
 
     /// The pin directory; whether it is there depends on `ucr attach`.
     #[must_use]
     pub fn pins(&self) -> &Path {
-        &self.pins
+        self.shared.get().unwrap_or(&self.own)
+    }
+
+    /// What no other one is called.
+    pub(crate) fn name(&self) -> &OsStr {
+        self.own.file_name().unwrap_or_default()
     }
 
     /// A command, ready to be run.
     #[must_use]
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(program());
-        command.env("UCR_PIN_DIR", &self.pins).env_remove("UCR_CLOEXEC_FDS");
+        command.env("UCR_PIN_DIR", self.pins()).env_remove("UCR_CLOEXEC_FDS");
         if let Some(backend) = self.backend {
             command.env("UCR_BACKEND", backend.name());
         }
@@ -119,7 +131,7 @@ impl Ucr {
     pub fn run_as_nobody<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Answer {
         let open = OpenProgram::new(program());
         let mut command = open.command();
-        command.env("UCR_PIN_DIR", &self.pins).args(arguments).stdin(Stdio::null());
+        command.env("UCR_PIN_DIR", self.pins()).args(arguments).stdin(Stdio::null());
         command.uid(NOBODY).gid(NOBODY);
         Started::new(command).finish()
     }
@@ -155,6 +167,33 @@ impl Ucr {
         self.run(&[&["attach", "--backend", backend.name()], options].concat()).done();
     }
 
+    /// Sees to it that tracing is attached, for a test to which it does not matter since when and
+    /// whether another test had it before. `UCR_SHARED` makes such tests share it; nobody detaches it.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn watch(&self) {
+        let Some(folder) = env::var_os("UCR_SHARED") else { return self.attach() };
+        let _others_wait = ATTACHING.lock().unwrap_or_else(PoisonError::into_inner);
+        let forced = env::var("UCR_BACKEND");
+        let backend = self.backend.map(Backend::name).or(forced.as_deref().ok());
+        let name = format!("ucr-shared-{}", backend.unwrap_or("best"));
+        let pins = Path::new(&folder).join(name);
+        self.shared.set(pins.clone()).expect("watched once");
+        if !pins.exists() {
+            self.attach();
+        }
+    }
+
+    /// The same with a certain backend.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn watch_as(&mut self, backend: Backend) {
+        self.backend = Some(backend);
+        self.watch();
+    }
+
     /// The backend that is attached.
     ///
     /// # Panics
@@ -179,7 +218,7 @@ impl Ucr {
     /// When nothing is attached.
     #[must_use]
     pub fn ledger(&self) -> Store {
-        session::open(&PinDirectory::new(self.pins.clone())).expect("open the pinned ledger")
+        session::open(&PinDirectory::new(self.pins().to_owned())).expect("open the pinned ledger")
     }
 
     /// What the ledger holds of the socket with this inode.

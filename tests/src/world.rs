@@ -117,7 +117,7 @@ impl World {
     #[must_use]
     pub fn abstract_name(&self, rest: &[u8]) -> Vec<u8> {
         let mut name = b"\0".to_vec();
-        name.extend_from_slice(self.ucr.pins().file_name().unwrap_or_default().as_encoded_bytes());
+        name.extend_from_slice(self.ucr.name().as_encoded_bytes());
         name.extend_from_slice(rest);
         name
     }

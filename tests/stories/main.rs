@@ -31,3 +31,11 @@ fn world() -> ucr_tests::World {
 fn world_alone() -> ucr_tests::World {
     ucr_tests::World::alone(env!("CARGO_BIN_EXE_victim"))
 }
+
+/// A world that a certain backend watches, which other tests may share.
+#[cfg(test)]
+fn watched(backend: ucr::tracer::hooks::Backend) -> ucr_tests::World {
+    let mut world = world();
+    world.ucr.watch_as(backend);
+    world
+}

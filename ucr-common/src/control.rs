@@ -3,37 +3,43 @@
 use crate::shared;
 
 shared! {
-    /// The only element of the `CONTROL` map.
-    pub struct Control: 56 {
+    /// The only element of the `LEASE` map, which only a follower writes.
+    pub struct Lease: 16 {
         /// Events go into the ring buffer until this moment (`CLOCK_BOOTTIME` nanoseconds): a
         /// follower renews it, so a follower that was killed leaves no buffer to run full. 0: no
         /// follower.
-        pub follow_until: u64,
+        pub until: u64,
+        /// Process that follows.
+        pub follower: u32,
+        /// Explicit padding.
+        pub reserved: u32,
+    }
+}
+
+shared! {
+    /// The only element of the `CONTROL` map, which only he writes who holds the lock on the pins.
+    pub struct Control: 40 {
         /// When tracing was attached, `CLOCK_BOOTTIME` nanoseconds.
         pub attached_at: u64,
         /// When the seeding pass was done and the ledger complete, `CLOCK_BOOTTIME` nanoseconds; 0
         /// until then.
         pub seeded_at: u64,
-        /// Process that follows.
-        pub follower: u32,
+        /// When the ledger was last reconciled with the kernel, `CLOCK_BOOTTIME` nanoseconds; 0: never.
+        pub reconciled_at: u64,
         /// Process that attached.
         pub attached_by: u32,
         /// Version of the shapes in this crate that the pinned maps hold: [`SHAPES`].
         pub shapes: u32,
         /// 1 if `attach` mounted the bpf file system itself, so that `detach` may unmount it.
         pub mounted_bpffs: u32,
-        /// When the ledger was last reconciled with the kernel, `CLOCK_BOOTTIME` nanoseconds; 0: never.
-        pub reconciled_at: u64,
         /// Which programs are attached: one of [`backend`].
         pub backend: u32,
-        /// Explicit padding.
-        pub reserved: u32,
     }
 }
 
 /// Version of the shapes in this crate. To be raised with every change of a shape: pinned maps of
 /// another version are not read.
-pub const SHAPES: u32 = 2;
+pub const SHAPES: u32 = 3;
 
 /// Sets of hooks that fill the ledger.
 pub mod backend {
@@ -67,10 +73,12 @@ pub mod counter {
     pub const REPAIRED: u32 = 9;
     /// Sockets that did not fit into a census.
     pub const CENSUS_FULL: u32 = 10;
+    /// Sockets not recorded because the kernel had no memory for it at that moment.
+    pub const NO_MEMORY: u32 = 11;
     /// How many there are.
-    pub const COUNT: u32 = 11;
+    pub const COUNT: u32 = 12;
     /// What each is called in output, and what it counts; by index.
-    pub const MEANINGS: [(&str, &str); 11] = [
+    pub const MEANINGS: [(&str, &str); 12] = [
         ("emitted", "events written to the ring buffer"),
         ("lost", "events lost because the ring buffer was full"),
         ("ledger_full", "sockets not recorded because the ledger was full"),
@@ -82,6 +90,7 @@ pub mod counter {
         ("found", "sockets that only a reconciliation found"),
         ("repaired", "records that a reconciliation corrected"),
         ("census_full", "sockets that did not fit into a census"),
+        ("no_memory", "sockets not recorded because the kernel had no memory at that moment"),
     ];
 
     const _: () = assert!(MEANINGS.len() == COUNT as usize);

@@ -159,6 +159,8 @@ offsets! {
     addr_name: "unix_address" "name" Required,
     /// Where `sun_path` begins in it.
     sun_path: "sockaddr_un" "sun_path" Required,
+    /// Length of the address that a message goes to; 0: to the peer.
+    msg_namelen: "msghdr" "msg_namelen" Required,
     /// How many files a message carries.
     fp_count: "scm_fp_list" "count" Required,
     /// The files.

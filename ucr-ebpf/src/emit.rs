@@ -10,7 +10,7 @@ use ucr_common::{
 
 use crate::{
     kernel,
-    maps::{CONTROL, EVENTS, count},
+    maps::{EVENTS, LEASE, count},
     task,
 };
 
@@ -48,9 +48,9 @@ pub(crate) struct Head {
 /// Whether somebody follows.
 #[inline(always)]
 pub(crate) fn is_followed(time: u64) -> bool {
-    let Some(control) = CONTROL.get_ptr(0) else { return false };
+    let Some(lease) = LEASE.get_ptr(0) else { return false };
     // SAFETY: a non-null element of an array map; user space writes the field as a whole.
-    time < unsafe { (*control).follow_until }
+    time < unsafe { (*lease).until }
 }
 
 /// Sends an event if somebody follows: `fill` writes what is particular to its kind.

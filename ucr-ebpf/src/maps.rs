@@ -10,7 +10,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use ucr_common::{
-    control::{Control, counter},
+    control::{Control, Lease, counter},
     paths::BindPaths,
     record::Record,
 };
@@ -38,9 +38,13 @@ pub(crate) static BIND_PATHS: HashMap<u64, BindPaths> =
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
-/// Orders from user space.
+/// What is attached, since when and by whom: only user space reads it.
 #[map]
 pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// Who has events written, and until when.
+#[map]
+pub(crate) static LEASE: Array<Lease> = Array::with_max_entries(1, 0);
 
 /// Counted by the programs, read by user space.
 #[map]

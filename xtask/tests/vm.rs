@@ -86,7 +86,10 @@ mod slow {
     const NO_STATUS: i32 = 125;
 
     fn can_boot() -> bool {
-        needs::met(&[Need::Root, Need::Program("qemu-system-x86_64"), Need::Program("busybox")])
+        // Set-up unpacks it there where it cannot be installed.
+        let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/qemu").is_dir();
+        let qemu = Need::Program(if unpacked { "busybox" } else { "qemu-system-x86_64" });
+        needs::met(&[Need::Root, Need::Program("busybox"), qemu])
     }
 
     fn vm(arguments: &[&str], command: &str) -> Command {

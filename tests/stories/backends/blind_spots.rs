@@ -5,10 +5,10 @@ use serde_json::Value;
 use ucr::tracer::hooks::Backend;
 use ucr_tests::{Need, Perl, backends, needs, outside};
 
-use super::{forced, unseen, watched};
+use super::{forced, unseen};
 use crate::{
     doors::{compat, datagrams, io_uring, passing},
-    world,
+    watched, world,
 };
 
 /// A line, and the stories that show it.
@@ -55,7 +55,7 @@ const TRACEPOINT: [Shown; 10] = [
     ("SCM_RIGHTS: who passed a descriptor to whom", &[passing::tracepoints_tell_nothing_of_it]),
 ];
 
-const TRAMPOLINE: [Shown; 4] = [
+const TRAMPOLINE: [Shown; 5] = [
     (
         "calls that fail before they reach the unix family (EBADF, EFAULT, EMFILE, ENOTSOCK)",
         &[calls_that_do_not_reach_the_family_fail_unseen],
@@ -70,6 +70,11 @@ const TRAMPOLINE: [Shown; 4] = [
             compat::trampolines_see_them_like_any_other,
             passing::who_passed_which_socket_to_whom_is_told,
         ],
+    ),
+    (
+        "where the kernel has no unix_add_edges (added in 6.10): whose queue a descriptor goes into \
+         that is sent to an address",
+        &[passing::what_is_sent_to_an_address_goes_into_that_queue],
     ),
     (
         "on a preemptible kernel: an event while the same program is interrupted on the same CPU \

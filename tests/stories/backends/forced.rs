@@ -6,7 +6,7 @@ use ucr_tests::{
     ucr::{DONE, FAILED},
 };
 
-use super::{TRACING, objects::Objects, watched};
+use super::{TRACING, objects::Objects};
 use crate::world;
 
 /// Runs `ucr` without what the environment of the tests asks for.
@@ -121,7 +121,8 @@ fn another_backend_than_the_one_attached_is_refused_by_name() {
         return;
     }
     for attached in backends::attachable() {
-        let world = watched(*attached);
+        let mut world = world();
+        world.ucr.attach_as(*attached);
         let victim = world.victim();
         let (pid, image) = (victim.pid().to_string(), world.path("image").display().to_string());
         for wanted in TRACING.into_iter().filter(|wanted| wanted != attached) {

@@ -21,10 +21,10 @@ fn detach_leaves_no_program_no_map_no_link_and_no_pin() {
     if !needs::met(&[Need::Root]) {
         return;
     }
-    for backend in backends::attachable() {
+    for backend in backends::chosen() {
         let mut world = world();
         let before = Objects::now();
-        world.ucr.attach_as(*backend);
+        world.ucr.attach_as(backend);
         let pins = world.ucr.pins().to_owned();
 
         let status = world.ucr.run(&["status", "--json"]).done().json();
@@ -81,7 +81,7 @@ fn an_attach_that_runs_out_of_descriptors_at_any_step_leaves_nothing() {
     if !needs::met(&[Need::Root]) {
         return;
     }
-    for backend in backends::attachable() {
+    for backend in backends::chosen() {
         let world = world();
         let before = Objects::now();
         let mut failures = 0;
@@ -113,7 +113,7 @@ fn an_attach_that_was_killed_is_cleared_away_by_detach() {
     if !needs::met(&[Need::Root]) {
         return;
     }
-    for backend in backends::attachable() {
+    for backend in backends::chosen() {
         // How far it has come: its maps are there; its first link is; all of them are.
         let last = backend.hooks().last().expect("a hook").program;
         let first = backend.hooks().first().expect("a hook").program;

@@ -24,9 +24,9 @@ fn events_that_nobody_reads_are_counted_and_cost_the_ledger_nothing() {
     if !needs::met(&[Need::Root]) {
         return;
     }
-    for backend in backends::attachable() {
+    for backend in backends::chosen() {
         let mut world = world_alone();
-        world.ucr.attach_with(*backend, &["--ring-bytes", "4096"]);
+        world.ucr.attach_with(backend, &["--ring-bytes", "4096"]);
         let mut victim = world.victim();
         victim.ask("limit 4096");
         let events = world.ucr.follow(&["--pid", &victim.pid().to_string()]);
@@ -75,13 +75,13 @@ fn a_full_ledger_is_counted_and_whole_again_once_there_is_room() {
     if !needs::met(&[Need::Root]) {
         return;
     }
-    for backend in backends::attachable() {
+    for backend in backends::chosen() {
         let mut world = world_alone();
         let mut victim = world.victim();
         let name = world.abstract_name(b"");
         let before = world_size();
         let most = (before + ROOM).to_string();
-        world.ucr.attach_with(*backend, &["--max-sockets", &most]);
+        world.ucr.attach_with(backend, &["--max-sockets", &most]);
 
         victim.ask("pairs 200");
         let full = status(&world);

@@ -19,17 +19,8 @@ use ucr::{
 };
 use ucr_tests::{World, outside};
 
-use crate::world;
-
 /// Those that attach something.
 const TRACING: [Backend; 2] = [Backend::Trampoline, Backend::Tracepoint];
-
-/// A world that a certain backend watches.
-fn watched(backend: Backend) -> World {
-    let mut world = world();
-    world.ucr.attach_as(backend);
-    world
-}
 
 /// That the ledger says of each socket of a process what sock_diag says.
 fn is_right(world: &World, pid: i32) {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use ucr_common::{identity::Actor, record::Record};
 use ucr_tests::{Need, Victim, World, backends, needs};
 
-use super::{is_right, watched};
+use super::is_right;
+use crate::watched;
 
 /// What the ledger holds at the end of the story, without what differs from run to run:
 /// type/state/shutdown, origin/role/flags/backlog, its name, its peer, the listener that it came through,

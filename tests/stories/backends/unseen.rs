@@ -5,8 +5,7 @@ use ucr::{snapshot::diag, tracer::hooks::Backend};
 use ucr_common::record::{FLAG_PEER_CLOSED, Record, origin};
 use ucr_tests::{Need, Perl, World, needs, outside, wait, world::hex};
 
-use super::watched;
-use crate::tracing::inode;
+use crate::{tracing::inode, watched};
 
 /// System call numbers of x86-64.
 const RECVFROM: i64 = 45;

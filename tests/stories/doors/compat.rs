@@ -6,8 +6,8 @@ use ucr::tracer::hooks::Backend;
 use ucr_common::record::{origin, role};
 use ucr_tests::{Follower, I386, Need, World, needs, outside, world::hex};
 
-use super::{record, watched};
-use crate::tracing::inode;
+use super::record;
+use crate::{tracing::inode, watched};
 
 /// By which number a victim asks for sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

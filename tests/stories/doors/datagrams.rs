@@ -1,10 +1,12 @@
 //! What happens to the peers and names of datagram sockets, also behind their owner's back.
 
+use crate::watched;
+
 use ucr::tracer::hooks::Backend;
 use ucr_common::record::FLAG_AUTOBOUND;
 use ucr_tests::{Need, Victim, World, backends, needs, world::hex};
 
-use super::{record, watched};
+use super::record;
 use crate::tracing::{inode, text};
 
 /// A bound datagram socket.

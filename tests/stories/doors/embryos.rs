@@ -5,8 +5,8 @@ use ucr::tracer::hooks::Backend;
 use ucr_common::record::{Record, origin, role};
 use ucr_tests::{Need, Victim, World, backends, needs, outside, wait, world::hex};
 
-use super::{cookie, record, watched};
-use crate::tracing::inode;
+use super::{cookie, record};
+use crate::{tracing::inode, watched};
 
 /// System call number of x86-64.
 const CONNECT: i64 = 42;

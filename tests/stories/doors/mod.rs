@@ -8,18 +8,8 @@ pub(crate) mod io_uring;
 pub(crate) mod passing;
 
 use serde_json::Value;
-use ucr::tracer::hooks::Backend;
 use ucr_common::record::Record;
 use ucr_tests::{World, outside};
-
-use crate::world;
-
-/// A world that a certain backend watches.
-fn watched(backend: Backend) -> World {
-    let mut world = world();
-    world.ucr.attach_as(backend);
-    world
-}
 
 /// The cookie of a socket in an event: also those have one that were never accepted.
 fn cookie(value: &Value) -> u64 {

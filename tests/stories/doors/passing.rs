@@ -1,11 +1,11 @@
 //! Descriptors that go from process to process: in messages (`SCM_RIGHTS`), and out of a process that
 //! is not asked (`pidfd_getfd`).
 
-use ucr::tracer::hooks::Backend;
-use ucr_tests::{Need, needs, outside, wait};
+use ucr::{kernel::btf::Btf, tracer::hooks::Backend};
+use ucr_tests::{Need, needs, outside, wait, world::hex};
 
-use super::{cookie, watched};
-use crate::tracing::inode;
+use super::cookie;
+use crate::{tracing::inode, watched};
 
 #[test]
 pub(crate) fn who_passed_which_socket_to_whom_is_told() {
@@ -41,6 +41,35 @@ pub(crate) fn who_passed_which_socket_to_whom_is_told() {
         assert_eq!(inode(&event["socket"]), u64::from(carried_inode));
         assert_eq!(inode(&event["peer"]), u64::from(receiver.inode(accepted)));
         assert_eq!(receiver.inode(taken), carried_inode);
+    }
+}
+
+#[test]
+pub(crate) fn what_is_sent_to_an_address_goes_into_that_queue() {
+    if !needs::met(&[Need::Root, Need::Backend(Backend::Trampoline)]) {
+        return;
+    }
+    let world = watched(Backend::Trampoline);
+    let mut victim = world.victim();
+    let (name, other) = (world.abstract_name(b"receiver"), world.abstract_name(b"peer"));
+    let receivers = [&name, &other].map(|name| {
+        let fd = victim.socket("dgram");
+        victim.bind(fd, name);
+        fd
+    });
+    let sender = victim.socket("dgram");
+    victim.connect(sender, &other);
+    let carried = victim.socket("stream");
+    // Where a message is seen on its way into the queue, and not before.
+    let is_seen_queued = Btf::of_kernel().expect("the kernel's types").prototype("unix_add_edges");
+    let pid = victim.pid();
+    let mut events = world.ucr.follow(&["--pid", &pid.to_string()]);
+    victim.ask(&format!("pass {carried} {sender} {}", hex(&name)));
+    let event = events.next("pass");
+    assert_eq!(inode(&event["socket"]), u64::from(victim.inode(carried)));
+    match is_seen_queued {
+        Some(_) => assert_eq!(inode(&event["peer"]), u64::from(victim.inode(receivers[0]))),
+        None => assert!(event["peer"].is_null(), "not the peer: {event:#}"),
     }
 }
 

@@ -28,7 +28,7 @@ fn everything_seen_live_is_confirmed() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     let mut victim = world.victim();
     let fds = build(&world, &mut victim);
     let image = world.path("image");
@@ -101,7 +101,7 @@ fn a_tree_shares_sockets() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     let mut victim = world.victim();
     let (a, b) = victim.pair("stream");
     let mut child = victim.child(&world.control());

@@ -16,7 +16,7 @@ fn the_last_close_removes_the_record_and_no_other_does() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     let mut victim = world.victim();
     let fd = victim.socket("stream");
     let inode = victim.inode(fd);
@@ -35,7 +35,7 @@ fn a_dup_onto_it_is_a_close() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     let mut victim = world.victim();
     let (kept, covered) = (victim.socket("stream"), victim.socket("seqpacket"));
     let (kept_inode, covered_inode) = (victim.inode(kept), victim.inode(covered));
@@ -50,7 +50,7 @@ fn an_exit_closes_all_of_its_sockets() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     for ending in ["exit", "kill"] {
         let mut victim = world.victim();
         let fds = [victim.socket("stream"), victim.socket("dgram"), victim.pair("stream").0];
@@ -74,7 +74,7 @@ fn a_socket_outlives_a_process_that_shared_it() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     let mut victim = world.victim();
     let fd = victim.socket("stream");
     let inode = victim.inode(fd);
@@ -93,7 +93,7 @@ fn exec_closes_what_is_close_on_exec_and_nothing_else() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     let status = world.ucr.run(&["status", "--json"]).done().json();
     let left_out = status["left_out"].to_string();
     let mut victim = world.victim();
@@ -130,7 +130,7 @@ fn close_range_is_a_close_of_each() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     for flags in [0, CLOSE_RANGE_UNSHARE] {
         let mut perl = Perl::start();
         let (fds, inodes) = recorded_pair(&world, &mut perl);
@@ -147,7 +147,7 @@ fn close_range_in_a_table_that_others_share_leaves_them_theirs() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     let mut perl = Perl::start();
     let (fds, inodes) = recorded_pair(&world, &mut perl);
     // clone(CLONE_FILES | SIGCHLD): the child takes a table of its own, closes there, and waits.
@@ -169,7 +169,7 @@ fn calls_that_fail_close_nothing() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     let mut perl = Perl::start();
     let ([a, b], inodes) = recorded_pair(&world, &mut perl);
     let (einval, ebadf) = (22, 9);

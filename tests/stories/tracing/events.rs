@@ -11,7 +11,7 @@ fn the_life_of_a_connection_is_seen_step_by_step() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     let mut server = world.victim();
     let mut client = world.victim();
     let (server_pid, client_pid) = (server.pid().to_string(), client.pid().to_string());
@@ -89,6 +89,7 @@ fn a_name_of_odd_bytes_arrives_byte_by_byte() {
         return;
     }
     let world = world();
+    world.ucr.watch();
     let mut victim = world.victim();
     let mut events = world.ucr.follow(&["--pid", &victim.pid().to_string()]);
     let mut longest = world.abstract_name(b"-");
@@ -111,6 +112,7 @@ fn a_path_of_108_bytes_is_whole() {
         return;
     }
     let world = world();
+    world.ucr.watch();
     let mut victim = world.victim();
     let mut events = world.ucr.follow(&["--pid", &victim.pid().to_string()]);
     let name = longest_path(&world);
@@ -134,6 +136,7 @@ fn where_the_binder_stood_is_seen() {
         return;
     }
     let world = world();
+    world.ucr.watch();
     let mut victim = world.victim();
     let mut events = world.ucr.follow(&["--pid", &victim.pid().to_string()]);
     let folder = std::fs::canonicalize(world.folder()).expect("the folder");
@@ -165,7 +168,7 @@ fn calls_that_fail_are_shown_on_demand_and_leave_no_trace() {
         return;
     }
     let world = world();
-    world.ucr.attach();
+    world.ucr.watch();
     let mut victim = world.victim();
     let name = world.abstract_name(b"");
     let holder = victim.listener("stream", &name, 1);

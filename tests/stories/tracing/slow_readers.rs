@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::NamedTempFile;
-use ucr_common::control::Control;
+use ucr_common::control::Lease;
 use ucr_tests::{Need, Victim, World, needs, ucr::FAILED, wait};
 
 use crate::{world, world_alone};
@@ -79,9 +79,9 @@ fn a_reader_that_comes_late_misses_nothing() {
     // Meanwhile it keeps its lease, though nobody takes what it writes.
     let ledger = world.ucr.ledger();
     for _ in 0..2 {
-        let lease = ledger.control().expect("the control record").follow_until;
+        let lease = ledger.lease().expect("the lease").until;
         wait::until("the lease to be renewed", || {
-            let now = ledger.control().expect("the control record").follow_until;
+            let now = ledger.lease().expect("the lease").until;
             (now > lease).then_some(())
         });
     }
@@ -132,15 +132,14 @@ fn a_follower_whose_place_was_taken_ends_with_an_error() {
     let mut follower = world.ucr.follow(&["--comm", "no-such-program"]);
     let mut ledger = world.ucr.ledger();
     wait::until("the follower's end", || {
-        let control = ledger.control().expect("the control record");
+        let lease = ledger.lease().expect("the lease");
         // Again, if its renewal came between.
-        if control.follower != 1 {
-            let taken = Control { follower: 1, ..control };
-            ledger.set_control(taken).expect("write the control record");
+        if lease.follower != 1 {
+            ledger.set_lease(Lease { follower: 1, ..lease }).expect("write the lease");
         }
         (!wait::is_alive(follower.pid())).then_some(())
     });
     let answer = follower.finish().ended(FAILED);
     let _named = answer.complains("process 1 follows the events now").complains("0 events");
-    assert_eq!(ledger.control().expect("the control record").follower, 1, "left to the other");
+    assert_eq!(ledger.lease().expect("the lease").follower, 1, "left to the other");
 }

@@ -28,7 +28,8 @@ fn unix_add_edges(ctx: FEntryContext) -> i32 {
 }
 
 /// `int __scm_send(struct socket *sock, struct msghdr *msg, struct scm_cookie *p)`: in place of the one
-/// above on kernels without it. The message has yet to be queued, at the peer if there is one.
+/// above on kernels without it. The message has yet to be queued: at the peer, or, if it goes to an
+/// address, nobody knows yet where.
 #[fexit(function = "__scm_send")]
 fn scm_send(ctx: FExitContext) -> i32 {
     let result: i32 = ctx.arg(3);
@@ -38,7 +39,9 @@ fn scm_send(ctx: FExitContext) -> i32 {
     let Some(sender) = follow(ctx.arg(0), offset!(socket_sk)) else { return 0 };
     if probed::<u16>(sender, offset!(sk_family)) == Some(kernel::AF_UNIX) {
         if let Some(files) = follow(ctx.arg(2), offset!(scm_fp)) {
-            pass_all(files, kernel::peer_of(sender).unwrap_or(core::ptr::null()));
+            let has_address = probed::<u32>(ctx.arg(1), offset!(msg_namelen)) != Some(0);
+            let receiver = kernel::peer_of(sender).filter(|_| !has_address);
+            pass_all(files, receiver.unwrap_or(core::ptr::null()));
         }
     }
     0

@@ -107,8 +107,8 @@ pub(crate) fn make(sk: Pointer, origin: u32, time: u64) -> Option<&'static mut R
             // May be absent.
             let _ = BIND_PATHS.remove(&(sk as u64));
         }
-    } else if LEDGER.insert(&(sk as u64), &BLANK, BPF_NOEXIST.into()).is_err() {
-        count(counter::LEDGER_FULL);
+    } else if let Err(errno) = LEDGER.insert(&(sk as u64), &BLANK, BPF_NOEXIST.into()) {
+        refused(errno.into());
         return None;
     }
     let record = lookup_any(sk)?;
@@ -135,11 +135,19 @@ pub(crate) fn add(fresh: &mut Record, sk: Pointer, origin: u32, time: u64) -> bo
         }
         // -EEXIST
         Err(-17) => false,
-        Err(_) => {
-            count(counter::LEDGER_FULL);
+        Err(errno) => {
+            refused(errno.into());
             false
         }
     }
+}
+
+/// Counts a record that found no place.
+#[inline(always)]
+fn refused(errno: i64) {
+    /// `-ENOMEM`: elements are allocated one by one, where nothing can wait for memory.
+    const NO_MEMORY: i64 = -12;
+    count(if errno == NO_MEMORY { counter::NO_MEMORY } else { counter::LEDGER_FULL });
 }
 
 /// Removes all that is known of a sock.

@@ -17,7 +17,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
-use ucr_common::control::counter;
+use ucr_common::control::{self, counter};
 
 use super::{TracerError, event::TraceEvent, store::Store};
 use crate::{kernel::clock, sys::readiness::watch_readable};
@@ -172,11 +172,11 @@ struct Lease<'a> {
 
 impl<'a> Lease<'a> {
     fn take(store: &'a mut Store) -> Result<Self, TracerError> {
-        let control = store.control()?;
-        let runs = control.follow_until > clock::boottime();
+        let before = store.lease()?;
+        let runs = before.until > clock::boottime();
         // One that was killed has left the rest of its lease behind.
-        if runs && control.follower != process::id() && is_alive(control.follower) {
-            return Err(TracerError::Followed { pid: control.follower });
+        if runs && before.follower != process::id() && is_alive(before.follower) {
+            return Err(TracerError::Followed { pid: before.follower });
         }
         let mut lease = Self { store };
         lease.extend()?;
@@ -185,7 +185,7 @@ impl<'a> Lease<'a> {
 
     /// Another one may have followed meanwhile, if we were stopped for longer than the lease.
     fn renew(&mut self) -> Result<(), TracerError> {
-        let follower = self.store.control()?.follower;
+        let follower = self.store.lease()?.follower;
         if follower != process::id() {
             return Err(TracerError::Superseded { pid: follower });
         }
@@ -198,17 +198,14 @@ impl<'a> Lease<'a> {
     }
 
     fn give_back(&mut self) -> Result<(), TracerError> {
-        if self.store.control()?.follower == process::id() {
+        if self.store.lease()?.follower == process::id() {
             self.set(0, 0)?;
         }
         Ok(())
     }
 
-    fn set(&mut self, follow_until: u64, follower: u32) -> Result<(), TracerError> {
-        let mut control = self.store.control()?;
-        control.follow_until = follow_until;
-        control.follower = follower;
-        self.store.set_control(control)
+    fn set(&mut self, until: u64, follower: u32) -> Result<(), TracerError> {
+        self.store.set_lease(control::Lease { until, follower, reserved: 0 })
     }
 
     fn lost(&self) -> Result<u64, TracerError> {

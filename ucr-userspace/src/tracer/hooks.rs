@@ -50,6 +50,8 @@ impl Backend {
                 "the descriptor that a socket was closed under",
                 "descriptor numbers of calls by io_uring or socketcall(2), and those that a receiver of \
                  SCM_RIGHTS gets",
+                "where the kernel has no unix_add_edges (added in 6.10): whose queue a descriptor goes into that \
+                 is sent to an address",
                 "on a preemptible kernel: an event while the same program is interrupted on the same CPU \
                  (counted as missed)",
             ],
@@ -179,7 +181,14 @@ const TRAMPOLINE: &[Hook] = &[
     exit("unix_dgram_connect", Need::Required, CONNECT),
     exit("unix_listen", Need::Required, &["int (struct socket *, int)"]),
     exit("unix_autobind", Need::Optional, &["int (struct sock *)"]),
-    exit("unix_bind", Need::Required, &["int (struct socket *, struct sockaddr *, int)"]),
+    exit(
+        "unix_bind",
+        Need::Required,
+        &[
+            "int (struct socket *, struct sockaddr *, int)",
+            "int (struct socket *, struct sockaddr_unsized *, int)",
+        ],
+    ),
     exit("unix_socketpair", Need::Required, &["int (struct socket *, struct socket *)"]),
     entry("unix_add_edges", Need::Optional, &["void (struct scm_fp_list *, struct unix_sock *)"]),
     Hook {
@@ -193,5 +202,8 @@ const TRAMPOLINE: &[Hook] = &[
     exit("unix_create", Need::Required, &["int (struct net *, struct socket *, int, int)"]),
 ];
 
-/// `connect` of any type.
-const CONNECT: &[&str] = &["int (struct socket *, struct sockaddr *, int, int)"];
+/// `connect` of any type. Addresses have a type of their own since 6.19; they begin as before.
+const CONNECT: &[&str] = &[
+    "int (struct socket *, struct sockaddr *, int, int)",
+    "int (struct socket *, struct sockaddr_unsized *, int, int)",
+];

@@ -21,7 +21,8 @@ use crate::kernel;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ucr-ebpf"));
 
 /// Maps that hold what lasts, and are pinned when tracing is attached.
-pub const PINNED_MAPS: [&str; 5] = ["LEDGER", "BIND_PATHS", "EVENTS", "CONTROL", "COUNTERS"];
+pub const PINNED_MAPS: [&str; 6] =
+    ["LEDGER", "BIND_PATHS", "EVENTS", "CONTROL", "LEASE", "COUNTERS"];
 
 /// Sizes that a user can choose.
 #[derive(Clone, Copy, Debug)]

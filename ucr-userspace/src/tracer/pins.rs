@@ -95,7 +95,7 @@ impl PinDirectory {
         for directory in [self.maps(), self.links()] {
             if let Err(error) = make(&directory) {
                 // The error that is on its way says why.
-                self.remove(mounted).ok();
+                self.remove(|| mounted).ok();
                 return Err(files("create directory", &directory)(error));
             }
         }
@@ -138,13 +138,14 @@ impl PinDirectory {
     }
 
     /// Removes the pins that ucr makes, links first so that no program runs without its maps, and the
-    /// directory. Anything else is left alone. Unmounts the file system if we had mounted it and
-    /// nobody else uses it.
+    /// directory. Anything else is left alone. Unmounts the file system if we had mounted it, which is
+    /// asked before the pins are gone, and nobody else uses it. Who attaches or reconciles is waited for.
     ///
     /// # Errors
     /// The first failure, also that something foreign is in the way; the rest is tried all the same.
-    pub fn remove(&self, mounted: Mounted) -> Result<(), TracerError> {
-        let own = self.open()?;
+    pub fn remove(&self, mounted: impl FnOnce() -> Mounted) -> Result<(), TracerError> {
+        let own = self.lock()?;
+        let mounted = mounted();
         let links = Backend::ALL.into_iter().flat_map(Backend::hooks).map(|hook| hook.program);
         let mut outcome = empty(&own, "links", links, &self.links());
         outcome = outcome.and(empty(&own, "maps", PINNED_MAPS.into_iter(), &self.maps()));
@@ -152,6 +153,7 @@ impl PinDirectory {
             remove_if_there(fs::remove_dir(&self.path))
                 .map_err(files("remove directory", &self.path)),
         );
+        // Of a file system that is busy because of us, nobody could be rid.
         drop(own);
         if mounted == Mounted::ByUs {
             release_file_system();

@@ -61,7 +61,7 @@ pub fn reconcile(object: &mut Object, store: &mut Store) -> Result<Reconciled, T
         let since = |counter| after.get(counter).saturating_sub(before.get(counter));
         let (added, repaired) = (since(counter::FOUND), since(counter::REPAIRED));
         let removed = remove_unseen(object, store, &pass, begun, &mut sum)?;
-        sum.no_room = since(counter::LEDGER_FULL);
+        sum.no_room = since(counter::LEDGER_FULL) + since(counter::NO_MEMORY);
         sum.failed = pass.failed.iter().map(|error| one_line(error)).collect();
         sum.added += added;
         sum.repaired += repaired;

@@ -124,7 +124,7 @@ pub fn attach(
     let attached = pins.lock().and_then(|_lock| attach_in(pins, choice, sizes, mounted));
     if attached.is_err() {
         // The error on its way says more than one from here could.
-        pins.remove(mounted).ok();
+        pins.remove(|| mounted).ok();
     }
     attached
 }
@@ -160,15 +160,13 @@ fn attach_in(
 /// # Errors
 /// [`TracerError::NotAttached`], or the kernel's.
 pub fn detach(pins: &PinDirectory) -> Result<(), TracerError> {
-    // An attach that is under way is waited for.
-    let lock = pins.lock()?;
     // An incomplete or foreign set is cleared away as well, so do not insist on reading it.
-    let ours = Store::open(&pins.maps())
-        .and_then(|store| store.control())
-        .is_ok_and(|control| control.mounted_bpffs == 1);
-    // Of a bpf file system that is busy because of us, nobody could be rid.
-    drop(lock);
-    pins.remove(if ours { Mounted::ByUs } else { Mounted::Before })
+    let mounted = || {
+        let control = Store::open(&pins.maps()).and_then(|store| store.control());
+        let ours = control.is_ok_and(|control| control.mounted_bpffs == 1);
+        if ours { Mounted::ByUs } else { Mounted::Before }
+    };
+    pins.remove(mounted)
 }
 
 /// Opens the maps of attached tracing.
@@ -226,7 +224,7 @@ fn backend_of(control: &Control) -> Result<Backend, TracerError> {
 /// As [`open`].
 pub fn status(pins: &PinDirectory) -> Result<Status, TracerError> {
     let store = open(pins)?;
-    let control = store.control()?;
+    let (control, lease) = (store.control()?, store.lease()?);
     let backend = backend_of(&control)?;
     let mut hooks = Vec::new();
     let mut left_out = Vec::new();
@@ -245,7 +243,7 @@ pub fn status(pins: &PinDirectory) -> Result<Status, TracerError> {
         hooks,
         left_out,
         sockets: store.len(),
-        follower: (control.follow_until > clock::boottime()).then_some(control.follower),
+        follower: (lease.until > clock::boottime()).then_some(lease.follower),
         reconciled_at: control.reconciled_at,
         lost_by_cpu: store.lost_by_cpu()?,
         missed: open_pin(&pins.maps(), "LEDGER")?.info().ok().and_then(|map| missed(map.id())),
@@ -254,16 +252,13 @@ pub fn status(pins: &PinDirectory) -> Result<Status, TracerError> {
 }
 
 const IDLE: Control = Control {
-    follow_until: 0,
     attached_at: 0,
     seeded_at: 0,
-    follower: 0,
     attached_by: 0,
     shapes: SHAPES,
     mounted_bpffs: 0,
     reconciled_at: 0,
     backend: 0,
-    reserved: 0,
 };
 
 /// Programs that are attached.

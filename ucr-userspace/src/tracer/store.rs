@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use ucr_common::{
-    control::{Control, SHAPES, counter},
+    control::{Control, Lease, SHAPES, counter},
     paths::BindPaths,
     record::Record,
 };
@@ -30,13 +30,14 @@ macro_rules! shapes {
         })*
     };
 }
-shapes!(Record, BindPaths, Control);
+shapes!(Record, BindPaths, Control, Lease);
 
 /// The maps that last.
 pub struct Store {
     ledger: HashMap<MapData, u64, Bytes<Record>>,
     paths: HashMap<MapData, u64, Bytes<BindPaths>>,
     control: Array<MapData, Bytes<Control>>,
+    lease: Array<MapData, Bytes<Lease>>,
     counters: PerCpuArray<MapData, u64>,
 }
 
@@ -84,6 +85,7 @@ impl Store {
             ledger: typed("LEDGER", map("LEDGER")?)?,
             paths: typed("BIND_PATHS", map("BIND_PATHS")?)?,
             control: typed("CONTROL", map("CONTROL")?)?,
+            lease: typed("LEASE", map("LEASE")?)?,
             counters: typed("COUNTERS", map("COUNTERS")?)?,
         })
     }
@@ -153,7 +155,7 @@ impl Store {
         if_there("LEDGER", self.ledger.remove(&sk))
     }
 
-    /// The orders in force.
+    /// What is attached.
     ///
     /// # Errors
     /// The kernel's.
@@ -161,7 +163,7 @@ impl Store {
         decode("CONTROL", self.control.get(&0, 0))?.ok_or(TracerError::Missing("CONTROL element"))
     }
 
-    /// Gives orders.
+    /// Says what is attached. For who holds the lock on the pins.
     ///
     /// # Errors
     /// The kernel's.
@@ -169,6 +171,24 @@ impl Store {
         let mut bytes = [0; size_of::<Control>()];
         bytes.copy_from_slice(Control { shapes: SHAPES, ..control }.as_bytes());
         self.control.set(0, bytes, 0).map_err(|source| TracerError::Map { map: "CONTROL", source })
+    }
+
+    /// Who follows.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn lease(&self) -> Result<Lease, TracerError> {
+        decode("LEASE", self.lease.get(&0, 0))?.ok_or(TracerError::Missing("LEASE element"))
+    }
+
+    /// Has events written. For a follower.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_lease(&mut self, lease: Lease) -> Result<(), TracerError> {
+        let mut bytes = [0; size_of::<Lease>()];
+        bytes.copy_from_slice(lease.as_bytes());
+        self.lease.set(0, bytes, 0).map_err(|source| TracerError::Map { map: "LEASE", source })
     }
 
     /// Events lost, for each CPU.

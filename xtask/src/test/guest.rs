@@ -113,8 +113,10 @@ fn variables(how: How<'_>) -> Result<Vec<(String, OsString)>> {
         ("PATH".to_owned(), path),
         ("UCR_BIN".to_owned(), ucr.into()),
         ("UCR_PATIENCE".to_owned(), PATIENCE.into()),
-        // One would be the guess, from the number of processors, but they wait more than they work.
-        ("RUST_TEST_THREADS".to_owned(), "2".into()),
+        // Attaching takes six seconds there, so that most of the stories do it once and share it.
+        ("UCR_SHARED".to_owned(), "/sys/fs/bpf".into()),
+        // Also whom events are for can be only one of them at a time.
+        ("RUST_TEST_THREADS".to_owned(), "1".into()),
         // Else it asks cargo, and writes what is new into the workspace.
         ("INSTA_WORKSPACE_ROOT".to_owned(), commands::root().into()),
         ("INSTA_UPDATE".to_owned(), "no".into()),

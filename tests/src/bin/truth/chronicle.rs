@@ -19,6 +19,7 @@ use ucr::{
     model::name::Escaped,
     tracer::{event::TraceEvent, store},
 };
+use ucr_common::control::Lease;
 
 use crate::judge::Tracing;
 
@@ -38,11 +39,9 @@ impl Chronicle {
         let events =
             store::take_events(&mut tracing.private.object).context("take the ring buffer")?;
         let ready = events.as_fd().try_clone_to_owned().context("watch the ring buffer")?;
-        let mut control = tracing.private.store.control()?;
-        // No lease to be renewed: tracing ends with this process.
-        control.follow_until = u64::MAX;
-        control.follower = std::process::id();
-        tracing.private.store.set_control(control)?;
+        // Never to be renewed: tracing ends with this process.
+        let lease = Lease { until: u64::MAX, follower: std::process::id(), reserved: 0 };
+        tracing.private.store.set_lease(lease)?;
         let pages =
             Arc::new(Mutex::new(Pages { events, notes: HashMap::new(), heard: BTreeMap::new() }));
         let stop = Arc::new(AtomicBool::new(false));

@@ -121,13 +121,10 @@ impl World {
                 done()
             }
             ["recv", fd] => received(number(fd)?),
-            ["pass", fd, over] => {
-                let fds = [number(fd)?];
-                let rights = [ControlMessage::ScmRights(&fds)];
-                let text = [IoSlice::new(b"x")];
-                sendmsg::<()>(number(over)?, &text, &rights, MsgFlags::MSG_NOSIGNAL, None)
-                    .map_err(name_of)?;
-                done()
+            ["pass", fd, over] => passed(number(fd)?, number(over)?, None),
+            ["pass", fd, over, name] => {
+                let name = UnixAddr::new_abstract(unhex(name)?.get(1..).unwrap_or_default());
+                passed(number(fd)?, number(over)?, Some(name.map_err(name_of)?))
             }
             ["take", fd] => taken(number(fd)?),
             ["getfd", pid, fd] => self.taken_out_of(number(pid)?, number(fd)?),
@@ -388,6 +385,15 @@ fn taken(fd: RawFd) -> Done {
         _ => None,
     });
     rights.map(|fd| fd.to_string()).ok_or_else(|| "no descriptor came".to_owned())
+}
+
+/// Sends a descriptor over a socket: to its peer, or to an address.
+fn passed(fd: RawFd, over: RawFd, to: Option<UnixAddr>) -> Done {
+    let fds = [fd];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let text = [IoSlice::new(b"x")];
+    sendmsg(over, &text, &rights, MsgFlags::MSG_NOSIGNAL, to.as_ref()).map_err(name_of)?;
+    done()
 }
 
 /// Connects to an abstract name, with its leading NUL.
