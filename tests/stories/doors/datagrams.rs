@@ -1,13 +1,14 @@
 //! What happens to the peers and names of datagram sockets, also behind their owner's back.
 
-use crate::watched;
-
 use ucr::tracer::hooks::Backend;
 use ucr_common::record::FLAG_AUTOBOUND;
 use ucr_tests::{Need, Victim, World, backends, needs, world::hex};
 
 use super::record;
-use crate::tracing::{inode, text};
+use crate::{
+    tracing::{inode, text},
+    watched,
+};
 
 /// A bound datagram socket.
 fn bound(world: &World, victim: &mut Victim, rest: &[u8]) -> (i32, Vec<u8>) {
@@ -61,32 +62,35 @@ pub(crate) fn a_send_that_finds_the_peer_gone_ends_the_connection() {
         return;
     }
     for backend in backends::attachable() {
-        let world = watched(*backend);
-        let mut victim = world.victim();
-        let (peer, name) = bound(&world, &mut victim, b"");
-        let fd = victim.client("dgram", &name);
-        let gone = victim.inode(peer);
-        victim.close(peer);
-        let mut events = world.ucr.follow(&["--pid", &victim.pid().to_string()]);
-        assert_eq!(victim.tell(&format!("send {fd} x")), Err("ECONNREFUSED".to_owned()));
-        let tracked = || record(&world, victim.pid(), fd).expect("a record");
-        if *backend == Backend::Trampoline {
-            let event = events.event("anything", |_| true);
-            assert_eq!(event["event"], "disconnect", "{event:#}");
-            assert_eq!(inode(&event["socket"]), u64::from(victim.inode(fd)));
-            assert_eq!(inode(&event["peer"]), u64::from(gone));
-            assert_eq!((tracked().peer.sk, tracked().peer.inode, tracked().state), (0, 0, 7));
-        } else {
-            // A blind spot: it goes on as if the peer were there, or had closed.
-            assert_eq!((tracked().peer.inode, tracked().state), (gone.into(), 1));
-            world.ucr.run(&["reconcile"]).done();
-            assert_eq!((tracked().peer.sk, tracked().state), (0, 7));
-        }
-        // Again is no second time.
-        assert_eq!(victim.tell(&format!("send {fd} x")), Err("ENOTCONN".to_owned()));
-        victim.ask(&format!("shutdown {fd} read"));
-        assert_eq!(events.event("anything", |_| true)["event"], "shutdown");
+        loses_its_peer(&watched(*backend), *backend);
     }
+}
+
+pub(super) fn loses_its_peer(world: &World, backend: Backend) {
+    let mut victim = world.victim();
+    let (peer, name) = bound(world, &mut victim, b"");
+    let fd = victim.client("dgram", &name);
+    let gone = victim.inode(peer);
+    victim.close(peer);
+    let mut events = world.ucr.follow(&["--pid", &victim.pid().to_string()]);
+    assert_eq!(victim.tell(&format!("send {fd} x")), Err("ECONNREFUSED".to_owned()));
+    let tracked = || record(world, victim.pid(), fd).expect("a record");
+    if backend == Backend::Trampoline {
+        let event = events.event("anything", |_| true);
+        assert_eq!(event["event"], "disconnect", "{event:#}");
+        assert_eq!(inode(&event["socket"]), u64::from(victim.inode(fd)));
+        assert_eq!(inode(&event["peer"]), u64::from(gone));
+        assert_eq!((tracked().peer.sk, tracked().peer.inode, tracked().state), (0, 0, 7));
+    } else {
+        // A blind spot: it goes on as if the peer were there, or had closed.
+        assert_eq!((tracked().peer.inode, tracked().state), (gone.into(), 1));
+        world.ucr.run(&["reconcile"]).done();
+        assert_eq!((tracked().peer.sk, tracked().state), (0, 7));
+    }
+    // Again is no second time.
+    assert_eq!(victim.tell(&format!("send {fd} x")), Err("ENOTCONN".to_owned()));
+    victim.ask(&format!("shutdown {fd} read"));
+    assert_eq!(events.event("anything", |_| true)["event"], "shutdown");
 }
 
 /// Ways to be given a name by the kernel.

@@ -111,45 +111,47 @@ fn a_listener_takes_what_waits_with_it() {
         return;
     }
     for backend in backends::attachable() {
-        let world = watched(*backend);
-        for ending in ["close", "exit"] {
-            let (mut server, mut client) = (world.victim(), world.victim());
-            let name = world.abstract_name(ending.as_bytes());
-            let listener = server.listener("stream", &name, 8);
-            let through = server.inode(listener);
-            let fds = [0, 1, 2].map(|_| client.client("stream", &name));
-            let waited: Vec<u64> =
-                embryos(&world, through).iter().map(|embryo| embryo.socket.cookie).collect();
-            assert_eq!(waited.len(), 3);
-            let mut events = world.ucr.follow(&["--pid", &server.pid().to_string()]);
-            if ending == "close" {
-                server.close(listener);
-            } else {
-                server.order("exit");
-            }
-            ends(&mut events, *backend, through.into(), waited);
-            wait::until("their records to go", || {
-                embryos(&world, through).is_empty().then_some(())
-            });
-            assert!(world.ucr.record(through).is_none());
-            for fd in fds {
-                let left = record(&world, client.pid(), fd).expect("a record");
-                assert_eq!((left.peer.sk, left.shutdown), (0, 3), "{} {ending}", backend.name());
-            }
+        take_what_waits_with_them(&watched(*backend), *backend == Backend::Trampoline);
+    }
+}
+
+/// Where each sock's release is seen, the end of each is told, and not only that of the listener.
+pub(super) fn take_what_waits_with_them(world: &World, is_each_told: bool) {
+    for ending in ["close", "exit"] {
+        let (mut server, mut client) = (world.victim(), world.victim());
+        let name = world.abstract_name(ending.as_bytes());
+        let listener = server.listener("stream", &name, 8);
+        let through = server.inode(listener);
+        let fds = [0, 1, 2].map(|_| client.client("stream", &name));
+        let waited: Vec<u64> =
+            embryos(world, through).iter().map(|embryo| embryo.socket.cookie).collect();
+        assert_eq!(waited.len(), 3);
+        let mut events = world.ucr.follow(&["--pid", &server.pid().to_string()]);
+        if ending == "close" {
+            server.close(listener);
+        } else {
+            server.order("exit");
+        }
+        let closed = |event: &Value| event["event"] == "close";
+        let event = events.event("close", closed);
+        let told = (inode(&event["socket"]), &event["argument"]);
+        assert_eq!(told, (through.into(), &0.into()), "{event:#}");
+        if is_each_told {
+            end(&mut events, waited);
+        }
+        wait::until("their records to go", || embryos(world, through).is_empty().then_some(()));
+        assert!(world.ucr.record(through).is_none());
+        for fd in fds {
+            let left = record(world, client.pid(), fd).expect("a record");
+            assert_eq!((left.peer.sk, left.shutdown), (0, 3), "{ending}");
         }
     }
 }
 
-/// Trampolines tell the end of each; tracepoints that of the listener.
-fn ends(events: &mut ucr_tests::Follower, backend: Backend, listener: u64, mut waited: Vec<u64>) {
-    let closed = |event: &Value| event["event"] == "close";
-    let event = events.event("close", closed);
-    assert_eq!((inode(&event["socket"]), &event["argument"]), (listener, &0.into()), "{event:#}");
-    if backend != Backend::Trampoline {
-        return;
-    }
+/// The end of each is told.
+fn end(events: &mut ucr_tests::Follower, mut waited: Vec<u64>) {
     while !waited.is_empty() {
-        let event = events.event("the close of an embryo", closed);
+        let event = events.event("the close of an embryo", |event| event["event"] == "close");
         assert_eq!(event["argument"], 1, "never accepted: {event:#}");
         assert!(event["socket"]["inode"].is_null(), "{event:#}");
         let found = waited.iter().position(|known| *known == cookie(&event["socket"]));

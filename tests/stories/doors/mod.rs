@@ -4,6 +4,7 @@
 pub(crate) mod compat;
 pub(crate) mod datagrams;
 mod embryos;
+mod fallbacks;
 pub(crate) mod io_uring;
 pub(crate) mod passing;
 

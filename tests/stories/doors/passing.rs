@@ -2,7 +2,7 @@
 //! is not asked (`pidfd_getfd`).
 
 use ucr::{kernel::btf::Btf, tracer::hooks::Backend};
-use ucr_tests::{Need, needs, outside, wait, world::hex};
+use ucr_tests::{Need, World, needs, outside, wait, world::hex};
 
 use super::cookie;
 use crate::{tracing::inode, watched};
@@ -12,7 +12,10 @@ pub(crate) fn who_passed_which_socket_to_whom_is_told() {
     if !needs::met(&[Need::Root, Need::Backend(Backend::Trampoline)]) {
         return;
     }
-    let world = watched(Backend::Trampoline);
+    pass_and_take(&watched(Backend::Trampoline));
+}
+
+pub(super) fn pass_and_take(world: &World) {
     for kind in ["stream", "seqpacket"] {
         let (mut sender, mut receiver) = (world.victim(), world.victim());
         let name = world.abstract_name(kind.as_bytes());

@@ -10,7 +10,7 @@ use crate::{
     causes::one_line,
     model::Count,
     tracer::{
-        hooks::Backend,
+        hooks::Choice,
         object::Sizes,
         pins::{Mounted, PinDirectory},
         session,
@@ -20,9 +20,8 @@ use crate::{
 /// Start tracing; it goes on in the kernel, and no process stays behind
 #[derive(Clone, Debug, clap::Args)]
 pub struct AttachArgs {
-    /// How to trace; if not given, the best that this kernel has (see `ucr features`)
-    #[arg(long, value_enum, env = "UCR_BACKEND")]
-    backend: Option<Backend>,
+    #[command(flatten)]
+    choice: Choice,
     /// Size of the event ring buffer in bytes: a power of two, at least 4096
     #[arg(long, value_name = "N", default_value_t = Sizes::default().ring_bytes, value_parser = ring_size)]
     ring_bytes: u32,
@@ -47,7 +46,7 @@ fn ring_size(text: &str) -> Result<u32, String> {
 pub fn run(args: &AttachArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let sizes =
         Sizes { ring_bytes: args.ring_bytes, sockets: args.max_sockets, ..Sizes::default() };
-    let attached = session::attach(pins, args.backend, sizes)?;
+    let attached = session::attach(pins, &args.choice, sizes)?;
     if attached.mounted == Mounted::ByUs {
         say("mounted a bpf file system at /sys/fs/bpf");
     }

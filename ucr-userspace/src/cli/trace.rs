@@ -21,7 +21,7 @@ use crate::{
         event::KINDS,
         filter::{EventFilter, Failed},
         follow::{Told, follow},
-        hooks::Backend,
+        hooks::{Backend, Choice},
         object::{LogLevel, Sizes},
         pins::PinDirectory,
         session,
@@ -114,8 +114,8 @@ pub fn run(args: &TraceArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
             runtime.block_on(show(args, &mut store, events, None))?;
         }
         Err(TracerError::NotAttached { .. }) => {
-            let mut private =
-                session::trace_privately(args.backend, Sizes::default(), args.ebpf_log)?;
+            let choice = Choice { backend: args.backend, ..Choice::default() };
+            let mut private = session::trace_privately(&choice, Sizes::default(), args.ebpf_log)?;
             report::refused(&private.refused);
             for failed in &private.seeded.failed {
                 say(&format!("warning: {}", one_line(failed)));

@@ -38,6 +38,12 @@ pub enum TracerError {
     /// The object has no such program or map: it is not ours.
     #[error("the eBPF object has no {0}")]
     Missing(&'static str),
+    /// A program was not to be attached.
+    #[error("{program} was not to be attached")]
+    LeftOut {
+        /// Its name in the object.
+        program: &'static str,
+    },
     /// The kernel does not have what a program hangs on.
     #[error("this kernel has no {target} to attach to")]
     NoSuchPoint {

@@ -1,6 +1,7 @@
 //! The hooks of each backend as a table: which program hangs where, what happens where it cannot,
 //! and what nobody sees.
 
+use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use ucr_common::control::backend;
 
@@ -84,6 +85,23 @@ impl Backend {
     pub(super) fn of_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|backend| backend.number() == number)
     }
+}
+
+/// Which programs to attach.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Choice {
+    /// How to trace; if not given, the best that this kernel has (see `ucr features`)
+    #[arg(long, value_enum, env = "UCR_BACKEND")]
+    pub backend: Option<Backend>,
+    /// Leave this hook out, as on a kernel that lacks it; what there is in its place is attached then.
+    /// May be given several times
+    #[arg(long, value_name = "HOOK", value_parser = PossibleValuesParser::new(programs()))]
+    pub without: Vec<String>,
+}
+
+/// The names of all hooks.
+fn programs() -> impl Iterator<Item = &'static str> {
+    Backend::ALL.into_iter().flat_map(Backend::hooks).map(|hook| hook.program)
 }
 
 /// What to do on a kernel that lacks what a program hangs on, or refuses it.

@@ -8,7 +8,7 @@ use ucr_common::control::{Control, SHAPES};
 
 use super::{
     TracerError,
-    hooks::{Backend, Hook, Need},
+    hooks::{Backend, Choice, Hook, Need},
     missed::missed,
     object::{LogLevel, Object, Sizes, open_pin},
     pass::{Pass, seed},
@@ -89,7 +89,7 @@ pub struct Status {
 /// # Errors
 /// The kernel's refusal.
 pub fn trace_privately(
-    choice: Option<Backend>,
+    choice: &Choice,
     sizes: Sizes,
     log: LogLevel,
 ) -> Result<Private, TracerError> {
@@ -114,11 +114,7 @@ pub fn trace_privately(
 ///
 /// # Errors
 /// [`TracerError::AlreadyAttached`], or the kernel's refusal; then nothing is left behind.
-pub fn attach(
-    pins: &PinDirectory,
-    choice: Option<Backend>,
-    sizes: Sizes,
-) -> Result<Attached, TracerError> {
+pub fn attach(pins: &PinDirectory, choice: &Choice, sizes: Sizes) -> Result<Attached, TracerError> {
     let mounted = pins.create()?;
     // Locked until it is done, but not while the file system is let go of.
     let attached = pins.lock().and_then(|_lock| attach_in(pins, choice, sizes, mounted));
@@ -131,7 +127,7 @@ pub fn attach(
 
 fn attach_in(
     pins: &PinDirectory,
-    choice: Option<Backend>,
+    choice: &Choice,
     sizes: Sizes,
     mounted: Mounted,
 ) -> Result<Attached, TracerError> {
@@ -269,15 +265,16 @@ struct Hooked {
 }
 
 /// Attaches the backend that was chosen, or else the best that this kernel has.
-fn attach_hooks(object: &mut Object, choice: Option<Backend>) -> Result<Hooked, TracerError> {
-    match choice {
+fn attach_hooks(object: &mut Object, choice: &Choice) -> Result<Hooked, TracerError> {
+    let without = &choice.without;
+    match choice.backend {
         Some(Backend::Snapshot) => Err(TracerError::NothingToAttach),
-        Some(backend) => attach_backend(object, backend),
-        None => attach_backend(object, Backend::Trampoline).or_else(|error| {
+        Some(backend) => attach_backend(object, backend, without),
+        None => attach_backend(object, Backend::Trampoline, without).or_else(|error| {
             if error.is_exhaustion() {
                 return Err(error);
             }
-            let mut hooked = attach_backend(object, Backend::Tracepoint)?;
+            let mut hooked = attach_backend(object, Backend::Tracepoint, without)?;
             hooked.refused.backend = Some((Backend::Trampoline, error));
             Ok(hooked)
         }),
@@ -285,7 +282,11 @@ fn attach_hooks(object: &mut Object, choice: Option<Backend>) -> Result<Hooked, 
 }
 
 /// Attaches what can be attached; what this kernel does not have is named.
-fn attach_backend(object: &mut Object, backend: Backend) -> Result<Hooked, TracerError> {
+fn attach_backend(
+    object: &mut Object,
+    backend: Backend,
+    without: &[String],
+) -> Result<Hooked, TracerError> {
     let mut links: Vec<(&'static Hook, FdLink)> = Vec::new();
     let mut left_out: Vec<(&'static str, TracerError)> = Vec::new();
     for hook in backend.hooks() {
@@ -299,7 +300,12 @@ fn attach_backend(object: &mut Object, backend: Backend) -> Result<Hooked, Trace
             }
             Need::Required | Need::Optional => false,
         };
-        match object.attach(hook) {
+        let attached = if without.iter().any(|name| name == hook.program) {
+            Err(TracerError::LeftOut { program: hook.program })
+        } else {
+            object.attach(hook)
+        };
+        match attached {
             Ok(link) => links.push((hook, link)),
             Err(error) if matches!(hook.need, Need::Required | Need::InPlaceOf(_)) => {
                 return Err(error);

@@ -63,7 +63,7 @@ struct Sides {
 impl Tracing {
     /// Begins to trace.
     pub(crate) fn begin(options: &Options) -> Result<Self> {
-        let private = session::trace_privately(options.backend, options.sizes(), LogLevel::Off)
+        let private = session::trace_privately(&options.choice, options.sizes(), LogLevel::Off)
             .context("start tracing")?;
         if private.backend == Backend::Snapshot {
             bail!("this kernel allows no tracing: there is nothing to prove");

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use ucr::tracer::{hooks::Backend, object::Sizes};
+use ucr::tracer::{
+    hooks::{Backend, Choice},
+    object::Sizes,
+};
 
 use crate::{freezer::Way, plant::Plant, worker};
 
@@ -25,9 +28,8 @@ pub(crate) struct Options {
     /// Go on until there were so many, also if the time is over: on a slow machine
     #[arg(long, default_value_t = 0)]
     pub(crate) at_least: u64,
-    /// How the ledger is filled; without it, the best there is
-    #[arg(long, value_enum, env = "UCR_BACKEND")]
-    pub(crate) backend: Option<Backend>,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// What chance begins with
     #[arg(long)]
     pub(crate) seed: Option<u64>,
@@ -61,7 +63,7 @@ pub(crate) struct Options {
 impl Options {
     /// What is wrong with them.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.backend == Some(Backend::Snapshot) {
+        if self.choice.backend == Some(Backend::Snapshot) {
             return Err("there is nothing to prove: snapshot keeps no ledger".to_owned());
         }
         if self.workers < WORKERS_MIN {
