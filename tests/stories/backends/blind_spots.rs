@@ -72,7 +72,7 @@ const TRAMPOLINE: [Shown; 5] = [
         ],
     ),
     (
-        "where the kernel has no unix_add_edges (added in 6.10): whose queue a descriptor goes into \
+        "where the kernel has no unix_add_edges: whose queue a descriptor goes into \
          that is sent to an address",
         &[passing::what_is_sent_to_an_address_goes_into_that_queue],
     ),

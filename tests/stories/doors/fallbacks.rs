@@ -40,6 +40,7 @@ fn what_stands_in_for_a_hook_does_its_work() {
     datagrams::loses_its_peer(&world, Backend::Trampoline);
     embryos::take_what_waits_with_them(&world, false);
     passing::pass_and_take(&world);
+    passing::send_to_an_address(&world, false);
 }
 
 #[test]

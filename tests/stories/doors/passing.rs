@@ -52,7 +52,13 @@ pub(crate) fn what_is_sent_to_an_address_goes_into_that_queue() {
     if !needs::met(&[Need::Root, Need::Backend(Backend::Trampoline)]) {
         return;
     }
-    let world = watched(Backend::Trampoline);
+    // Where a message is seen on its way into the queue, and not before.
+    let types = Btf::of_kernel().expect("the kernel's types");
+    let is_seen_queued = types.prototype("unix_add_edges").is_some();
+    send_to_an_address(&watched(Backend::Trampoline), is_seen_queued);
+}
+
+pub(super) fn send_to_an_address(world: &World, is_seen_queued: bool) {
     let mut victim = world.victim();
     let (name, other) = (world.abstract_name(b"receiver"), world.abstract_name(b"peer"));
     let receivers = [&name, &other].map(|name| {
@@ -63,16 +69,15 @@ pub(crate) fn what_is_sent_to_an_address_goes_into_that_queue() {
     let sender = victim.socket("dgram");
     victim.connect(sender, &other);
     let carried = victim.socket("stream");
-    // Where a message is seen on its way into the queue, and not before.
-    let is_seen_queued = Btf::of_kernel().expect("the kernel's types").prototype("unix_add_edges");
     let pid = victim.pid();
     let mut events = world.ucr.follow(&["--pid", &pid.to_string()]);
     victim.ask(&format!("pass {carried} {sender} {}", hex(&name)));
     let event = events.next("pass");
     assert_eq!(inode(&event["socket"]), u64::from(victim.inode(carried)));
-    match is_seen_queued {
-        Some(_) => assert_eq!(inode(&event["peer"]), u64::from(victim.inode(receivers[0]))),
-        None => assert!(event["peer"].is_null(), "not the peer: {event:#}"),
+    if is_seen_queued {
+        assert_eq!(inode(&event["peer"]), u64::from(victim.inode(receivers[0])));
+    } else {
+        assert!(event["peer"].is_null(), "not the peer: {event:#}");
     }
 }
 

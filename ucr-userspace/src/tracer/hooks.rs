@@ -51,7 +51,7 @@ impl Backend {
                 "the descriptor that a socket was closed under",
                 "descriptor numbers of calls by io_uring or socketcall(2), and those that a receiver of \
                  SCM_RIGHTS gets",
-                "where the kernel has no unix_add_edges (added in 6.10): whose queue a descriptor goes into that \
+                "where the kernel has no unix_add_edges: whose queue a descriptor goes into that \
                  is sent to an address",
                 "on a preemptible kernel: an event while the same program is interrupted on the same CPU \
                  (counted as missed)",
