@@ -26,7 +26,19 @@ fn all_of_them_are_listed_at_once() {
     let outside = other.listener("stream", &outside_name, 5);
 
     let inet = victim.socket("inet");
-    let dgram = victim.socket("dgram");
+    // One message with data, one without, and a peer outside.
+    let messages = [b"-filled".as_slice(), b"-empty"].map(|rest| {
+        let name = world.abstract_name(rest);
+        let receiver = victim.socket("dgram");
+        victim.bind(receiver, &name);
+        let sender = victim.client("dgram", &name);
+        victim
+            .ask(format!("send {sender} {}", if rest == b"-filled" { "four" } else { "" }).trim());
+        receiver
+    });
+    let far = other.socket("dgram");
+    other.bind(far, &outside_name);
+    let near = victim.client("dgram", &outside_name);
     let (sender, queued) = victim.pair("stream");
     victim.ask(&format!("send {sender} unread"));
     let name = world.abstract_name(b"");
@@ -43,7 +55,9 @@ fn all_of_them_are_listed_at_once() {
     let report = refused.json();
     let expected = [
         (inet, "family", "AF_INET"),
-        (dgram, "datagram", "datagram"),
+        (messages[0], "queued_data", "4 bytes"),
+        (messages[1], "queued_messages", "without data"),
+        (near, "external_peer", "victim"),
         (queued, "queued_data", "6 bytes"),
         (listener, "waiting", "1 connection not accepted"),
         (waiting, "not_accepted", "accepted"),

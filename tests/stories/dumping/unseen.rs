@@ -93,12 +93,15 @@ fn a_datagram_server_with_a_connected_client_is_confirmed() {
         assert_eq!(socket(&report, victim.inode(fd))["verdict"], "confirmed", "{report:#}");
     }
     // That it is refused is another matter.
-    assert_eq!(at(&report, server)["kind"], "datagram");
+    let obstacle = at(&report, server);
+    assert_eq!(obstacle["kind"], "external_senders", "{report:#}");
+    assert_eq!(obstacle["holders"][0]["pid"], other.pid());
+    assert_eq!(report["obstacles"].as_array().expect("a list").len(), 1, "{report:#}");
 
     // Without its client it is what it was, to the kernel and to the ledger.
     other.close(outside);
     victim.close(within);
-    let report = dump(&world, &victim, &world.path("image"), &[]).ended(REFUSED).json();
+    let report = dump(&world, &victim, &world.path("image"), &[]).done().json();
     assert_eq!(socket(&report, victim.inode(server))["verdict"], "confirmed", "{report:#}");
 
     // A client whose server has gone.
@@ -106,6 +109,7 @@ fn a_datagram_server_with_a_connected_client_is_confirmed() {
     victim.close(server);
     let report = dump(&world, &victim, &world.path("image"), &[]).ended(REFUSED).json();
     assert_eq!(socket(&report, victim.inode(left))["verdict"], "confirmed", "{report:#}");
+    assert_eq!(at(&report, left)["kind"], "peer_closed", "{report:#}");
 }
 
 #[test]

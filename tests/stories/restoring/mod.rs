@@ -1,5 +1,6 @@
 //! `ucr restore`: what was dumped stands again, in other programs, and nothing else was touched.
 
+mod datagrams;
 mod images;
 mod names;
 mod programs;

@@ -76,6 +76,8 @@ struct Assembly<'a> {
     by_sk: HashMap<u64, usize>,
     /// Listeners by what the sockets accepted from them share with them.
     listeners: HashMap<(&'a UnixName, SocketType, Option<VfsFile>), usize>,
+    /// Inodes of the datagram sockets outside that have one of these as their peer: by its inode.
+    senders: HashMap<u32, Vec<u32>>,
     /// Inode of each client that waits to be accepted, and of the listener it waits at.
     waiting: HashMap<u32, u32>,
     obstacles: Vec<Obstacle>,
@@ -92,11 +94,22 @@ impl<'a> Assembly<'a> {
             (seen.state == SocketState::Listening)
                 .then_some(((&seen.name, seen.socket_type, seen.file), at))
         });
+        let by_inode: HashMap<u32, usize> = stock().map(|(at, s)| (s.held.inode, at)).collect();
+        let mut senders: HashMap<u32, Vec<u32>> = HashMap::new();
+        for seen in inventory.view.sockets.values() {
+            if seen.socket_type == SocketType::Dgram
+                && let Some(peer) = seen.peer.filter(|peer| by_inode.contains_key(peer))
+                && !by_inode.contains_key(&seen.inode)
+            {
+                senders.entry(peer).or_default().push(seen.inode);
+            }
+        }
         Self {
             inventory,
             outside,
             listeners: listeners.collect(),
-            by_inode: stock().map(|(at, s)| (s.held.inode, at)).collect(),
+            by_inode,
+            senders,
             by_sk: stock().map(|(at, s)| (s.held.sk, at)).collect(),
             waiting: waiting.collect(),
             obstacles: Vec::new(),
@@ -153,9 +166,6 @@ impl<'a> Assembly<'a> {
         } else if seen.is_none() {
             self.refuse(stock, Reason::NotReported);
         }
-        if details.socket_type == SocketType::Dgram {
-            self.refuse(stock, Reason::Datagram);
-        }
         for setting in &details.not_restorable {
             self.refuse(stock, Reason::Setting { setting: setting.to_string() });
         }
@@ -194,6 +204,9 @@ impl<'a> Assembly<'a> {
 
     /// What the socket is doing; a state that cannot be dumped is refused on the way.
     fn role(&mut self, stock: &Stock, seen: &SeenSocket) -> Role {
+        if seen.socket_type == SocketType::Dgram {
+            return self.datagram_role(stock, seen);
+        }
         match seen.state {
             SocketState::Listening => {
                 if seen.receive_queue > 0 {
@@ -219,19 +232,50 @@ impl<'a> Assembly<'a> {
                     self.refuse(stock, reason);
                 }
             }
-            Some(inode) => {
-                let name = peer.map_or(UnixName::Unnamed, |peer| peer.name.clone());
-                let holders = self.outside.holders(inode);
-                self.refuse(stock, Reason::ExternalPeer { peer: inode, name, holders });
-            }
-            // Refused as a datagram socket already.
-            None if seen.socket_type == SocketType::Dgram => {}
+            Some(inode) => self.refuse_external(stock, inode, peer),
             None => {
                 let reason = self.without_peer(stock, seen);
                 self.refuse(stock, reason);
             }
         }
         Role::Connected
+    }
+
+    /// What a datagram socket is doing: its state says only that somebody has connected to it, or it to
+    /// somebody.
+    fn datagram_role(&mut self, stock: &Stock, seen: &SeenSocket) -> Role {
+        if seen.receive_queue > 0 {
+            self.refuse(stock, Reason::QueuedData { bytes: seen.receive_queue });
+        } else if stock.details.has_messages {
+            self.refuse(stock, Reason::QueuedMessages);
+        }
+        self.refuse_senders(stock, seen.peer);
+        match seen.peer {
+            None if stock.details.peer_name.is_none() => return Role::Unconnected,
+            None => self.refuse(stock, Reason::PeerClosed),
+            Some(inode) if self.by_inode.contains_key(&inode) => {}
+            Some(inode) => self.refuse_external(stock, inode, self.inventory.view.get(inode)),
+        }
+        Role::Connected
+    }
+
+    /// Whoever is connected to it from outside has nobody left, once it is gone.
+    fn refuse_senders(&mut self, stock: &Stock, peer: Option<u32>) {
+        let senders = self.senders.remove(&stock.held.inode).unwrap_or_default();
+        // Its own peer is refused as that.
+        let others = senders.into_iter().filter(|inode| Some(*inode) != peer);
+        let mut holders: Vec<Party> =
+            others.flat_map(|inode| self.outside.holders(inode)).collect();
+        if !holders.is_empty() {
+            holders.sort();
+            self.refuse(stock, Reason::ExternalSenders { holders });
+        }
+    }
+
+    fn refuse_external(&mut self, stock: &Stock, inode: u32, peer: Option<&SeenSocket>) {
+        let name = peer.map_or(UnixName::Unnamed, |peer| peer.name.clone());
+        let holders = self.outside.holders(inode);
+        self.refuse(stock, Reason::ExternalPeer { peer: inode, name, holders });
     }
 
     /// A connected socket whose peer has no inode: not accepted yet, or closed.
@@ -340,7 +384,16 @@ impl<'a> Assembly<'a> {
             else {
                 continue;
             };
-            let Some(peer) = sockets.get(*other).filter(|_| *other > at) else { continue };
+            let Some(peer) = sockets.get(*other) else { continue };
+            if stock.details.socket_type == SocketType::Dgram && !self.is_datagram_pair(stock, peer)
+            {
+                let (sender, receiver) = (index(at), index(*other));
+                pairs.push(Connection::Datagram { sender, receiver });
+                continue;
+            }
+            if *other < at {
+                continue;
+            }
             match self.ends(stock, peer) {
                 Ends::Pair => pairs.push(Connection::Pair { a: index(at), b: index(*other) }),
                 ends => {
@@ -367,9 +420,23 @@ impl<'a> Assembly<'a> {
         accepted.chain(pairs).collect()
     }
 
+    /// Whether two datagram sockets have each other since `socketpair` made them: it is that which
+    /// gives a datagram socket credentials, and `connect` does not.
+    fn is_datagram_pair(&self, a: &Stock, b: &Stock) -> bool {
+        let is_peer_of = |one: &Stock, other: &Stock| {
+            self.seen(one).is_some_and(|seen| seen.peer == Some(other.held.inode))
+        };
+        let is_half = |stock: &Stock| stock.details.credentials.is_some();
+        a.held.inode != b.held.inode
+            && [(a, b), (b, a)].iter().all(|(one, other)| is_peer_of(one, other) && is_half(one))
+    }
+
     /// Which of two connected ends is which: as it was tracked, else by what the kernel lets
     /// conclude.
     fn ends(&self, a: &Stock, b: &Stock) -> Ends {
+        if a.details.socket_type == SocketType::Dgram {
+            return Ends::Pair;
+        }
         let role = |stock| self.tracked(stock).map_or(TrackedRole::None, |t| t.role);
         match (role(a), role(b)) {
             (TrackedRole::Pair, _) | (_, TrackedRole::Pair) => return Ends::Pair,

@@ -34,8 +34,6 @@ pub enum Reason {
         /// `SOCK_*`.
         socket_type: u32,
     },
-    /// A datagram socket.
-    Datagram,
     /// The descriptor is one of a thread that has a descriptor table of its own.
     OwnTable {
         /// The thread.
@@ -70,6 +68,11 @@ pub enum Reason {
         #[serde(serialize_with = "exact")]
         name: UnixName,
         /// Who holds it.
+        holders: Vec<Party>,
+    },
+    /// Datagram sockets of processes that are not dumped are connected to it.
+    ExternalSenders {
+        /// Who holds them.
         holders: Vec<Party>,
     },
     /// Processes that are not dumped hold the same socket.
@@ -198,7 +201,6 @@ impl fmt::Display for Reason {
                 family_name(*family),
                 type_name(*socket_type)
             ),
-            Self::Datagram => f.write_str("a unix datagram socket: stream and seqpacket only"),
             Self::OwnTable { thread } => {
                 write!(f, "thread {thread} has a descriptor table of its own")
             }
@@ -221,6 +223,11 @@ impl fmt::Display for Reason {
             Self::ExternalPeer { peer, name, holders } => write!(
                 f,
                 "its peer (inode {peer}, name {name}) is held by {}, which is not dumped",
+                Parties(holders)
+            ),
+            Self::ExternalSenders { holders } => write!(
+                f,
+                "it is the peer of datagram sockets held by {}, which is not dumped",
                 Parties(holders)
             ),
             Self::SharedOutside { holders } => {

@@ -33,7 +33,8 @@ pub const MAX_FILE_LEN: u64 = 64 << 20;
 /// # Changelog
 ///
 /// - 1.0: the first one. `AF_UNIX` stream and seqpacket sockets without queued data.
-pub const CURRENT: Version = Version { major: 1, minor: 0 };
+/// - 1.1: datagram sockets, and who of them is connected to whom.
+pub const CURRENT: Version = Version { major: 1, minor: 1 };
 
 /// The oldest version that this ucr reads.
 pub const OLDEST: Version = Version { major: 1, minor: 0 };

@@ -18,7 +18,8 @@ pub struct Image {
     pub sockets: Vec<Socket>,
     /// Every descriptor of every process that leads to one of `sockets`.
     pub descriptors: Vec<Descriptor>,
-    /// How the connected sockets hang together. Every connected socket is in exactly one.
+    /// How the connected sockets hang together. Every connected socket is in exactly one; a datagram
+    /// socket may be the receiver of any number besides.
     pub connections: Vec<Connection>,
 }
 
@@ -238,15 +239,31 @@ pub enum Connection {
         /// earlier.
         order: u32,
     },
+    /// A datagram socket that has a peer, which need not have it as its own. If both have each other
+    /// there are two of these, unless `socketpair` made them. (Since 1.1.)
+    Datagram {
+        /// The one that called `connect`; it may be its own receiver.
+        sender: SocketIndex,
+        /// Its peer.
+        receiver: SocketIndex,
+    },
 }
 
 impl Connection {
-    /// Both ends: a pair's in stored order, else client and server.
+    /// Both ends: a pair's in stored order, else the one that connected first.
     #[must_use]
     pub fn ends(&self) -> (SocketIndex, SocketIndex) {
         match *self {
             Self::Pair { a, b } => (a, b),
             Self::Accepted { client, server, .. } => (client, server),
+            Self::Datagram { sender, receiver } => (sender, receiver),
         }
+    }
+
+    /// Who has whom as its peer.
+    pub fn peers(&self) -> impl Iterator<Item = (SocketIndex, SocketIndex)> + use<> {
+        let (a, b) = self.ends();
+        let back = (!matches!(self, Self::Datagram { .. })).then_some((b, a));
+        std::iter::once((a, b)).chain(back)
     }
 }

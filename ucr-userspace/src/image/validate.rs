@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::datagrams::{self, Impossible};
 use super::schema::{Bound, Connection, Descriptor, Image, Role, Socket, SocketFile, SocketIndex};
 use crate::model::{Credentials, Pid, Shutdown, SocketType, UnixName};
 
@@ -109,9 +110,15 @@ pub enum Invalid {
 /// What can be wrong with one socket.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// Not in this version of the format.
-    #[error("datagram sockets are not part of this format version")]
-    Datagram,
+    /// Datagram sockets have no listeners, and no other ones are connected without one.
+    #[error("it is a {0} socket, which cannot be {1}")]
+    Kind(SocketType, &'static str),
+    /// `connect` needs a name.
+    #[error("it is connected to a socket without a name, and no pair made it so")]
+    NamelessPeer,
+    /// Nobody connects to a socket that has another peer.
+    #[error("it is connected in a circle with others, which no order of calls does")]
+    Circle,
     /// The same socket is there twice.
     #[error("cookie {0} belongs to another socket as well")]
     CookieTwice(u64),
@@ -246,8 +253,8 @@ fn check_processes(image: &Image) -> Result<HashSet<Pid>, Invalid> {
 }
 
 fn check_socket(socket: &Socket) -> Result<(), Problem> {
-    if socket.socket_type == SocketType::Dgram {
-        return Err(Problem::Datagram);
+    if socket.socket_type == SocketType::Dgram && matches!(socket.role, Role::Listening { .. }) {
+        return Err(Problem::Kind(socket.socket_type, "a listener"));
     }
     if let Some(bound) = &socket.name {
         check_bound(bound)?;
@@ -349,7 +356,7 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
     for connection in &image.connections {
         let (a, b) = connection.ends();
         let problem = |index: SocketIndex, problem| Invalid::Socket { index: index.0, problem };
-        for (this, other) in [(a, b), (b, a)] {
+        for (this, other) in connection.peers() {
             let socket = look_up(image, "a connection", this)?;
             if socket.role != Role::Connected {
                 return Err(problem(this, Problem::NotConnected));
@@ -358,14 +365,25 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
                 return Err(problem(this, Problem::InTwoConnections));
             }
         }
-        let (first, second) = (look_up(image, "", a)?, look_up(image, "", b)?);
+        let both = (look_up(image, "a connection", a)?, look_up(image, "a connection", b)?);
+        let (first, second) = both;
         if first.socket_type != second.socket_type {
             return Err(problem(a, Problem::PeerType(first.socket_type, second.socket_type)));
         }
-        if first.shutdown != second.shutdown.mirrored() {
+        // A datagram socket shuts down for itself alone.
+        let is_datagram = first.socket_type == SocketType::Dgram;
+        if !is_datagram && first.shutdown != second.shutdown.mirrored() {
             return Err(problem(a, Problem::ShutdownNotMirrored(first.shutdown, second.shutdown)));
         }
         match *connection {
+            Connection::Accepted { .. } if is_datagram => {
+                return Err(problem(a, Problem::Kind(first.socket_type, "accepted")));
+            }
+            Connection::Datagram { .. } if !is_datagram => {
+                let what = "connected in one direction";
+                return Err(problem(a, Problem::Kind(first.socket_type, what)));
+            }
+            Connection::Datagram { .. } => {}
             Connection::Pair { .. } => {
                 let identity = |socket: &Socket| socket.peer_credentials.map(|c| (c.uid, c.gid));
                 if let (Some(one), Some(other)) = (identity(first), identity(second))
@@ -399,8 +417,14 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
     let alone = (0u32..).zip(&image.sockets).find(|(index, socket)| {
         socket.role == Role::Connected && !ends.contains_key(&SocketIndex(*index))
     });
-    match alone {
-        None => Ok(()),
-        Some((index, _)) => Err(Invalid::Socket { index, problem: Problem::NotInConnection }),
+    if let Some((index, _)) = alone {
+        return Err(Invalid::Socket { index, problem: Problem::NotInConnection });
     }
+    datagrams::order(image).map(drop).map_err(|impossible| {
+        let (index, problem) = match impossible {
+            Impossible::Nameless(index) => (index, Problem::NamelessPeer),
+            Impossible::Circle(index) => (index, Problem::Circle),
+        };
+        Invalid::Socket { index: index.0, problem }
+    })
 }

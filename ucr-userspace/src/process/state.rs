@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rustix::net::{AddressFamily, SocketFlags, sockopt as typed};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, sockopt as typed};
 
 use super::options;
 use crate::image::SocketOption;
@@ -28,6 +29,8 @@ pub struct SocketDetails {
     pub peer_name: Option<UnixName>,
     /// `SO_ACCEPTCONN`.
     pub accepting: bool,
+    /// For a datagram socket: something waits to be received, if only a message without data.
+    pub has_messages: bool,
     /// `F_GETFL`, reduced to what an image holds.
     pub status_flags: i32,
     /// `SO_PEERCRED`, if it is set. For a listener these are the credentials of the task that
@@ -221,6 +224,26 @@ fn notification(socket: BorrowedFd<'_>, flags: i32) -> Result<Option<Notificatio
     Ok(any.then_some(Notification { owner, signal, flags }))
 }
 
+/// Whether a message waits for a datagram socket.
+fn has_messages(socket: BorrowedFd<'_>) -> Result<bool, StateError> {
+    let mut question = [PollFd::from_borrowed_fd(socket, PollFlags::IN | PollFlags::RDHUP)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut question, Some(&now)).map_err(|errno| failed("poll", socket, errno.into()))?;
+    let [answer] = question;
+    let answer = answer.revents();
+    // A socket that is shut down is readable in any case; and receiving takes a pending error away.
+    if !answer.contains(PollFlags::RDHUP) || answer.contains(PollFlags::ERR) {
+        return Ok(answer.contains(PollFlags::IN));
+    }
+    // Looking at no byte of it moves no SO_PEEK_OFF.
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    match rustix::net::recv(socket, &mut [0_u8; 0], flags) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::AGAIN) => Ok(false),
+        Err(errno) => Err(failed("recv of nothing", socket, errno.into())),
+    }
+}
+
 /// Reads a socket's state.
 ///
 /// # Errors
@@ -260,6 +283,7 @@ pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails
         socket_type,
         name: UnixName::from_sun_path(&name),
         peer_name,
+        has_messages: socket_type == SocketType::Dgram && has_messages(socket)?,
         accepting: int(socket, libc::SO_ACCEPTCONN, "SO_ACCEPTCONN")? != 0,
         status_flags: flags & STATUS_FLAGS,
         credentials: credentials(socket)?,

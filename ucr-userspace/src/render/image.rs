@@ -73,8 +73,7 @@ struct Index<'a> {
 
 impl<'a> Index<'a> {
     fn of(image: &'a Image) -> Self {
-        let ends = image.connections.iter().map(crate::image::Connection::ends);
-        let peers = ends.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
+        let peers = image.connections.iter().flat_map(crate::image::Connection::peers).collect();
         let mut by_process: HashMap<Pid, Vec<&Descriptor>> = HashMap::new();
         let mut first = HashMap::new();
         for descriptor in &image.descriptors {

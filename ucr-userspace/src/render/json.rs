@@ -195,6 +195,7 @@ impl<'a> Socket<'a> {
 enum Ends {
     Pair { a: SocketIndex, b: SocketIndex },
     Accepted { client: SocketIndex, server: SocketIndex, listener: Option<SocketIndex>, order: u32 },
+    Datagram { sender: SocketIndex, receiver: SocketIndex },
 }
 
 impl Ends {
@@ -204,6 +205,7 @@ impl Ends {
             Connection::Accepted { client, server, listener, order } => {
                 Self::Accepted { client, server, listener, order }
             }
+            Connection::Datagram { sender, receiver } => Self::Datagram { sender, receiver },
         }
     }
 }
@@ -230,13 +232,14 @@ fn lines(steps: &[Step]) -> impl Serialize + '_ {
 impl Serialize for Planned<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let summary = self.plan.summary;
-        let mut fields = serializer.serialize_struct("Plan", 7)?;
+        let mut fields = serializer.serialize_struct("Plan", 8)?;
         fields.serialize_field("steps", &lines(&self.plan.steps))?;
         fields.serialize_field("finishing", &lines(&self.plan.finishing))?;
         fields.serialize_field("sockets", &summary.sockets)?;
         fields.serialize_field("listeners", &summary.listeners)?;
         fields.serialize_field("connections", &summary.connections)?;
         fields.serialize_field("pairs", &summary.pairs)?;
+        fields.serialize_field("datagram_peers", &summary.datagram_peers)?;
         fields.serialize_field("obstacles", self.obstacles)?;
         fields.end()
     }

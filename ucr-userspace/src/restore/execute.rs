@@ -284,8 +284,8 @@ impl Restored {
                     net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
                         .map_err(call("socketpair"))
                 })?;
-                self.keep(Holder::Saved(*a), one)?;
-                self.keep(Holder::Saved(*b), other)
+                self.keep(*a, one)?;
+                self.keep(*b, other)
             }
             Step::Bind { made, place } => self.bind(*made, place),
             Step::Listen { made, backlog, identity } => {
@@ -304,6 +304,16 @@ impl Restored {
                     })
                 })?;
                 inside.leave().map_err(call("chdir back"))
+            }
+            Step::ConnectDatagram { sender, place, .. } => {
+                let name = place.name.to_sun_path();
+                let inside = InDirectory::enter(place.directory.as_deref());
+                let inside = inside.map_err(call("chdir"))?;
+                addr::connect(self.saved(*sender)?, &name).map_err(call("connect"))?;
+                inside.leave().map_err(call("chdir back"))
+            }
+            Step::Disconnect { socket } => {
+                net::connect_unspec(self.saved(*socket)?).map_err(call("connect to nobody"))
             }
             Step::Accept { server, listener } => self.accept(*server, *listener),
             Step::Close { made } => {

@@ -1,6 +1,6 @@
 //! Plans executed in this process, compared with the image, and undone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
@@ -91,6 +91,37 @@ fn everything_comes_back_as_the_image_says() {
 
     assert!(restored.undo().is_empty());
     assert_eq!(files(directory.path()), BTreeSet::new());
+}
+
+#[test]
+fn datagram_sockets_come_back_as_the_image_says() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let image = datagrams(directory.path());
+    let restored = restore(&image);
+    assert_eq!(differences(&image, &restored), []);
+    let peers: BTreeMap<_, _> = image.connections.iter().flat_map(Connection::peers).collect();
+    for (&from, &to) in &peers {
+        // One that has a peer hears only that one.
+        let is_heard = peers.get(&to).is_none_or(|other| *other == from);
+        if is_heard && image.sockets[from.get()].shutdown.is_none() {
+            talk(restored.socket(from).unwrap(), restored.socket(to).unwrap());
+        }
+    }
+    assert_eq!(files(directory.path()), BTreeSet::new());
+    drop(restored);
+
+    // A fault at any step.
+    let (plan, descriptors) = (plan(&image).unwrap(), open_descriptors());
+    for step in 0..=plan.steps.len() {
+        let how = Execution { fail_before: Some(step), ..Execution::default() };
+        let error = execute(&plan, &image, how).unwrap_err();
+        assert!(error.left.is_empty(), "{error}");
+        assert_eq!(
+            (files(directory.path()), open_descriptors()),
+            (BTreeSet::new(), descriptors.clone())
+        );
+    }
 }
 
 #[test]

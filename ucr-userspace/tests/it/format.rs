@@ -37,16 +37,18 @@ fn an_image_survives_its_file() {
 
 /// A file of each version that there was must still be read.
 #[test]
-fn the_first_version_is_still_read() {
-    let file = include_bytes!("fixtures/1.0.ucr");
-    assert_eq!(decode(file).unwrap(), everything(Path::new("/run/ucr")));
+fn each_version_is_still_read() {
+    let first = include_bytes!("fixtures/1.0.ucr");
+    assert_eq!(decode(first).unwrap(), everything(Path::new("/run/ucr")));
+    let second = include_bytes!("fixtures/1.1.ucr");
+    assert_eq!(decode(second).unwrap(), datagrams(Path::new("/run/ucr")));
 }
 
 #[test]
 fn the_header_is_where_the_documentation_says() {
     let file = sample();
     assert_eq!(&file[..8], b"\x89UCR\r\n\x1a\n");
-    assert_eq!(&file[8..16], &[1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(&file[8..16], &[1, 0, 1, 0, 0, 0, 0, 0]);
     let payload = u64::try_from(file.len() - 28).unwrap();
     assert_eq!(file[16..24], payload.to_le_bytes());
     let sum = crc32fast::hash(&[&file[..24], &file[28..]].concat());
@@ -63,9 +65,9 @@ fn each_way_of_being_wrong_has_its_own_error() {
     assert!(matches!(decode(&[0; 100]), Err(DecodeError::NotAnImage)));
 
     let newer = with_header(good.clone(), 8, &2u16.to_le_bytes());
-    let found = Version { major: 2, minor: 0 };
+    let found = Version { major: 2, minor: 1 };
     assert!(matches!(decode(&newer), Err(DecodeError::TooNew { found: f, .. }) if f == found));
-    let newer = with_header(good.clone(), 10, &1u16.to_le_bytes());
+    let newer = with_header(good.clone(), 10, &2u16.to_le_bytes());
     assert!(matches!(decode(&newer), Err(DecodeError::TooNew { .. })));
     let older = with_header(good.clone(), 8, &0u16.to_le_bytes());
     assert!(matches!(decode(&older), Err(DecodeError::TooOld { .. })));
@@ -134,7 +136,19 @@ fn contradictions_are_found_when_reading_and_refused_when_writing() {
         ("no descriptor leads to it", |i| {
             i.descriptors.retain(|d| d.fd != 40);
         }),
-        ("datagram", |i| i.sockets[0].socket_type = SocketType::Dgram),
+        ("dgram socket, which cannot be a listener", |i| {
+            i.sockets[0].socket_type = SocketType::Dgram;
+        }),
+        ("dgram socket, which cannot be accepted", |i| {
+            let (a, b) = i.connections[0].ends();
+            for end in [a, b] {
+                i.sockets[end.get()].socket_type = SocketType::Dgram;
+            }
+        }),
+        ("which cannot be connected in one direction", |i| {
+            let (sender, receiver) = i.connections[0].ends();
+            i.connections[0] = Connection::Datagram { sender, receiver };
+        }),
         ("cookie 1001", |i| i.sockets[0].cookie = 1001),
         ("a socket that listens has no name", |i| {
             i.sockets[0].name = None;

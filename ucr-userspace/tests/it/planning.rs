@@ -25,6 +25,56 @@ fn a_bit_of_everything() {
 }
 
 #[test]
+fn datagram_sockets_are_connected_before_their_peers_are() {
+    let plan = plan(&datagrams(Path::new("/run/ucr"))).unwrap();
+    insta::assert_snapshot!(plan);
+    assert_eq!((plan.summary.pairs, plan.summary.datagram_peers), (1, 10));
+}
+
+#[test]
+fn datagram_sockets_in_a_circle_or_without_a_name_are_refused() {
+    let mut b = Builder::new();
+    let all = ["a", "b", "c"].map(|name| {
+        let name = Some(abstract_name(name.as_bytes()));
+        b.add(Socket { name, ..socket(SocketType::Dgram, Role::Connected) })
+    });
+    for (sender, receiver) in [(all[0], all[1]), (all[1], all[2]), (all[2], all[0])] {
+        b.0.connections.push(Connection::Datagram { sender, receiver });
+    }
+    let error = plan(&b.0).unwrap_err().to_string();
+    assert!(error.contains("socket 0: it is connected in a circle"), "{error}");
+
+    // Two have the same nameless peer: no socketpair makes that.
+    let mut b = Builder::new();
+    let peer = b.add(socket(SocketType::Dgram, Role::Unconnected));
+    for _ in 0..2 {
+        let sender = b.add(socket(SocketType::Dgram, Role::Connected));
+        b.0.connections.push(Connection::Datagram { sender, receiver: peer });
+    }
+    let error = plan(&b.0).unwrap_err().to_string();
+    assert!(error.contains("socket 2: it is connected to a socket without a name"), "{error}");
+}
+
+#[test]
+fn a_long_chain_of_datagram_sockets_is_put_in_order() {
+    let mut b = Builder::new();
+    let name = |n: usize| Some(abstract_name(format!("{n}").as_bytes()));
+    let role = |n| if n == 0 { Role::Unconnected } else { Role::Connected };
+    let all: Vec<_> = (0..20_000)
+        .map(|n| b.add(Socket { name: name(n), ..socket(SocketType::Dgram, role(n)) }))
+        .collect();
+    for two in all.windows(2) {
+        b.0.connections.push(Connection::Datagram { sender: two[1], receiver: two[0] });
+    }
+    let plan = plan(&b.0).unwrap();
+    let first = plan.steps.iter().find_map(|step| match step {
+        Step::ConnectDatagram { sender, .. } => Some(*sender),
+        _ => None,
+    });
+    assert_eq!(first, all.last().copied());
+}
+
+#[test]
 fn credentials_are_those_of_the_other_side() {
     let mut b = Builder::new();
     let name = abstract_name(b"x");

@@ -274,7 +274,7 @@ fn a_dry_run_prints_the_plan_and_touches_nothing() {
     let output = restore(&[file, "--dry-run"]);
     let out = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(out.contains("   3  listen on socket 0 with backlog 7\n"), "{out}");
+    assert!(out.contains("   4  listen on socket 0 with backlog 7\n"), "{out}");
     assert!(!directory.path().join("listener").exists());
 
     fs::write(directory.path().join("listener"), "foreign").unwrap();

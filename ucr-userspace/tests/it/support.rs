@@ -120,6 +120,46 @@ impl Builder {
     }
 }
 
+/// Datagram sockets: alone, many to one by a path that is gone, a chain, each other, one to itself, a
+/// pair, and what is left of two others.
+pub(crate) fn datagrams(directory: &Path) -> Image {
+    let mut b = Builder::new();
+    let dgram = |role, name: Option<Bound>| Socket { name, ..socket(SocketType::Dgram, role) };
+    let named = |name: &str| Some(abstract_name(format!("ucr-test-{name}").as_bytes()));
+    let seen = Some(Credentials { pid: PID, uid: 0, gid: 0 });
+    b.add(dgram(Role::Unconnected, None));
+    let gone = path_name(directory.join("gone"), SocketFile::Deleted);
+    let receiver = b.add(dgram(Role::Unconnected, Some(gone)));
+    let mut links: Vec<(SocketIndex, SocketIndex)> = Vec::new();
+    for _ in 0..3 {
+        links.push((b.add(dgram(Role::Connected, None)), receiver));
+    }
+    let [last, middle, first] = [Role::Unconnected, Role::Connected, Role::Connected]
+        .into_iter()
+        .zip(["last", "middle", "first"])
+        .map(|(role, name)| b.add(dgram(role, named(name))))
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
+    let [one, other, own] =
+        ["one", "other", "own"].map(|name| b.add(dgram(Role::Connected, named(name))));
+    // The middle one would be first, if nobody thought.
+    links.extend([(middle, last), (first, middle), (one, other), (other, one), (own, own)]);
+    let (half, turned) = (b.add(dgram(Role::Connected, None)), b.add(dgram(Role::Connected, None)));
+    links.extend([(half, turned), (turned, last)]);
+    let widow = b.add(dgram(Role::Unconnected, None));
+    for index in [half, turned, widow] {
+        b.get(index).peer_credentials = seen;
+    }
+    for (sender, receiver) in links {
+        b.0.connections.push(Connection::Datagram { sender, receiver });
+    }
+    let (a, other) = b.pair(SocketType::Dgram);
+    b.get(a).shutdown = Shutdown::SEND;
+    b.get(other).name = named("half-named");
+    b.0
+}
+
 /// A bit of everything, with names below `directory`.
 pub(crate) fn everything(directory: &Path) -> Image {
     let mut b = Builder::new();

@@ -1,15 +1,17 @@
 //! An image to ordered steps. Pure.
 //!
 //! The order, and why:
-//! 1. A name that several sockets of the image had one after another is given to those that lost it
+//! 1. Pairs are made: they may have names.
+//! 2. A name that several sockets of the image had one after another is given to those that lost it
 //!    (their file is gone) before the one that still has it: each binds, makes its connections, and
 //!    its file is unlinked.
-//! 2. All other listeners bind and listen, temporary ones among them.
-//! 3. Each connection in the saved order: the client binds and connects, which does not wait for
+//! 3. All other listeners bind and listen, temporary ones among them.
+//! 4. Each connection in the saved order: the client binds and connects, which does not wait for
 //!    `accept`; then the other end is accepted. One at a time, so that no backlog is too small.
-//! 4. Pairs and unconnected sockets, and names that had to wait for step 1.
-//! 5. Temporary listeners are closed, files that were gone are unlinked.
-//! 6. Shutdown, options, flags; last the mode of the socket files, which lets others in.
+//! 5. Unconnected sockets, and names that had to wait for step 2; then datagram sockets are connected,
+//!    each before its peer is.
+//! 6. Temporary listeners are closed, files that were gone are unlinked.
+//! 7. Shutdown, options, flags; last the mode of the socket files, which lets others in.
 
 mod binders;
 mod paths;
@@ -24,6 +26,7 @@ pub use self::paths::{PathUse, Spellings};
 
 use self::binders::{Binder, Key, Link, binder, indexed, link, mark_contested};
 use self::step::{Afterwards, Aside, Holder, Identity, Step};
+use crate::image::datagrams::{self, Order};
 use crate::image::validate::{self, Invalid};
 use crate::image::{Connection, Image, Role, Socket, SocketFile, SocketIndex, SocketOption};
 use crate::model::option_table;
@@ -44,6 +47,14 @@ pub enum PlanError {
         first: Holder,
         /// The other one.
         second: Holder,
+    },
+    /// It has to be connected to by a name that it lost to another socket of the image.
+    #[error("{receiver} has lost the name {name}, by which others are to be connected to it")]
+    LostName {
+        /// The datagram socket.
+        receiver: Holder,
+        /// The name.
+        name: UnixName,
     },
     /// `..` or nothing at the end of a path.
     #[error("the name {name} of {made} ends in no file name")]
@@ -74,6 +85,8 @@ pub struct Summary {
     pub connections: usize,
     /// Socket pairs.
     pub pairs: usize,
+    /// Datagram sockets that are connected to another one, or to themselves.
+    pub datagram_peers: usize,
 }
 
 /// Steps in their order.
@@ -140,10 +153,12 @@ pub fn plan_knowing(image: &Image, spellings: &Spellings) -> Result<Plan, PlanEr
         }
     }
     let mut planner = Planner::new(image, spellings)?;
-    planner.give_up_names_first();
+    planner.pairs();
+    planner.give_up_names_first()?;
     planner.listeners();
     planner.connections();
     planner.others();
+    planner.datagrams();
     planner.leave();
     planner.finish();
     Ok(planner.done())
@@ -157,6 +172,12 @@ struct Planner<'a> {
     links: Vec<Link>,
     /// The connections through each listener, as places in `links`.
     through: HashMap<Holder, Vec<usize>>,
+    /// What connects the datagram sockets.
+    datagrams: Order,
+    /// Datagram sockets that are connected to by name.
+    receivers: BTreeSet<Holder>,
+    /// Temporary sockets so far.
+    temporary: usize,
     /// What is created already.
     made: BTreeSet<Holder>,
     /// What is bound already.
@@ -200,7 +221,12 @@ impl<'a> Planner<'a> {
         for (number, link) in links.iter().enumerate() {
             through.entry(link.listener).or_default().push(number);
         }
+        let datagrams = datagrams::order(image).unwrap_or_default();
+        let receivers = datagrams.named.iter().map(|(_, receiver)| Holder::Saved(*receiver));
         Ok(Self {
+            receivers: receivers.collect(),
+            datagrams,
+            temporary: temporary.len(),
             image,
             binders,
             by_holder,
@@ -230,7 +256,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Creates and binds; a listener listens too. A file that nobody connects through and that is
-    /// not to stay is unlinked at once.
+    /// not to stay is unlinked at once; that of a datagram socket's peer later.
     fn bind(&mut self, number: usize) {
         let Some(binder) = self.binders.get(number) else {
             return;
@@ -247,7 +273,7 @@ impl<'a> Planner<'a> {
             let first = first.and_then(|number| self.links.get(*number));
             let wanted = first.and_then(|link| self.seen_by(link.client));
             self.listen(made, wanted.or(finally));
-        } else if transient {
+        } else if transient && !self.receivers.contains(&made) {
             self.steps.push(Step::Unlink { made, place });
         }
     }
@@ -312,8 +338,14 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn give_up_names_first(&mut self) {
+    fn give_up_names_first(&mut self) -> Result<(), PlanError> {
         for number in self.select(|b| b.contested && !b.stays && b.listens.is_none()) {
+            if let Some(binder) = self.binders.get(number)
+                && self.receivers.contains(&binder.made)
+            {
+                let name = binder.place.name.clone();
+                return Err(PlanError::LostName { receiver: binder.made, name });
+            }
             self.bind(number);
         }
         for number in self.select(|b| b.contested && !b.stays && b.listens.is_some()) {
@@ -325,6 +357,7 @@ impl<'a> Planner<'a> {
             }
             self.release(number);
         }
+        Ok(())
     }
 
     fn is_early(binder: &Binder<'_>) -> bool {
@@ -347,23 +380,79 @@ impl<'a> Planner<'a> {
         late.into_iter().for_each(|number| self.connect(number));
     }
 
-    fn others(&mut self) {
+    fn pairs(&mut self) {
         for connection in &self.image.connections {
             if let Connection::Pair { a, b } = *connection
                 && let Some(socket) = self.socket(a)
             {
-                let socket_type = socket.socket_type;
                 let identity = self.seen_by(a).or_else(|| self.seen_by(b));
-                self.steps.push(Step::Pair { a, b, socket_type, identity });
-                self.made.extend([Holder::Saved(a), Holder::Saved(b)]);
+                self.pair(Holder::Saved(a), Holder::Saved(b), socket.socket_type, identity);
             }
         }
+        for (sender, receiver) in self.datagrams.halves.clone() {
+            let identity = self.seen_by(sender).or_else(|| self.seen_by(receiver));
+            let (sender, receiver) = (Holder::Saved(sender), Holder::Saved(receiver));
+            self.pair(sender, receiver, SocketType::Dgram, identity);
+        }
+        self.widows();
+    }
+
+    fn others(&mut self) {
         for (index, socket) in indexed(self.image) {
             self.create(Holder::Saved(index), socket.socket_type);
         }
         for number in self.select(|binder| binder.listens.is_none()) {
             self.bind(number);
         }
+    }
+
+    fn pair(&mut self, a: Holder, b: Holder, socket_type: SocketType, identity: Option<Identity>) {
+        self.steps.push(Step::Pair { a, b, socket_type, identity });
+        self.made.extend([a, b]);
+    }
+
+    /// Datagram sockets that were an end of a pair and are not any more: `SO_PEERCRED` still says so.
+    fn widows(&mut self) {
+        for (index, socket) in indexed(self.image) {
+            let made = Holder::Saved(index);
+            if socket.socket_type != SocketType::Dgram
+                || socket.peer_credentials.is_none()
+                || self.made.contains(&made)
+            {
+                continue;
+            }
+            let other = Holder::Temporary(self.temporary);
+            self.temporary += 1;
+            self.pair(made, other, SocketType::Dgram, self.seen_by(index));
+            self.steps.push(Step::Close { made: other });
+            self.steps.push(Step::Disconnect { socket: index });
+        }
+    }
+
+    /// Connects datagram sockets by name, and leaves those alone that the other half of a pair has left.
+    fn datagrams(&mut self) {
+        let connected: BTreeSet<_> = self
+            .image
+            .connections
+            .iter()
+            .flat_map(Connection::peers)
+            .map(|(from, _)| from)
+            .collect();
+        for (_, receiver) in self.datagrams.halves.clone() {
+            if !connected.contains(&receiver) {
+                self.steps.push(Step::Disconnect { socket: receiver });
+            }
+        }
+        for (sender, receiver) in self.datagrams.named.clone() {
+            if let Some(binder) = self.binder_of(Holder::Saved(receiver)) {
+                let place = binder.place.clone();
+                self.steps.push(Step::ConnectDatagram { sender, receiver, place });
+            }
+        }
+        let lost = |binder: &&Binder<'_>| !binder.stays && self.receivers.contains(&binder.made);
+        let unlink =
+            |binder: &Binder<'_>| Step::Unlink { made: binder.made, place: binder.place.clone() };
+        self.steps.extend(self.binders.iter().filter(lost).map(unlink));
     }
 
     fn leave(&mut self) {
@@ -375,7 +464,10 @@ impl<'a> Planner<'a> {
     fn finish(&mut self) {
         let mut mirrored = BTreeSet::new();
         for connection in &self.image.connections {
-            mirrored.insert(connection.ends().1);
+            let (_, other) = connection.ends();
+            if self.socket(other).is_some_and(|socket| socket.socket_type != SocketType::Dgram) {
+                mirrored.insert(other);
+            }
         }
         for (socket, saved) in indexed(self.image) {
             if !saved.shutdown.is_none() && !mirrored.contains(&socket) {
@@ -406,11 +498,15 @@ impl<'a> Planner<'a> {
             })
             .collect();
         let roles = self.image.sockets.iter().map(|socket| socket.role);
+        let of = |fits: fn(&Connection) -> bool| {
+            self.image.connections.iter().filter(|connection| fits(connection)).count()
+        };
         let summary = Summary {
             sockets: self.image.sockets.len(),
             listeners: roles.filter(|role| matches!(role, Role::Listening { .. })).count(),
             connections: self.links.len(),
-            pairs: self.image.connections.len() - self.links.len(),
+            pairs: of(|connection| matches!(connection, Connection::Pair { .. })),
+            datagram_peers: of(|connection| matches!(connection, Connection::Datagram { .. })),
         };
         Plan {
             steps: self.steps,

@@ -15,7 +15,7 @@ use crate::model::{Credentials, Shutdown, SocketType, UnixName};
 pub enum Holder {
     /// One of the image.
     Saved(SocketIndex),
-    /// A listener that is needed only to make connections.
+    /// One that is needed only to make connections.
     Temporary(usize),
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Saved(index) => write!(f, "socket {}", index.0),
-            Self::Temporary(number) => write!(f, "temporary listener {number}"),
+            Self::Temporary(number) => write!(f, "temporary socket {number}"),
         }
     }
 }
@@ -133,9 +133,9 @@ pub enum Step {
     /// `socketpair`.
     Pair {
         /// One end.
-        a: SocketIndex,
+        a: Holder,
         /// The other end.
-        b: SocketIndex,
+        b: Holder,
         /// Their type.
         socket_type: SocketType,
         /// Whose credentials both ends see.
@@ -168,6 +168,20 @@ pub enum Step {
         /// Whose credentials the accepted end sees.
         identity: Option<Identity>,
     },
+    /// `connect` of a datagram socket.
+    ConnectDatagram {
+        /// Which one.
+        sender: SocketIndex,
+        /// Its peer.
+        receiver: SocketIndex,
+        /// Where that is.
+        place: Place,
+    },
+    /// `connect` of a datagram socket to nobody.
+    Disconnect {
+        /// Which one.
+        socket: SocketIndex,
+    },
     /// `accept`.
     Accept {
         /// The end that this makes.
@@ -175,7 +189,7 @@ pub enum Step {
         /// The listener.
         listener: Holder,
     },
-    /// `close` of a temporary listener.
+    /// `close` of a temporary socket.
     Close {
         /// Which one.
         made: Holder,
@@ -253,7 +267,7 @@ impl fmt::Display for Step {
             Self::MoveAside(aside) => write!(f, "move {} aside", Escaped(&aside.path)),
             Self::Create { made, socket_type } => write!(f, "create {made} ({socket_type})"),
             Self::Pair { a, b, socket_type, identity } => {
-                write!(f, "socketpair of sockets {} and {} ({socket_type})", a.0, b.0)?;
+                write!(f, "socketpair of {a} and {b} ({socket_type})")?;
                 As(*identity).fmt(f)
             }
             Self::Bind { made, place } => write!(f, "bind {made} to {place}"),
@@ -264,6 +278,11 @@ impl fmt::Display for Step {
                 let client = Holder::Saved(*client);
                 write!(f, "connect {client} to {listener} at {place}{}", As(*identity))
             }
+            Self::ConnectDatagram { sender, receiver, place } => {
+                let (sender, receiver) = (Holder::Saved(*sender), Holder::Saved(*receiver));
+                write!(f, "connect {sender} to {receiver} at {place}")
+            }
+            Self::Disconnect { socket } => write!(f, "disconnect {}", Holder::Saved(*socket)),
             Self::Accept { server, listener } => {
                 write!(f, "accept {} from {listener}", Holder::Saved(*server))
             }
