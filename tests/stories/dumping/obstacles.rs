@@ -136,3 +136,30 @@ fn a_relative_path_that_nobody_saw_being_bound_is_refused() {
     let report = dump(&world, &victim, &image, &[]).ended(REFUSED).json();
     assert_eq!(at(&report, fd)["kind"], "unknown_directory", "{report:#}");
 }
+
+#[test]
+fn looking_at_a_datagram_socket_takes_nothing_from_it() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    world.ucr.attach();
+    let mut victim = world.victim();
+    // Readable, since it is shut down, but nothing is there.
+    let (shut, _peer) = victim.pair("dgram");
+    victim.ask(&format!("shutdown {shut} read"));
+    let image = world.path("image");
+    dump(&world, &victim, &image, &[]).done();
+    // Its peer has turned away and thrown away what it had not read: an error waits to be told.
+    let (left, turned) = victim.pair("dgram");
+    victim.ask(&format!("send {left} unread"));
+    victim.ask(&format!("disconnect {turned}"));
+    for _ in 0..2 {
+        let report = dump(&world, &victim, &image, &[]).ended(REFUSED).json();
+        assert_eq!(report["obstacles"].as_array().expect("a list").len(), 1, "{report:#}");
+        let text = at(&report, left)["text"].as_str().expect("text");
+        assert!(text.contains("SO_ERROR: an error that is yet to be told"), "{text}");
+    }
+    assert_eq!(victim.tell(&format!("recv {left}")), Err("ECONNRESET".to_owned()));
+    dump(&world, &victim, &image, &[]).done();
+}

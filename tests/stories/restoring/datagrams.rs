@@ -1,6 +1,6 @@
 //! Datagram sockets: each has the peer that it had, and nobody else.
 
-use ucr_tests::{Need, Victim, World, needs, outside};
+use ucr_tests::{Need, Victim, needs, outside};
 
 use super::{bring_back, take};
 use crate::world;

@@ -1,6 +1,8 @@
 //! From what was found to an image, or to the reasons why there is none.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod connections;
+
+use std::collections::{HashMap, HashSet};
 
 use ucr_common::{descriptor::SocketDescriptor, identity::Actor};
 
@@ -10,10 +12,8 @@ use super::{
     obstacle::{Obstacle, Party, Reason},
 };
 use crate::{
-    image::{
-        self, Bound, Connection, Descriptor, KnownFrom, Origin, Process, Role, Socket, SocketIndex,
-    },
-    ledger::{Tracked, TrackedRole},
+    image::{self, Bound, Descriptor, KnownFrom, Origin, Process, Role, Socket, SocketIndex},
+    ledger::Tracked,
     model::{Pid, SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile},
 };
 
@@ -374,91 +374,6 @@ impl<'a> Assembly<'a> {
         tracked.is_none_or(|t| t.inode == Some(listener.held.inode)).then_some(listener)
     }
 
-    /// How the connected sockets hang together.
-    fn connections(&self) -> Vec<Connection> {
-        let sockets = &self.inventory.sockets;
-        let mut pairs = Vec::new();
-        let mut accepted = BTreeMap::new();
-        for (at, stock) in sockets.iter().enumerate() {
-            let Some(other) = self.seen(stock).and_then(|seen| self.by_inode.get(&seen.peer?))
-            else {
-                continue;
-            };
-            let Some(peer) = sockets.get(*other) else { continue };
-            if stock.details.socket_type == SocketType::Dgram && !self.is_datagram_pair(stock, peer)
-            {
-                let (sender, receiver) = (index(at), index(*other));
-                pairs.push(Connection::Datagram { sender, receiver });
-                continue;
-            }
-            if *other < at {
-                continue;
-            }
-            match self.ends(stock, peer) {
-                Ends::Pair => pairs.push(Connection::Pair { a: index(at), b: index(*other) }),
-                ends => {
-                    let (client, server) =
-                        if ends == Ends::ClientFirst { (at, *other) } else { (*other, at) };
-                    let Some(end) = sockets.get(server) else { continue };
-                    let listener = self.listener_of(end).map(|l| l.held.sk);
-                    let listener = listener.and_then(|sk| self.by_sk.get(&sk)).map(|at| index(*at));
-                    // Inodes are given out in the order of accept, as far as one CPU goes.
-                    let time = self.tracked(end).and_then(|t| t.opened_at).unwrap_or(0);
-                    accepted.insert((time, end.held.inode), (client, server, listener));
-                }
-            }
-        }
-        let accepted =
-            accepted.into_values().zip(0..).map(|((client, server, listener), order)| {
-                Connection::Accepted {
-                    client: index(client),
-                    server: index(server),
-                    listener,
-                    order,
-                }
-            });
-        accepted.chain(pairs).collect()
-    }
-
-    /// Whether two datagram sockets have each other since `socketpair` made them: it is that which
-    /// gives a datagram socket credentials, and `connect` does not.
-    fn is_datagram_pair(&self, a: &Stock, b: &Stock) -> bool {
-        let is_peer_of = |one: &Stock, other: &Stock| {
-            self.seen(one).is_some_and(|seen| seen.peer == Some(other.held.inode))
-        };
-        let is_half = |stock: &Stock| stock.details.credentials.is_some();
-        a.held.inode != b.held.inode
-            && [(a, b), (b, a)].iter().all(|(one, other)| is_peer_of(one, other) && is_half(one))
-    }
-
-    /// Which of two connected ends is which: as it was tracked, else by what the kernel lets
-    /// conclude.
-    fn ends(&self, a: &Stock, b: &Stock) -> Ends {
-        if a.details.socket_type == SocketType::Dgram {
-            return Ends::Pair;
-        }
-        let role = |stock| self.tracked(stock).map_or(TrackedRole::None, |t| t.role);
-        match (role(a), role(b)) {
-            (TrackedRole::Pair, _) | (_, TrackedRole::Pair) => return Ends::Pair,
-            (TrackedRole::Client, _) | (_, TrackedRole::Server) => return Ends::ClientFirst,
-            (TrackedRole::Server, _) | (_, TrackedRole::Client) => return Ends::ServerFirst,
-            (TrackedRole::None, TrackedRole::None) => {}
-        }
-        // An accepted end always has a name, since a listener must have one.
-        match (a.details.name.is_named(), b.details.name.is_named()) {
-            (false, false) => Ends::Pair,
-            (false, true) => Ends::ClientFirst,
-            (true, false) => Ends::ServerFirst,
-            // A client that is bound as well. The accepted end got its inode later.
-            (true, true) => match (self.listener_of(a).is_some(), self.listener_of(b).is_some()) {
-                (true, false) => Ends::ServerFirst,
-                (false, true) => Ends::ClientFirst,
-                _ if a.held.inode < b.held.inode => Ends::ClientFirst,
-                _ => Ends::ServerFirst,
-            },
-        }
-    }
-
     fn descriptors(&self) -> Vec<Descriptor> {
         let unix = self.inventory.descriptors.iter().filter(|d| is_unix(d) && d.tid == d.pid);
         unix.filter_map(|descriptor| {
@@ -468,13 +383,6 @@ impl<'a> Assembly<'a> {
         })
         .collect()
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ends {
-    Pair,
-    ClientFirst,
-    ServerFirst,
 }
 
 fn is_unix(descriptor: &SocketDescriptor) -> bool {

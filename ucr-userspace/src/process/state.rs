@@ -59,6 +59,8 @@ pub enum NotRestorable {
     },
     /// An eBPF filter (`SO_ATTACH_BPF`).
     BpfFilter,
+    /// The next call on it fails with an error that only that call would tell.
+    PendingError,
     /// Somebody gets a signal when something happens (`F_SETOWN`, `F_SETSIG`, `O_ASYNC`).
     Notification(Notification),
 }
@@ -73,6 +75,7 @@ impl fmt::Display for NotRestorable {
             Self::Filter { instructions } => {
                 write!(f, "SO_ATTACH_FILTER: a filter of {instructions} instructions")
             }
+            Self::PendingError => f.write_str("SO_ERROR: an error that is yet to be told"),
             Self::BpfFilter => f.write_str("SO_ATTACH_BPF: an eBPF filter"),
             Self::Notification(n) => {
                 let on = if n.flags & libc::O_ASYNC != 0 { "on" } else { "off" };
@@ -224,22 +227,29 @@ fn notification(socket: BorrowedFd<'_>, flags: i32) -> Result<Option<Notificatio
     Ok(any.then_some(Notification { owner, signal, flags }))
 }
 
-/// Whether a message waits for a datagram socket.
-fn has_messages(socket: BorrowedFd<'_>) -> Result<bool, StateError> {
+/// What waits for the user of a datagram socket.
+#[derive(Clone, Copy, Debug, Default)]
+struct Awaited {
+    message: bool,
+    error: bool,
+}
+
+fn awaited(socket: BorrowedFd<'_>) -> Result<Awaited, StateError> {
     let mut question = [PollFd::from_borrowed_fd(socket, PollFlags::IN | PollFlags::RDHUP)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut question, Some(&now)).map_err(|errno| failed("poll", socket, errno.into()))?;
     let [answer] = question;
     let answer = answer.revents();
+    let (message, error) = (answer.contains(PollFlags::IN), answer.contains(PollFlags::ERR));
     // A socket that is shut down is readable in any case; and receiving takes a pending error away.
-    if !answer.contains(PollFlags::RDHUP) || answer.contains(PollFlags::ERR) {
-        return Ok(answer.contains(PollFlags::IN));
+    if !answer.contains(PollFlags::RDHUP) || error {
+        return Ok(Awaited { message, error });
     }
     // Looking at no byte of it moves no SO_PEEK_OFF.
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     match rustix::net::recv(socket, &mut [0_u8; 0], flags) {
-        Ok(_) => Ok(true),
-        Err(rustix::io::Errno::AGAIN) => Ok(false),
+        Ok(_) => Ok(Awaited { message: true, error }),
+        Err(rustix::io::Errno::AGAIN) => Ok(Awaited { message: false, error }),
         Err(errno) => Err(failed("recv of nothing", socket, errno.into())),
     }
 }
@@ -277,13 +287,17 @@ pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails
     not_restorable.extend(filter(socket)?);
     not_restorable.extend(notification(socket, flags)?.map(NotRestorable::Notification));
 
+    let awaited =
+        if socket_type == SocketType::Dgram { awaited(socket)? } else { Awaited::default() };
+    not_restorable.extend(awaited.error.then_some(NotRestorable::PendingError));
+
     Ok(SocketDetails {
         inode: inode(socket)?,
         cookie,
         socket_type,
         name: UnixName::from_sun_path(&name),
         peer_name,
-        has_messages: socket_type == SocketType::Dgram && has_messages(socket)?,
+        has_messages: awaited.message,
         accepting: int(socket, libc::SO_ACCEPTCONN, "SO_ACCEPTCONN")? != 0,
         status_flags: flags & STATUS_FLAGS,
         credentials: credentials(socket)?,

@@ -120,6 +120,11 @@ impl World {
                 send(number(fd)?, text.as_bytes(), MsgFlags::MSG_NOSIGNAL).map_err(name_of)?;
                 done()
             }
+            // A message without data.
+            ["send", fd] => {
+                send(number(fd)?, &[], MsgFlags::MSG_NOSIGNAL).map_err(name_of)?;
+                done()
+            }
             ["recv", fd] => received(number(fd)?),
             ["pass", fd, over] => passed(number(fd)?, number(over)?, None),
             ["pass", fd, over, name] => {

@@ -14,6 +14,7 @@
 //! 7. Shutdown, options, flags; last the mode of the socket files, which lets others in.
 
 mod binders;
+mod datagrams;
 mod paths;
 pub mod step;
 
@@ -26,7 +27,7 @@ pub use self::paths::{PathUse, Spellings};
 
 use self::binders::{Binder, Key, Link, binder, indexed, link, mark_contested};
 use self::step::{Afterwards, Aside, Holder, Identity, Step};
-use crate::image::datagrams::{self, Order};
+use crate::image::datagrams::{Order, order};
 use crate::image::validate::{self, Invalid};
 use crate::image::{Connection, Image, Role, Socket, SocketFile, SocketIndex, SocketOption};
 use crate::model::option_table;
@@ -221,7 +222,7 @@ impl<'a> Planner<'a> {
         for (number, link) in links.iter().enumerate() {
             through.entry(link.listener).or_default().push(number);
         }
-        let datagrams = datagrams::order(image).unwrap_or_default();
+        let datagrams = order(image).unwrap_or_default();
         let receivers = datagrams.named.iter().map(|(_, receiver)| Holder::Saved(*receiver));
         Ok(Self {
             receivers: receivers.collect(),
@@ -380,23 +381,6 @@ impl<'a> Planner<'a> {
         late.into_iter().for_each(|number| self.connect(number));
     }
 
-    fn pairs(&mut self) {
-        for connection in &self.image.connections {
-            if let Connection::Pair { a, b } = *connection
-                && let Some(socket) = self.socket(a)
-            {
-                let identity = self.seen_by(a).or_else(|| self.seen_by(b));
-                self.pair(Holder::Saved(a), Holder::Saved(b), socket.socket_type, identity);
-            }
-        }
-        for (sender, receiver) in self.datagrams.halves.clone() {
-            let identity = self.seen_by(sender).or_else(|| self.seen_by(receiver));
-            let (sender, receiver) = (Holder::Saved(sender), Holder::Saved(receiver));
-            self.pair(sender, receiver, SocketType::Dgram, identity);
-        }
-        self.widows();
-    }
-
     fn others(&mut self) {
         for (index, socket) in indexed(self.image) {
             self.create(Holder::Saved(index), socket.socket_type);
@@ -404,55 +388,6 @@ impl<'a> Planner<'a> {
         for number in self.select(|binder| binder.listens.is_none()) {
             self.bind(number);
         }
-    }
-
-    fn pair(&mut self, a: Holder, b: Holder, socket_type: SocketType, identity: Option<Identity>) {
-        self.steps.push(Step::Pair { a, b, socket_type, identity });
-        self.made.extend([a, b]);
-    }
-
-    /// Datagram sockets that were an end of a pair and are not any more: `SO_PEERCRED` still says so.
-    fn widows(&mut self) {
-        for (index, socket) in indexed(self.image) {
-            let made = Holder::Saved(index);
-            if socket.socket_type != SocketType::Dgram
-                || socket.peer_credentials.is_none()
-                || self.made.contains(&made)
-            {
-                continue;
-            }
-            let other = Holder::Temporary(self.temporary);
-            self.temporary += 1;
-            self.pair(made, other, SocketType::Dgram, self.seen_by(index));
-            self.steps.push(Step::Close { made: other });
-            self.steps.push(Step::Disconnect { socket: index });
-        }
-    }
-
-    /// Connects datagram sockets by name, and leaves those alone that the other half of a pair has left.
-    fn datagrams(&mut self) {
-        let connected: BTreeSet<_> = self
-            .image
-            .connections
-            .iter()
-            .flat_map(Connection::peers)
-            .map(|(from, _)| from)
-            .collect();
-        for (_, receiver) in self.datagrams.halves.clone() {
-            if !connected.contains(&receiver) {
-                self.steps.push(Step::Disconnect { socket: receiver });
-            }
-        }
-        for (sender, receiver) in self.datagrams.named.clone() {
-            if let Some(binder) = self.binder_of(Holder::Saved(receiver)) {
-                let place = binder.place.clone();
-                self.steps.push(Step::ConnectDatagram { sender, receiver, place });
-            }
-        }
-        let lost = |binder: &&Binder<'_>| !binder.stays && self.receivers.contains(&binder.made);
-        let unlink =
-            |binder: &Binder<'_>| Step::Unlink { made: binder.made, place: binder.place.clone() };
-        self.steps.extend(self.binders.iter().filter(lost).map(unlink));
     }
 
     fn leave(&mut self) {

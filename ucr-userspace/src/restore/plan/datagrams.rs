@@ -1,0 +1,78 @@
+//! What makes pairs, and connects datagram sockets: those are connected by name where they can be, and
+//! what `socketpair` has once made is made so again.
+
+use std::collections::BTreeSet;
+
+use super::Planner;
+use super::binders::{Binder, indexed};
+use super::step::{Holder, Identity, Step};
+use crate::image::Connection;
+use crate::model::SocketType;
+
+impl Planner<'_> {
+    pub(super) fn pairs(&mut self) {
+        for connection in &self.image.connections {
+            if let Connection::Pair { a, b } = *connection
+                && let Some(socket) = self.socket(a)
+            {
+                let identity = self.seen_by(a).or_else(|| self.seen_by(b));
+                self.pair(Holder::Saved(a), Holder::Saved(b), socket.socket_type, identity);
+            }
+        }
+        for (sender, receiver) in self.datagrams.halves.clone() {
+            let identity = self.seen_by(sender).or_else(|| self.seen_by(receiver));
+            let (sender, receiver) = (Holder::Saved(sender), Holder::Saved(receiver));
+            self.pair(sender, receiver, SocketType::Dgram, identity);
+        }
+        self.widows();
+    }
+
+    fn pair(&mut self, a: Holder, b: Holder, socket_type: SocketType, identity: Option<Identity>) {
+        self.steps.push(Step::Pair { a, b, socket_type, identity });
+        self.made.extend([a, b]);
+    }
+
+    /// Datagram sockets that were an end of a pair and are not any more: `SO_PEERCRED` still says so.
+    fn widows(&mut self) {
+        for (index, socket) in indexed(self.image) {
+            let made = Holder::Saved(index);
+            if socket.socket_type != SocketType::Dgram
+                || socket.peer_credentials.is_none()
+                || self.made.contains(&made)
+            {
+                continue;
+            }
+            let other = Holder::Temporary(self.temporary);
+            self.temporary += 1;
+            self.pair(made, other, SocketType::Dgram, self.seen_by(index));
+            self.steps.push(Step::Close { made: other });
+            self.steps.push(Step::Disconnect { socket: index });
+        }
+    }
+
+    /// Connects datagram sockets by name, and leaves those alone that the other half of a pair has left.
+    pub(super) fn datagrams(&mut self) {
+        let connected: BTreeSet<_> = self
+            .image
+            .connections
+            .iter()
+            .flat_map(Connection::peers)
+            .map(|(from, _)| from)
+            .collect();
+        for (_, receiver) in self.datagrams.halves.clone() {
+            if !connected.contains(&receiver) {
+                self.steps.push(Step::Disconnect { socket: receiver });
+            }
+        }
+        for (sender, receiver) in self.datagrams.named.clone() {
+            if let Some(binder) = self.binder_of(Holder::Saved(receiver)) {
+                let place = binder.place.clone();
+                self.steps.push(Step::ConnectDatagram { sender, receiver, place });
+            }
+        }
+        let lost = |binder: &&Binder<'_>| !binder.stays && self.receivers.contains(&binder.made);
+        let unlink =
+            |binder: &Binder<'_>| Step::Unlink { made: binder.made, place: binder.place.clone() };
+        self.steps.extend(self.binders.iter().filter(lost).map(unlink));
+    }
+}
