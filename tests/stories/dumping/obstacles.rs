@@ -163,3 +163,26 @@ fn looking_at_a_datagram_socket_takes_nothing_from_it() {
     assert_eq!(victim.tell(&format!("recv {left}")), Err("ECONNRESET".to_owned()));
     dump(&world, &victim, &image, &[]).done();
 }
+
+#[test]
+fn a_receiver_that_has_lost_its_path_to_another_socket_is_refused() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    world.ucr.attach();
+    let mut victim = world.victim();
+    let name = world.path_name("service");
+    let bound = |victim: &mut ucr_tests::Victim| {
+        let fd = victim.socket("dgram");
+        victim.bind(fd, &name);
+        (fd, victim.client("dgram", &name))
+    };
+    let (old, _) = bound(&mut victim);
+    std::fs::remove_file(world.path("service")).expect("remove a socket file");
+    let (new, _) = bound(&mut victim);
+    let report = dump(&world, &victim, &world.path("image"), &[]).ended(REFUSED).json();
+    assert_eq!(at(&report, old)["kind"], "lost_name", "{report:#}");
+    assert_eq!(report["obstacles"].as_array().expect("a list").len(), 1, "{report:#}");
+    assert!(victim.name(new) == victim.name(old));
+}

@@ -103,17 +103,27 @@ fn what_is_left_of_a_pair_comes_back() {
     victim.ask(&format!("disconnect {alone}"));
     victim.close(gone);
 
-    let fds = [target, whole.0, whole.1, left, free, still, turned, alone];
+    // Two with names that have left each other, and come back after somebody had connected to one.
+    let (back, again) = victim.pair("dgram");
+    victim.bind(back, &world.abstract_name(b"back"));
+    victim.bind(again, &world.abstract_name(b"again"));
+    victim.ask(&format!("disconnect {back}"));
+    let third = victim.client("dgram", &world.abstract_name(b"back"));
+    victim.connect(back, &world.abstract_name(b"again"));
+
+    let fds = [target, whole.0, whole.1, left, free, still, turned, alone, back, again, third];
     let before = peers(&victim, &fds);
     let who = |victim: &mut Victim| fds.map(|fd| victim.ask(&format!("peercred {fd}")));
     let ids =
-        |all: [String; 8]| all.map(|who| who.split(' ').skip(1).collect::<Vec<_>>().join(" "));
+        |all: [String; 11]| all.map(|who| who.split(' ').skip(1).collect::<Vec<_>>().join(" "));
     let credentials = ids(who(&mut victim));
     let mut victim = bring_back(&world, &take(&world, victim));
     assert_eq!(peers(&victim, &fds), before);
     assert_eq!(ids(who(&mut victim)), credentials);
     assert_eq!(victim.tell(&format!("send {still} x")), Err("EPERM".to_owned()));
-    for (from, to) in [(left, free), (turned, target), whole, (whole.1, whole.0)] {
+    for (from, to) in
+        [(left, free), (turned, target), whole, (whole.1, whole.0), (back, again), (again, back)]
+    {
         reaches(&mut victim, from, to);
     }
 }

@@ -12,7 +12,10 @@ use super::{
     obstacle::{Obstacle, Party, Reason},
 };
 use crate::{
-    image::{self, Bound, Descriptor, KnownFrom, Origin, Process, Role, Socket, SocketIndex},
+    image::{
+        self, Bound, Connection, Descriptor, KnownFrom, Origin, Process, Role, Socket, SocketFile,
+        SocketIndex,
+    },
     ledger::Tracked,
     model::{Pid, SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile},
 };
@@ -62,6 +65,7 @@ pub fn assemble(
     }
     work.inherit_names(&mut sockets);
     let connections = work.connections();
+    work.refuse_lost_receivers(&sockets, &connections);
     let descriptors = work.descriptors();
     let mut obstacles = work.obstacles;
     obstacles.sort_by_key(|o| (o.pid, o.fd));
@@ -263,12 +267,40 @@ impl<'a> Assembly<'a> {
     fn refuse_senders(&mut self, stock: &Stock, peer: Option<u32>) {
         let senders = self.senders.remove(&stock.held.inode).unwrap_or_default();
         // Its own peer is refused as that.
-        let others = senders.into_iter().filter(|inode| Some(*inode) != peer);
+        let others: Vec<u32> = senders.into_iter().filter(|inode| Some(*inode) != peer).collect();
+        if others.is_empty() {
+            return;
+        }
         let mut holders: Vec<Party> =
-            others.flat_map(|inode| self.outside.holders(inode)).collect();
-        if !holders.is_empty() {
-            holders.sort();
-            self.refuse(stock, Reason::ExternalSenders { holders });
+            others.into_iter().flat_map(|inode| self.outside.holders(inode)).collect();
+        holders.sort();
+        self.refuse(stock, Reason::ExternalSenders { holders });
+    }
+
+    /// A name that a receiver has lost to another socket cannot be given to both, one after the other, while
+    /// the order in which datagram sockets are connected is to be kept.
+    fn refuse_lost_receivers(&mut self, sockets: &[Socket], connections: &[Connection]) {
+        let mut users: HashMap<(&UnixName, Option<&[u8]>), usize> = HashMap::new();
+        for bound in sockets.iter().filter_map(|socket| socket.name.as_ref()) {
+            *users.entry((&bound.name, bound.directory.as_deref())).or_default() += 1;
+        }
+        let inventory = self.inventory;
+        let mut refused = HashSet::new();
+        for connection in connections {
+            let Connection::Datagram { receiver, .. } = *connection else { continue };
+            let bound = sockets.get(receiver.get()).and_then(|socket| socket.name.as_ref());
+            let Some(bound) = bound else { continue };
+            let is_lost = matches!(bound.file, Some(SocketFile::Deleted | SocketFile::Replaced));
+            let is_shared = users
+                .get(&(&bound.name, bound.directory.as_deref()))
+                .is_some_and(|count| *count > 1);
+            if is_lost
+                && is_shared
+                && refused.insert(receiver)
+                && let Some(stock) = inventory.sockets.get(receiver.get())
+            {
+                self.refuse(stock, Reason::LostName { name: bound.name.clone() });
+            }
         }
     }
 

@@ -103,6 +103,12 @@ pub enum Reason {
         #[serde(serialize_with = "exact")]
         name: UnixName,
     },
+    /// Others are connected to it by a path that another socket of the image is bound to as well.
+    LostName {
+        /// The name.
+        #[serde(serialize_with = "exact")]
+        name: UnixName,
+    },
     /// Its socket file has been renamed since, so that its name leads nowhere and another one to it.
     Moved {
         /// The name.
@@ -249,6 +255,11 @@ impl fmt::Display for Reason {
             Self::OtherRoot { name } => write!(
                 f,
                 "it is bound to {name}, and its process has another root or mount namespace than ucr"
+            ),
+            Self::LostName { name } => write!(
+                f,
+                "it has lost the path {name}, by which other datagram sockets are connected to it, to \
+                 another socket"
             ),
             Self::Moved { name, now } => write!(
                 f,

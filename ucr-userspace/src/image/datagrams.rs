@@ -23,6 +23,8 @@ pub struct Order {
 pub enum Impossible {
     /// The peer of this one has no name, and nothing has made the two as a pair.
     Nameless(SocketIndex),
+    /// The peer of this one has had another peer since `socketpair` made that one.
+    Taken(SocketIndex),
     /// This one stands in a circle.
     Circle(SocketIndex),
 }
@@ -37,10 +39,15 @@ pub fn order(image: &Image) -> Result<Order, Impossible> {
         image.sockets.get(index.get()).is_some_and(|socket| socket.name.is_some())
     };
     let mut paired: HashSet<SocketIndex> = HashSet::new();
+    // Who has been whose peer from the beginning.
+    let mut faithful: HashMap<SocketIndex, SocketIndex> = HashMap::new();
     let mut links: Vec<(SocketIndex, SocketIndex)> = Vec::new();
     for connection in &image.connections {
         match *connection {
-            Connection::Pair { a, b } => paired.extend([a, b]),
+            Connection::Pair { a, b } => {
+                paired.extend([a, b]);
+                faithful.extend([(a, b), (b, a)]);
+            }
             Connection::Datagram { sender, receiver } => links.push((sender, receiver)),
             Connection::Accepted { .. } => {}
         }
@@ -52,9 +59,17 @@ pub fn order(image: &Image) -> Result<Order, Impossible> {
             named.push((sender, receiver));
         } else if sender != receiver && paired.insert(sender) & paired.insert(receiver) {
             order.halves.push((sender, receiver));
+            faithful.insert(sender, receiver);
         } else {
             return Err(Impossible::Nameless(sender));
         }
+    }
+
+    let is_taken = |(sender, receiver): &&(SocketIndex, SocketIndex)| {
+        faithful.get(receiver).is_some_and(|peer| peer != sender)
+    };
+    if let Some((sender, _)) = named.iter().find(is_taken) {
+        return Err(Impossible::Taken(*sender));
     }
 
     // How many have yet to connect to a sender before it may.

@@ -117,6 +117,9 @@ pub enum Problem {
     #[error("it is connected to a socket without a name, and no pair made it so")]
     NamelessPeer,
     /// Nobody connects to a socket that has another peer.
+    #[error("it is connected to a socket that has had another peer since socketpair made it")]
+    TakenPeer,
+    /// Nor in a circle, for that reason.
     #[error("it is connected in a circle with others, which no order of calls does")]
     Circle,
     /// The same socket is there twice.
@@ -423,6 +426,7 @@ fn check_connections(image: &Image) -> Result<(), Invalid> {
     datagrams::order(image).map(drop).map_err(|impossible| {
         let (index, problem) = match impossible {
             Impossible::Nameless(index) => (index, Problem::NamelessPeer),
+            Impossible::Taken(index) => (index, Problem::TakenPeer),
             Impossible::Circle(index) => (index, Problem::Circle),
         };
         Invalid::Socket { index: index.0, problem }

@@ -61,6 +61,8 @@ pub enum NotRestorable {
     BpfFilter,
     /// The next call on it fails with an error that only that call would tell.
     PendingError,
+    /// A message may wait, but looking for it would move `SO_PEEK_OFF`.
+    Unlooked,
     /// Somebody gets a signal when something happens (`F_SETOWN`, `F_SETSIG`, `O_ASYNC`).
     Notification(Notification),
 }
@@ -75,6 +77,10 @@ impl fmt::Display for NotRestorable {
             Self::Filter { instructions } => {
                 write!(f, "SO_ATTACH_FILTER: a filter of {instructions} instructions")
             }
+            Self::Unlooked => f.write_str(
+                "SO_PEEK_OFF of a socket that is shut down: what waits to be received, which cannot be \
+                 looked at without moving it,",
+            ),
             Self::PendingError => f.write_str("SO_ERROR: an error that is yet to be told"),
             Self::BpfFilter => f.write_str("SO_ATTACH_BPF: an eBPF filter"),
             Self::Notification(n) => {
@@ -232,24 +238,30 @@ fn notification(socket: BorrowedFd<'_>, flags: i32) -> Result<Option<Notificatio
 struct Awaited {
     message: bool,
     error: bool,
+    unlooked: bool,
 }
 
-fn awaited(socket: BorrowedFd<'_>) -> Result<Awaited, StateError> {
+fn awaited(socket: BorrowedFd<'_>, peeks_at: bool) -> Result<Awaited, StateError> {
     let mut question = [PollFd::from_borrowed_fd(socket, PollFlags::IN | PollFlags::RDHUP)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut question, Some(&now)).map_err(|errno| failed("poll", socket, errno.into()))?;
     let [answer] = question;
     let answer = answer.revents();
     let (message, error) = (answer.contains(PollFlags::IN), answer.contains(PollFlags::ERR));
-    // A socket that is shut down is readable in any case; and receiving takes a pending error away.
-    if !answer.contains(PollFlags::RDHUP) || error {
-        return Ok(Awaited { message, error });
+    let unknown = Awaited { message: false, error, unlooked: false };
+    // A socket that is shut down is readable in any case.
+    if !answer.contains(PollFlags::RDHUP) {
+        return Ok(Awaited { message, ..unknown });
     }
-    // Looking at no byte of it moves no SO_PEEK_OFF.
+    // Receiving takes a pending error away, and peeking at a message without data marks it as seen, which
+    // matters to whoever goes on from an offset.
+    if error || peeks_at {
+        return Ok(Awaited { unlooked: peeks_at, ..unknown });
+    }
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     match rustix::net::recv(socket, &mut [0_u8; 0], flags) {
-        Ok(_) => Ok(Awaited { message: true, error }),
-        Err(rustix::io::Errno::AGAIN) => Ok(Awaited { message: false, error }),
+        Ok(_) => Ok(Awaited { message: true, ..unknown }),
+        Err(rustix::io::Errno::AGAIN) => Ok(unknown),
         Err(errno) => Err(failed("recv of nothing", socket, errno.into())),
     }
 }
@@ -287,8 +299,12 @@ pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails
     not_restorable.extend(filter(socket)?);
     not_restorable.extend(notification(socket, flags)?.map(NotRestorable::Notification));
 
-    let awaited =
-        if socket_type == SocketType::Dgram { awaited(socket)? } else { Awaited::default() };
+    let peeks_at = differing.iter().any(|option| option.name == libc::SO_PEEK_OFF);
+    let awaited = match socket_type {
+        SocketType::Dgram => awaited(socket, peeks_at)?,
+        SocketType::Stream | SocketType::Seqpacket => Awaited::default(),
+    };
+    not_restorable.extend(awaited.unlooked.then_some(NotRestorable::Unlooked));
     not_restorable.extend(awaited.error.then_some(NotRestorable::PendingError));
 
     Ok(SocketDetails {

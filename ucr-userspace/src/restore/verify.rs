@@ -63,6 +63,8 @@ pub enum Field {
     Option(i32),
     /// What an image cannot hold, such as a filter.
     NotRestorable,
+    /// What waits to be received.
+    Queue,
     /// User and group of `SO_PEERCRED`.
     PeerCredentials,
     /// User and group that clients of a listener will see.
@@ -90,6 +92,7 @@ impl fmt::Display for Field {
             Self::Shutdown => "shutdown",
             Self::StatusFlags => "status flags",
             Self::NotRestorable => "not restorable",
+            Self::Queue => "receive queue",
             Self::PeerCredentials => "peer credentials",
             Self::ListenerCredentials => "listener credentials",
             Self::File => "socket file",
@@ -271,6 +274,10 @@ impl Check<'_> {
             self.equal(field, &ids(wanted), &ids(details.credentials));
         }
         self.options(socket, details);
+        // Somebody else was quicker than the peer.
+        if details.has_messages {
+            self.differs(Field::Queue, "empty", "a message");
+        }
         for found in &details.not_restorable {
             self.differs(Field::NotRestorable, "none", found);
         }

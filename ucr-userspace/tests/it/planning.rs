@@ -53,6 +53,18 @@ fn datagram_sockets_in_a_circle_or_without_a_name_are_refused() {
     }
     let error = plan(&b.0).unwrap_err().to_string();
     assert!(error.contains("socket 2: it is connected to a socket without a name"), "{error}");
+
+    // One end of a pair has let nobody else connect.
+    let mut b = Builder::new();
+    let (a, _) = b.pair(SocketType::Dgram);
+    b.get(a).name = Some(abstract_name(b"a"));
+    let sender = b.add(socket(SocketType::Dgram, Role::Connected));
+    b.0.connections.push(Connection::Datagram { sender, receiver: a });
+    let error = plan(&b.0).unwrap_err().to_string();
+    assert!(
+        error.contains("socket 2: it is connected to a socket that has had another"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -59,7 +59,10 @@ impl Assembly<'_> {
             self.seen(one).is_some_and(|seen| seen.peer == Some(other.held.inode))
         };
         let is_half = |stock: &Stock| stock.details.credentials.is_some();
+        // If both have names, they may have left each other and come back, or be halves of two pairs.
+        let is_nameless = |stock: &Stock| !stock.details.name.is_named();
         a.held.inode != b.held.inode
+            && (is_nameless(a) || is_nameless(b))
             && [(a, b), (b, a)].iter().all(|(one, other)| is_peer_of(one, other) && is_half(one))
     }
 
