@@ -199,10 +199,16 @@ impl<'a> Assembly<'a> {
             shutdown: seen.map_or(Shutdown::default(), |seen| seen.shutdown),
             peer_credentials: details.credentials.filter(|_| !listening),
             listener_credentials: details.credentials.filter(|_| listening),
+            groups: None,
             options: details.options.clone(),
+            filter: None,
+            notification: None,
+            error: 0,
+            queue: Vec::new(),
             known_from: known_from(tracked),
             created_at: tracked.and_then(|t| t.created_at),
             creator: tracked.and_then(|t| t.creator.as_ref()).map(actor),
+            sources: Vec::new(),
         })
     }
 

@@ -92,7 +92,9 @@ pub fn describe(socket: Named<'_>) -> Result<Result<Option<Bound>, Reason>, Name
     let name = socket.name.clone();
     let path = match socket.name {
         UnixName::Unnamed => return Ok(Ok(None)),
-        UnixName::Abstract(_) => return Ok(Ok(Some(Bound { name, directory: None, file: None }))),
+        UnixName::Abstract(_) => {
+            return Ok(Ok(Some(Bound { name, directory: None, root: None, file: None })));
+        }
         UnixName::Pathname(_) if socket.outlook == Outlook::Other => {
             return Ok(Err(Reason::OtherRoot { name }));
         }
@@ -114,7 +116,7 @@ pub fn describe(socket: Named<'_>) -> Result<Result<Option<Bound>, Reason>, Name
         Some(bound) if bound.facts.links > 1 => {
             Ok(Err(Reason::Linked { name, links: bound.facts.links }))
         }
-        _ => Ok(Ok(Some(Bound { name, directory, file: Some(file) }))),
+        _ => Ok(Ok(Some(Bound { name, directory, root: None, file: Some(file) }))),
     }
 }
 

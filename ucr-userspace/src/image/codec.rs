@@ -1,5 +1,6 @@
 //! An image to bytes and back: header, postcard, validation. Pure.
 
+use super::first;
 use super::header::{self, MAX_FILE_LEN, Version};
 use super::schema::Image;
 use super::validate::{self, Invalid};
@@ -134,8 +135,14 @@ pub fn decode(file: &[u8]) -> Result<Image, DecodeError> {
         }
         _ => {}
     }
-    let (_version, payload) = header::check(file)?;
-    let (image, rest) = postcard::take_from_bytes(payload).map_err(DecodeError::Decode)?;
+    let (version, payload) = header::check(file)?;
+    let (image, rest): (Image, _) = if version.major == 1 {
+        let read = postcard::take_from_bytes::<first::Image>(payload);
+        read.map(|(image, rest)| (image.into(), rest))
+    } else {
+        postcard::take_from_bytes(payload)
+    }
+    .map_err(DecodeError::Decode)?;
     if !rest.is_empty() {
         return Err(DecodeError::LeftOver(rest.len()));
     }

@@ -6,7 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::schema::{Connection, Image, SocketIndex};
+use super::connection::Connection;
+use super::schema::{Image, SocketIndex};
 
 /// What makes the connections of an image's datagram sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +50,10 @@ pub fn order(image: &Image) -> Result<Order, Impossible> {
                 faithful.extend([(a, b), (b, a)]);
             }
             Connection::Datagram { sender, receiver } => links.push((sender, receiver)),
-            Connection::Accepted { .. } => {}
+            Connection::Accepted { .. }
+            | Connection::Waiting { .. }
+            | Connection::Ended { .. }
+            | Connection::External { .. } => {}
         }
     }
     let mut order = Order::default();

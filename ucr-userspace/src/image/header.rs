@@ -25,8 +25,8 @@ pub const HEADER_LEN: usize = 28;
 /// Where the checksum stands; it covers everything before it and everything behind it.
 const CHECKSUM_AT: usize = 24;
 
-/// A file larger than this is refused unread: about 500,000 sockets.
-pub const MAX_FILE_LEN: u64 = 64 << 20;
+/// A file larger than this is refused unread: about 100,000 sockets with 1 KiB queued each.
+pub const MAX_FILE_LEN: u64 = 128 << 20;
 
 /// The format version that this ucr writes.
 ///
@@ -34,7 +34,10 @@ pub const MAX_FILE_LEN: u64 = 64 << 20;
 ///
 /// - 1.0: the first one. `AF_UNIX` stream and seqpacket sockets without queued data.
 /// - 1.1: datagram sockets, and who of them is connected to whom.
-pub const CURRENT: Version = Version { major: 1, minor: 1 };
+/// - 2.0: what waits to be received, connections that wait to be accepted, ends whose peer has closed or
+///   is outside; supplementary groups, filters, who is told by a signal; other root directories and files
+///   that were renamed; where each fact comes from.
+pub const CURRENT: Version = Version { major: 2, minor: 0 };
 
 /// The oldest version that this ucr reads.
 pub const OLDEST: Version = Version { major: 1, minor: 0 };

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::connection::Connection;
+use super::message::Message;
 use crate::model::{Credentials, Pid, Shutdown, SocketType, UnixName, VerdictCounts};
 
 /// The sockets of one process or process tree.
@@ -93,14 +95,96 @@ pub struct Socket {
     /// Credentials that a connecting client will see: those of the task that called `listen`, as
     /// `SO_PEERCRED` of the listener itself gives them.
     pub listener_credentials: Option<Credentials>,
+    /// `SO_PEERGROUPS`: the supplementary groups that go with either of these, if they are known.
+    pub groups: Option<Vec<u32>>,
     /// `SOL_SOCKET` options whose value differs from that of a new socket of this type.
     pub options: Vec<SocketOption>,
+    /// `SO_ATTACH_FILTER`.
+    pub filter: Option<Filter>,
+    /// `F_SETOWN` and `F_SETSIG`, if they were set.
+    pub notification: Option<Notification>,
+    /// `SO_ERROR`: what the next call on it fails with; 0 if nothing is pending.
+    pub error: i32,
+    /// What waits to be received, in order.
+    pub queue: Vec<Message>,
     /// How its history is known.
     pub known_from: KnownFrom,
     /// When it was created, nanoseconds since boot (`CLOCK_BOOTTIME`); only if seen live.
     pub created_at: Option<u64>,
     /// Who created it; only if seen live.
     pub creator: Option<Actor>,
+    /// Where each fact of it comes from.
+    pub sources: Vec<(Fact, Source)>,
+}
+
+/// Something that an image says of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// Its name.
+    Name,
+    /// The directory that its name is relative to.
+    Directory,
+    /// What it is connected to.
+    Peer,
+    /// Which end connected, and which was accepted; or that `socketpair` made both.
+    Ends,
+    /// Which listener it came through.
+    Listener,
+    /// `SO_PEERCRED`.
+    Credentials,
+    /// Its options.
+    Options,
+    /// What waits to be received.
+    Queue,
+}
+
+/// How a fact is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The tracer saw it happen.
+    SeenLive,
+    /// The kernel's report: sock_diag or an iterator.
+    Snapshot,
+    /// The socket was asked, through a descriptor of the process.
+    Asked,
+    /// The kernel's memory was read.
+    Memory,
+    /// Concluded from other facts.
+    Concluded,
+}
+
+/// A classic BPF filter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// `struct sock_filter`: code, jump if true, jump if false, operand.
+    pub instructions: Vec<(u16, u8, u8, u32)>,
+    /// `SO_LOCK_FILTER`: it cannot be removed or replaced any more.
+    pub locked: bool,
+}
+
+/// Who is told by which signal when something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notification {
+    /// `F_SETOWN_EX`.
+    pub owner: Owner,
+    /// `F_SETSIG`: 0 for `SIGIO`.
+    pub signal: i32,
+}
+
+/// Who gets a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// Nobody.
+    Nobody,
+    /// `F_OWNER_TID`.
+    Thread(Pid),
+    /// `F_OWNER_PID`.
+    Process(Pid),
+    /// `F_OWNER_PGRP`.
+    Group(Pid),
 }
 
 /// What a socket is doing.
@@ -115,6 +199,8 @@ pub enum Role {
     },
     /// One end of one of [`Image::connections`].
     Connected,
+    /// The other end of a connection that was made and not yet accepted: no descriptor leads to it.
+    Embryo,
 }
 
 /// A name and what it takes to give it to a new socket.
@@ -124,6 +210,9 @@ pub struct Bound {
     pub name: UnixName,
     /// For a relative pathname: the directory it is relative to, absolute, at the time of `bind`.
     pub directory: Option<Vec<u8>>,
+    /// For a pathname that was bound under another root directory: that, absolute, as seen by whoever made
+    /// the image.
+    pub root: Option<Vec<u8>>,
     /// For a pathname: what has become of the socket file.
     pub file: Option<SocketFile>,
 }
@@ -146,6 +235,19 @@ pub enum SocketFile {
     Deleted,
     /// Something else stands under this name.
     Replaced,
+    /// It is still there, under another name.
+    Moved {
+        /// Where, as an absolute path.
+        path: Vec<u8>,
+        /// Which file it is.
+        id: FileId,
+        /// Permission bits (`st_mode & 0o7777`).
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
 }
 
 /// Identity of a file within one boot.
@@ -215,55 +317,4 @@ pub struct Descriptor {
     pub socket: SocketIndex,
     /// `FD_CLOEXEC`.
     pub close_on_exec: bool,
-}
-
-/// Two connected ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Connection {
-    /// Made by `socketpair`.
-    Pair {
-        /// One end.
-        a: SocketIndex,
-        /// The other end.
-        b: SocketIndex,
-    },
-    /// Made by `connect` and `accept`.
-    Accepted {
-        /// The end that called `connect`.
-        client: SocketIndex,
-        /// The end that `accept` returned.
-        server: SocketIndex,
-        /// The listener it came through, if it is in the image.
-        listener: Option<SocketIndex>,
-        /// Position in the order of acceptance among the connections of the image; lower was
-        /// earlier.
-        order: u32,
-    },
-    /// A datagram socket that has a peer, which need not have it as its own. If both have each other
-    /// there are two of these, unless `socketpair` made them. (Since 1.1.)
-    Datagram {
-        /// The one that called `connect`; it may be its own receiver.
-        sender: SocketIndex,
-        /// Its peer.
-        receiver: SocketIndex,
-    },
-}
-
-impl Connection {
-    /// Both ends: a pair's in stored order, else the one that connected first.
-    #[must_use]
-    pub fn ends(&self) -> (SocketIndex, SocketIndex) {
-        match *self {
-            Self::Pair { a, b } => (a, b),
-            Self::Accepted { client, server, .. } => (client, server),
-            Self::Datagram { sender, receiver } => (sender, receiver),
-        }
-    }
-
-    /// Who has whom as its peer.
-    pub fn peers(&self) -> impl Iterator<Item = (SocketIndex, SocketIndex)> + use<> {
-        let (a, b) = self.ends();
-        let back = (!matches!(self, Self::Datagram { .. })).then_some((b, a));
-        std::iter::once((a, b)).chain(back)
-    }
 }

@@ -1,9 +1,13 @@
 //! What must hold in an image beyond its types: nothing later has to doubt it.
 
-use std::collections::{HashMap, HashSet};
+mod connections;
+mod queues;
 
-use super::datagrams::{self, Impossible};
-use super::schema::{Bound, Connection, Descriptor, Image, Role, Socket, SocketFile, SocketIndex};
+use std::collections::HashSet;
+
+pub use self::queues::{MAX_MESSAGES, MAX_PASSED};
+
+use super::schema::{Bound, Descriptor, Filter, Image, Role, Socket, SocketFile, SocketIndex};
 use crate::model::{Credentials, Pid, Shutdown, SocketType, UnixName};
 
 /// No socket option of the kernel is longer than this many bytes in an image.
@@ -24,6 +28,15 @@ pub const MAX_ARGUMENT_BYTES: usize = 32 << 20;
 
 /// Bytes of a `comm`: 15 for a task of user space, and kernel threads may have longer ones.
 pub const MAX_COMM_LEN: usize = 64;
+
+/// Supplementary groups of a task, at most (`NGROUPS_MAX`).
+pub const MAX_GROUPS: usize = 65_536;
+
+/// Instructions of a classic filter, at most (`BPF_MAXINSNS`).
+pub const MAX_INSTRUCTIONS: usize = 4096;
+
+/// The highest error number (`MAX_ERRNO`).
+const MAX_ERRNO: i32 = 4095;
 
 /// `O_NONBLOCK` and `O_ASYNC`: the status flags that an image may hold.
 pub const STATUS_FLAGS: i32 = libc::O_NONBLOCK | libc::O_ASYNC;
@@ -134,6 +147,30 @@ pub enum Problem {
     /// The directory is missing, not absolute, has a NUL, or belongs to no relative path.
     #[error("the directory of the name {0} does not fit")]
     Directory(UnixName),
+    /// Only a pathname is bound under a root directory, and that is absolute.
+    #[error("the root directory of the name {0} does not fit")]
+    Root(UnixName),
+    /// One of the queue.
+    #[error("a message that waits for it {0}")]
+    Message(&'static str),
+    /// An embryo has none.
+    #[error("a descriptor leads to it, and it was not accepted yet")]
+    EmbryoDescriptor,
+    /// No process has such a descriptor.
+    #[error("pid {0} cannot have descriptor {1}, which it is to be taken from")]
+    Keeper(Pid, i32),
+    /// More than the kernel lets a task have, or nobody's.
+    #[error("{0} groups, or one of them, are not possible")]
+    Groups(usize),
+    /// None, or more than the kernel takes.
+    #[error("a filter of {0} instructions is not possible")]
+    FilterSize(usize),
+    /// No such signal.
+    #[error("signal {0} is not possible")]
+    Signal(i32),
+    /// Not an errno.
+    #[error("error number {0} is not possible")]
+    Errno(i32),
     /// Only a pathname has a socket file, and each has one.
     #[error("the name {0} and its socket file do not fit")]
     File(UnixName),
@@ -218,8 +255,9 @@ pub fn check(image: &Image) -> Result<(), Invalid> {
             return Err(wrong(Problem::CookieTwice(socket.cookie)));
         }
     }
-    check_descriptors(image, &pids)?;
-    check_connections(image)
+    let passed = queues::check(image)?;
+    check_descriptors(image, &pids, &passed)?;
+    connections::check(image)
 }
 
 fn check_sizes(image: &Image) -> Result<(), Invalid> {
@@ -274,6 +312,24 @@ fn check_socket(socket: &Socket) -> Result<(), Problem> {
         let Credentials { uid, gid, .. } = *credentials;
         check_ids(uid, gid)?;
     }
+    if let Some(groups) = &socket.groups
+        && (groups.len() > MAX_GROUPS || groups.contains(&u32::MAX))
+    {
+        return Err(Problem::Groups(groups.len()));
+    }
+    if let Some(Filter { instructions, .. }) = &socket.filter
+        && (instructions.is_empty() || instructions.len() > MAX_INSTRUCTIONS)
+    {
+        return Err(Problem::FilterSize(instructions.len()));
+    }
+    if let Some(notification) = socket.notification
+        && !(0..=64).contains(&notification.signal)
+    {
+        return Err(Problem::Signal(notification.signal));
+    }
+    if !(0..=MAX_ERRNO).contains(&socket.error) {
+        return Err(Problem::Errno(socket.error));
+    }
     let comm = socket.creator.as_ref().map_or(0, |actor| actor.comm.len());
     if comm > MAX_COMM_LEN {
         return Err(Problem::CreatorComm(comm));
@@ -295,34 +351,56 @@ fn check_bound(bound: &Bound) -> Result<(), Problem> {
     if !name.is_named() {
         return Err(Problem::BoundToNothing);
     }
-    if !name.is_possible() {
-        return Err(Problem::ImpossibleName(name.clone()));
-    }
-    let directory_fits = match &bound.directory {
-        None => !name.is_relative_path(),
-        Some(path) => name.is_relative_path() && path.starts_with(b"/") && !path.contains(&0),
-    };
-    if !directory_fits {
-        return Err(Problem::Directory(name.clone()));
+    check_name(name, bound.directory.as_deref())?;
+    let is_path = matches!(name, UnixName::Pathname(_));
+    if bound.root.as_deref().is_some_and(|root| !is_path || !is_absolute(root)) {
+        return Err(Problem::Root(name.clone()));
     }
     match (&bound.file, name) {
         (None, UnixName::Abstract(_)) => Ok(()),
         (Some(file), UnixName::Pathname(_)) => match *file {
-            SocketFile::Present { mode, .. } if mode > 0o7777 => Err(Problem::FileMode(mode)),
-            SocketFile::Present { uid, gid, .. } => check_ids(uid, gid),
+            SocketFile::Present { mode, .. } | SocketFile::Moved { mode, .. } if mode > 0o7777 => {
+                Err(Problem::FileMode(mode))
+            }
+            SocketFile::Moved { ref path, .. } if !is_absolute(path) => {
+                Err(Problem::File(name.clone()))
+            }
+            SocketFile::Present { uid, gid, .. } | SocketFile::Moved { uid, gid, .. } => {
+                check_ids(uid, gid)
+            }
             SocketFile::Deleted | SocketFile::Replaced => Ok(()),
         },
         _ => Err(Problem::File(name.clone())),
     }
 }
 
+fn is_absolute(path: &[u8]) -> bool {
+    path.starts_with(b"/") && !path.contains(&0)
+}
+
+/// A name that the kernel could hold, and the directory that goes with a relative one.
+fn check_name(name: &UnixName, directory: Option<&[u8]>) -> Result<(), Problem> {
+    if !name.is_possible() {
+        return Err(Problem::ImpossibleName(name.clone()));
+    }
+    let directory_fits = match directory {
+        None => !name.is_relative_path(),
+        Some(path) => name.is_relative_path() && is_absolute(path),
+    };
+    if directory_fits { Ok(()) } else { Err(Problem::Directory(name.clone())) }
+}
+
 fn check_ids(uid: u32, gid: u32) -> Result<(), Problem> {
     if uid == u32::MAX || gid == u32::MAX { Err(Problem::NobodysId) } else { Ok(()) }
 }
 
-fn check_descriptors(image: &Image, pids: &HashSet<Pid>) -> Result<(), Invalid> {
+fn check_descriptors(
+    image: &Image,
+    pids: &HashSet<Pid>,
+    passed: &HashSet<SocketIndex>,
+) -> Result<(), Invalid> {
     let mut numbers = HashSet::new();
-    let mut reached = HashSet::new();
+    let mut reached = passed.clone();
     for &Descriptor { pid, fd, socket, .. } in &image.descriptors {
         if fd < 0 {
             return Err(Invalid::NegativeDescriptor { pid, fd });
@@ -333,10 +411,16 @@ fn check_descriptors(image: &Image, pids: &HashSet<Pid>) -> Result<(), Invalid> 
         if !numbers.insert((pid, fd)) {
             return Err(Invalid::DescriptorTwice { pid, fd });
         }
-        look_up(image, "a descriptor", socket)?;
+        let found = look_up(image, "a descriptor", socket)?;
+        if found.role == Role::Embryo {
+            return Err(Invalid::Socket { index: socket.0, problem: Problem::EmbryoDescriptor });
+        }
         reached.insert(socket);
     }
-    match (0u32..).zip(&image.sockets).find(|(index, _)| !reached.contains(&SocketIndex(*index))) {
+    let lost = |(index, socket): &(u32, &Socket)| {
+        socket.role != Role::Embryo && !reached.contains(&SocketIndex(*index))
+    };
+    match (0u32..).zip(&image.sockets).find(lost) {
         None => Ok(()),
         Some((index, _)) => Err(Invalid::Socket { index, problem: Problem::NoDescriptor }),
     }
@@ -351,84 +435,5 @@ fn look_up<'a>(
         by,
         index: index.0,
         sockets: image.sockets.len(),
-    })
-}
-
-fn check_connections(image: &Image) -> Result<(), Invalid> {
-    let mut ends: HashMap<SocketIndex, SocketIndex> = HashMap::new();
-    for connection in &image.connections {
-        let (a, b) = connection.ends();
-        let problem = |index: SocketIndex, problem| Invalid::Socket { index: index.0, problem };
-        for (this, other) in connection.peers() {
-            let socket = look_up(image, "a connection", this)?;
-            if socket.role != Role::Connected {
-                return Err(problem(this, Problem::NotConnected));
-            }
-            if ends.insert(this, other).is_some() {
-                return Err(problem(this, Problem::InTwoConnections));
-            }
-        }
-        let both = (look_up(image, "a connection", a)?, look_up(image, "a connection", b)?);
-        let (first, second) = both;
-        if first.socket_type != second.socket_type {
-            return Err(problem(a, Problem::PeerType(first.socket_type, second.socket_type)));
-        }
-        // A datagram socket shuts down for itself alone.
-        let is_datagram = first.socket_type == SocketType::Dgram;
-        if !is_datagram && first.shutdown != second.shutdown.mirrored() {
-            return Err(problem(a, Problem::ShutdownNotMirrored(first.shutdown, second.shutdown)));
-        }
-        match *connection {
-            Connection::Accepted { .. } if is_datagram => {
-                return Err(problem(a, Problem::Kind(first.socket_type, "accepted")));
-            }
-            Connection::Datagram { .. } if !is_datagram => {
-                let what = "connected in one direction";
-                return Err(problem(a, Problem::Kind(first.socket_type, what)));
-            }
-            Connection::Datagram { .. } => {}
-            Connection::Pair { .. } => {
-                let identity = |socket: &Socket| socket.peer_credentials.map(|c| (c.uid, c.gid));
-                if let (Some(one), Some(other)) = (identity(first), identity(second))
-                    && one != other
-                {
-                    return Err(problem(a, Problem::PairCredentials));
-                }
-            }
-            Connection::Accepted { listener, server, .. } => {
-                let Some(accepted) = &second.name else {
-                    return Err(problem(server, Problem::Nameless("was accepted")));
-                };
-                let Some(index) = listener else { continue };
-                let listener = look_up(image, "a connection", index)?;
-                if !matches!(listener.role, Role::Listening { .. }) {
-                    return Err(problem(index, Problem::NotListening));
-                }
-                if listener.socket_type != second.socket_type {
-                    let types = (listener.socket_type, second.socket_type);
-                    return Err(problem(index, Problem::ListenerType(types.0, types.1)));
-                }
-                if let Some(bound) = &listener.name
-                    && bound.name != accepted.name
-                {
-                    let names = (bound.name.clone(), accepted.name.clone());
-                    return Err(problem(index, Problem::ListenerName(names.0, names.1)));
-                }
-            }
-        }
-    }
-    let alone = (0u32..).zip(&image.sockets).find(|(index, socket)| {
-        socket.role == Role::Connected && !ends.contains_key(&SocketIndex(*index))
-    });
-    if let Some((index, _)) = alone {
-        return Err(Invalid::Socket { index, problem: Problem::NotInConnection });
-    }
-    datagrams::order(image).map(drop).map_err(|impossible| {
-        let (index, problem) = match impossible {
-            Impossible::Nameless(index) => (index, Problem::NamelessPeer),
-            Impossible::Taken(index) => (index, Problem::TakenPeer),
-            Impossible::Circle(index) => (index, Problem::Circle),
-        };
-        Invalid::Socket { index: index.0, problem }
     })
 }

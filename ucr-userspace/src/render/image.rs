@@ -7,9 +7,9 @@ use comfy_table::{Table, presets};
 
 use super::time::{SinceBoot, UtcSeconds};
 use crate::image::{Descriptor, Image, KnownFrom, Process, Role, Socket, SocketFile, SocketIndex};
-use crate::model::Pid;
 use crate::model::name::Escaped;
 use crate::model::option_table;
+use crate::model::{Count, Pid};
 
 /// An image, shown for people.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +139,7 @@ fn role(socket: &Socket) -> String {
         Role::Unconnected => "unconnected".to_owned(),
         Role::Listening { backlog } => format!("listening, backlog {backlog}"),
         Role::Connected => "connected".to_owned(),
+        Role::Embryo => "not accepted yet".to_owned(),
     }
 }
 
@@ -150,6 +151,7 @@ fn name(socket: &Socket) -> String {
     let file = match bound.file {
         Some(SocketFile::Deleted) => " (file deleted)",
         Some(SocketFile::Replaced) => " (file replaced)",
+        Some(SocketFile::Moved { .. }) => " (file renamed)",
         Some(SocketFile::Present { .. }) | None => "",
     };
     format!("{}{}{file}", bound.name, directory.unwrap_or_default())
@@ -175,5 +177,24 @@ fn state(socket: &Socket) -> String {
         parts.push("O_ASYNC".to_owned());
     }
     parts.extend(socket.options.iter().map(|option| option_table::name(option.name)));
+    if let Some(filter) = &socket.filter {
+        parts.push(format!("filter of {} instructions", filter.instructions.len()));
+    }
+    if socket.notification.is_some() {
+        parts.push("tells by a signal".to_owned());
+    }
+    if socket.error != 0 {
+        parts.push(format!("error {} pending", socket.error));
+    }
+    if !socket.queue.is_empty() {
+        let bytes: usize = socket.queue.iter().map(|message| message.data.len()).sum();
+        let files: usize = socket.queue.iter().map(|message| message.files.len()).sum();
+        let messages = Count(socket.queue.len(), "message");
+        let mut queued = format!("{messages} queued, {}", Count(bytes, "byte"));
+        if files > 0 {
+            queued = format!("{queued}, {}", Count(files, "descriptor"));
+        }
+        parts.push(queued);
+    }
     parts.join(", ")
 }

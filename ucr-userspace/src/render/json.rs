@@ -3,6 +3,10 @@
 //! What may be large is borrowed and written piece by piece: an image as a tree of values would take
 //! many times its own memory.
 
+mod connections;
+mod queue;
+
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -10,7 +14,11 @@ use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use crate::image::{self, Connection, FileId, KnownFrom, Role, SocketFile, SocketIndex, header};
+use self::connections::Ends;
+use self::queue::Message;
+use crate::image::{
+    self, Fact, FileId, Filter, KnownFrom, Notification, Role, SocketFile, Source, header,
+};
 use crate::model::name::{Bytes, Exact, Hex};
 use crate::model::{Credentials, Pid, SocketType, option_table};
 use crate::restore::obstacle::Obstacle;
@@ -84,17 +92,19 @@ impl<'a> Process<'a> {
 
 #[derive(Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-enum File {
+enum File<'a> {
     Present { id: FileId, mode: u32, uid: u32, gid: u32 },
     Deleted,
     Replaced,
+    Moved { path: Bytes<'a>, id: FileId, mode: u32, uid: u32, gid: u32 },
 }
 
 #[derive(Serialize)]
 struct Bound<'a> {
     name: Exact<'a>,
     directory: Option<Bytes<'a>>,
-    file: Option<File>,
+    root: Option<Bytes<'a>>,
+    file: Option<File<'a>>,
 }
 
 impl<'a> Bound<'a> {
@@ -103,8 +113,16 @@ impl<'a> Bound<'a> {
             SocketFile::Present { id, mode, uid, gid } => File::Present { id, mode, uid, gid },
             SocketFile::Deleted => File::Deleted,
             SocketFile::Replaced => File::Replaced,
+            SocketFile::Moved { ref path, id, mode, uid, gid } => {
+                File::Moved { path: Bytes(path), id, mode, uid, gid }
+            }
         });
-        Self { name: Exact(&bound.name), directory: bound.directory.as_deref().map(Bytes), file }
+        Self {
+            name: Exact(&bound.name),
+            directory: bound.directory.as_deref().map(Bytes),
+            root: bound.root.as_deref().map(Bytes),
+            file,
+        }
     }
 }
 
@@ -144,10 +162,16 @@ struct Socket<'a> {
     shutdown: u8,
     peer_credentials: Option<Credentials>,
     listener_credentials: Option<Credentials>,
+    groups: Option<&'a [u32]>,
     options: Vec<Setting<'a>>,
+    filter: Option<&'a Filter>,
+    notification: Option<Notification>,
+    error: i32,
+    queue: Vec<Message<'a>>,
     known_from: KnownFrom,
     created_at_ns_since_boot: Option<u64>,
     creator: Option<Actor<'a>>,
+    sources: BTreeMap<Fact, Source>,
 }
 
 impl<'a> Socket<'a> {
@@ -156,6 +180,7 @@ impl<'a> Socket<'a> {
             Role::Unconnected => ("unconnected", None),
             Role::Listening { backlog } => ("listening", Some(backlog)),
             Role::Connected => ("connected", None),
+            Role::Embryo => ("embryo", None),
         };
         let setting = |option: &'a image::SocketOption| {
             let (number, hex) = (option.name, Hex(&option.value));
@@ -182,30 +207,16 @@ impl<'a> Socket<'a> {
             shutdown: socket.shutdown.0,
             peer_credentials: socket.peer_credentials,
             listener_credentials: socket.listener_credentials,
+            groups: socket.groups.as_deref(),
             options: socket.options.iter().map(setting).collect(),
+            filter: socket.filter.as_ref(),
+            notification: socket.notification,
+            error: socket.error,
+            queue: socket.queue.iter().map(Message::of).collect(),
             known_from: socket.known_from,
             created_at_ns_since_boot: socket.created_at,
             creator,
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum Ends {
-    Pair { a: SocketIndex, b: SocketIndex },
-    Accepted { client: SocketIndex, server: SocketIndex, listener: Option<SocketIndex>, order: u32 },
-    Datagram { sender: SocketIndex, receiver: SocketIndex },
-}
-
-impl Ends {
-    fn of(connection: &Connection) -> Self {
-        match *connection {
-            Connection::Pair { a, b } => Self::Pair { a, b },
-            Connection::Accepted { client, server, listener, order } => {
-                Self::Accepted { client, server, listener, order }
-            }
-            Connection::Datagram { sender, receiver } => Self::Datagram { sender, receiver },
+            sources: socket.sources.iter().copied().collect(),
         }
     }
 }

@@ -317,7 +317,7 @@ impl Check<'_> {
         let state = match socket.role {
             Role::Unconnected => SocketState::Unconnected,
             Role::Listening { .. } => SocketState::Listening,
-            Role::Connected => SocketState::Connected,
+            Role::Connected | Role::Embryo => SocketState::Connected,
         };
         // Who connects to a datagram socket marks that one as well.
         if socket.socket_type != SocketType::Dgram {

@@ -69,7 +69,7 @@ fn everything_comes_back_as_the_image_says() {
     assert_eq!(differences(&image, &restored), []);
 
     for connection in &image.connections {
-        let (a, b) = connection.ends();
+        let (a, b) = connection.ends().unwrap();
         let (one, other) = (restored.socket(a).unwrap(), restored.socket(b).unwrap());
         assert_eq!(addr::local(one).unwrap(), addr::peer(other).unwrap());
         assert_eq!(addr::local(other).unwrap(), addr::peer(one).unwrap());
@@ -223,6 +223,7 @@ fn relative_names_keep_their_bytes_and_the_longest_fits() {
         let bound = Bound {
             name: UnixName::Pathname(name),
             directory: Some(directory.path().as_os_str().as_bytes().to_vec()),
+            root: None,
             file: Some(present(0o600)),
         };
         let listener = b.listener(SocketType::Seqpacket, bound.clone());
@@ -343,7 +344,7 @@ trait SwapEnds {
 impl SwapEnds for Vec<Connection> {
     /// The first two connections get each other's server.
     fn swap_ends(&mut self) {
-        let (a, b) = (self[0].ends().1, self[1].ends().1);
+        let (a, b) = (self[0].ends().unwrap().1, self[1].ends().unwrap().1);
         for (connection, other) in self.iter_mut().zip([b, a]) {
             if let Connection::Accepted { server, .. } = connection {
                 *server = other;

@@ -110,6 +110,7 @@ fn a_file_that_is_made_in_another_directory_is_found_and_removed() {
     let bound = Bound {
         name: UnixName::Pathname(b"link/x".to_vec()),
         directory: Some(directory.path().as_os_str().as_bytes().to_vec()),
+        root: None,
         file: Some(present(0o600)),
     };
     b.listener(SocketType::Stream, bound);

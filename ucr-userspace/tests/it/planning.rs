@@ -140,6 +140,7 @@ fn relative_names_and_files_in_the_way() {
     let bound = Bound {
         name: UnixName::Pathname(b"./sub//s".to_vec()),
         directory: Some(b"/srv/./app".to_vec()),
+        root: None,
         file: Some(present(0o600)),
     };
     b.listener(SocketType::Stream, bound);

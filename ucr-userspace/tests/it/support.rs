@@ -35,20 +35,26 @@ pub(crate) fn socket(socket_type: SocketType, role: Role) -> Socket {
         shutdown: Shutdown::default(),
         peer_credentials: None,
         listener_credentials: None,
+        groups: None,
         options: Vec::new(),
+        filter: None,
+        notification: None,
+        error: 0,
+        queue: Vec::new(),
         known_from: KnownFrom::Snapshot,
         created_at: None,
         creator: None,
+        sources: Vec::new(),
     }
 }
 
 pub(crate) fn abstract_name(name: &[u8]) -> Bound {
-    Bound { name: UnixName::Abstract(name.to_vec()), directory: None, file: None }
+    Bound { name: UnixName::Abstract(name.to_vec()), directory: None, root: None, file: None }
 }
 
 pub(crate) fn path_name(path: impl AsRef<Path>, file: SocketFile) -> Bound {
     let name = UnixName::Pathname(path.as_ref().as_os_str().as_bytes().to_vec());
-    Bound { name, directory: None, file: Some(file) }
+    Bound { name, directory: None, root: None, file: Some(file) }
 }
 
 pub(crate) fn present(mode: u32) -> SocketFile {

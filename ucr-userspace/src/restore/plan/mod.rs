@@ -206,7 +206,7 @@ impl<'a> Planner<'a> {
                     Role::Listening { backlog } => {
                         Some((backlog, socket.listener_credentials.map(Identity::from)))
                     }
-                    Role::Unconnected | Role::Connected => None,
+                    Role::Unconnected | Role::Connected | Role::Embryo => None,
                 };
                 binders.push(binder(Holder::Saved(index), socket.socket_type, bound, listens)?);
             }
@@ -399,7 +399,7 @@ impl<'a> Planner<'a> {
     fn finish(&mut self) {
         let mut mirrored = BTreeSet::new();
         for connection in &self.image.connections {
-            let (_, other) = connection.ends();
+            let Some((_, other)) = connection.ends() else { continue };
             if self.socket(other).is_some_and(|socket| socket.socket_type != SocketType::Dgram) {
                 mirrored.insert(other);
             }

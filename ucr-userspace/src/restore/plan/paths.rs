@@ -49,7 +49,7 @@ pub(super) fn uses(binders: &[Binder<'_>]) -> Vec<PathUse> {
     for binder in binders {
         let Key::Path(path) = &binder.key else { continue };
         let own = binder.file.and_then(|file| match file {
-            SocketFile::Present { id, .. } => Some(*id),
+            SocketFile::Present { id, .. } | SocketFile::Moved { id, .. } => Some(*id),
             SocketFile::Deleted | SocketFile::Replaced => None,
         });
         let afterwards = if binder.stays { Afterwards::Discard } else { Afterwards::PutBack };
