@@ -9,6 +9,7 @@ pub mod control;
 pub mod descriptor;
 pub mod event;
 pub mod identity;
+pub mod memory;
 pub mod name;
 pub mod offsets;
 pub mod paths;

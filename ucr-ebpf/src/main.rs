@@ -3,7 +3,7 @@
 //!
 //! `hooks` are the places where the kernel calls us, one folder entry for each backend;
 //! everything that a hook does to the maps is in `ledger`, so that every backend does the same.
-//! `kernel` is the only place that reads kernel memory.
+//! `kernel` and `memory` are the only places that read kernel memory.
 
 #![no_std]
 #![no_main]
@@ -14,6 +14,7 @@ mod iterators;
 mod kernel;
 mod ledger;
 mod maps;
+mod memory;
 mod paths;
 mod task;
 

@@ -264,6 +264,15 @@ impl Btf {
         }
     }
 
+    /// Size of a structure in bytes.
+    ///
+    /// # Errors
+    /// [`BtfError::NoStruct`].
+    pub fn size_of(&self, container: &str) -> Result<u64, BtfError> {
+        let size = self.structs.get(container.as_bytes()).and_then(|id| self.referred(*id));
+        size.map(u64::from).ok_or_else(|| BtfError::NoStruct(container.to_owned()))
+    }
+
     /// Bit offset and type of a member, also inside anonymous members.
     fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u64, u32)> {
         let id = self.without_qualifiers(id);
@@ -366,6 +375,7 @@ mod tests {
         assert!(btf.len() > 10_000);
         assert_eq!(btf.offset("sock", "__sk_common").expect("first member"), 0);
         assert_eq!(btf.offset("list_head", "prev").expect("second pointer"), 8);
+        assert_eq!(btf.size_of("list_head").expect("two pointers"), 16);
         assert!(btf.has_function("unix_stream_connect"));
         assert!(btf.has_tracepoint("sys_enter"));
         assert_eq!(btf.prototype("unix_shutdown").as_deref(), Some("int (struct socket *, int)"));

@@ -9,13 +9,14 @@ use std::{
     collections::HashSet,
     fs::File,
     io::{self, Read as _},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use ucr_common::descriptor::SocketDescriptor;
 use zerocopy::FromBytes as _;
 
 use crate::{
+    kernel::btf::Btf,
     model::Pid,
     sys::bpf::{iterate_all, iterate_process},
     tracer::{
@@ -65,6 +66,27 @@ impl Lister {
             Object::load(None, sizes, LogLevel::Off).map_err(DescriptorError::Prepare)?;
         object.iterator(PROGRAM, "task_file").map_err(DescriptorError::Prepare)?;
         Ok(Self { object })
+    }
+
+    /// The program that reads kernel memory, loaded from the same object, and the map that it fills.
+    pub(super) fn memory(&mut self) -> Result<(OwnedFd, OwnedFd), TracerError> {
+        const MAP: &str = "MEMORY";
+        self.object.load_by_hand("read_memory")?;
+        let program = self.object.loaded("read_memory")?.as_fd().try_clone_to_owned();
+        let refused = |source| TracerError::Map { map: MAP, source };
+        let map = match self.object.map(MAP)? {
+            aya::maps::Map::Array(data) => data.fd().as_fd().try_clone_to_owned(),
+            _ => return Err(TracerError::Missing(MAP)),
+        };
+        let duplicate = |fd: io::Result<OwnedFd>| {
+            fd.map_err(|source| refused(aya::maps::MapError::IoError(source)))
+        };
+        Ok((duplicate(program)?, duplicate(map)?))
+    }
+
+    /// The kernel's types.
+    pub(super) fn types(&self) -> &Btf {
+        self.object.types()
     }
 
     /// Every descriptor of a process that leads to a socket of any family, by number.

@@ -74,6 +74,112 @@ fn iterate(program: BorrowedFd<'_>, info: Option<&TaskInfo>) -> io::Result<File>
     bpf(ITER_CREATE, &attributes).map(File::from)
 }
 
+/// `BPF_PROG_TEST_RUN`.
+const TEST_RUN: libc::c_int = 10;
+
+/// `union bpf_attr`, its `test` member.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    padding: u32,
+}
+
+/// Runs a raw tracepoint program once, with two arguments; what it returns.
+///
+/// # Errors
+/// The kernel's: `EINVAL` where it cannot run such a program (before 5.10).
+pub fn run(program: BorrowedFd<'_>, arguments: [u64; 2]) -> io::Result<i32> {
+    const ARGUMENTS_LEN: u32 = 16;
+    const _: () = assert!(size_of::<[u64; 2]>() == 16);
+    let mut attributes = TestRun {
+        prog_fd: program.as_raw_fd().cast_unsigned(),
+        ctx_size_in: ARGUMENTS_LEN,
+        ctx_in: arguments.as_ptr().expose_provenance() as u64,
+        ..TestRun::default()
+    };
+    // SAFETY: `attributes` is the kernel's structure for this command with its true size; the arguments
+    // that it points to outlive the call, which writes into `attributes` alone.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            TEST_RUN,
+            std::ptr::from_mut(&mut attributes),
+            size_of::<TestRun>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(attributes.retval.cast_signed())
+}
+
+/// The only element of an array map with `BPF_F_MMAPABLE`, mapped to be read.
+#[derive(Debug)]
+pub struct Mapped {
+    address: std::ptr::NonNull<u8>,
+    length: usize,
+}
+
+impl Mapped {
+    /// Maps it; `length` is the size of the element, a multiple of the page size.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice, of a map that is not shorter.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                map.as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let address = std::ptr::NonNull::new(address.cast()).ok_or(io::ErrorKind::Other)?;
+        Ok(Self { address, length })
+    }
+
+    /// A copy of the first bytes, as many as are asked for and as there are.
+    #[must_use]
+    pub fn copy(&self, length: usize) -> Vec<u8> {
+        let length = length.min(self.length);
+        let mut bytes = vec![0; length];
+        // SAFETY: the mapping has that many bytes, stays as long as `self`, and nobody writes into it but
+        // the program that the caller runs.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.address.as_ptr(), bytes.as_mut_ptr(), length);
+        }
+        bytes
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped with this length, and nothing borrows from it.
+        unsafe { libc::munmap(self.address.as_ptr().cast(), self.length) };
+    }
+}
+
 /// A command that returns a descriptor.
 fn bpf<A>(command: libc::c_int, attributes: &A) -> io::Result<OwnedFd> {
     // SAFETY: `attributes` is the kernel's structure for this command with its true size; what it

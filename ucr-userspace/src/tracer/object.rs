@@ -6,7 +6,8 @@ use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
     maps::MapData,
     programs::{
-        BtfTracePoint, FEntry, FExit, Iter, Program, ProgramError, ProgramFd, links::FdLink,
+        BtfTracePoint, FEntry, FExit, Iter, Program, ProgramError, ProgramFd, RawTracePoint,
+        links::FdLink,
     },
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -147,6 +148,24 @@ impl Object {
             iterator.load(over, btf).map_err(|source| program_error(program, source))?;
         }
         Ok(iterator)
+    }
+
+    /// Loads a program that is run by hand.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn load_by_hand(&mut self, program: &'static str) -> Result<(), TracerError> {
+        let raw: &mut RawTracePoint = find(&mut self.ebpf, program)?;
+        if raw.fd().is_err() {
+            raw.load().map_err(|source| program_error(program, source))?;
+        }
+        Ok(())
+    }
+
+    /// The kernel's types.
+    #[must_use]
+    pub fn types(&self) -> &kernel::btf::Btf {
+        &self.types
     }
 
     /// A program together with the kernel's types, which loading it takes.

@@ -1,0 +1,173 @@
+//! Where the kernel keeps what is read, from its BTF.
+
+use crate::kernel::btf::{Btf, BtfError};
+
+/// Offsets and sizes, in bytes.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// Size of a `struct unix_sock`.
+    pub(super) unix_sock: usize,
+    pub(super) unix_addr: usize,
+    pub(super) unix_peer: usize,
+    /// Not on kernels without `CONFIG_AF_UNIX_OOB`.
+    pub(super) unix_oob: Option<usize>,
+    pub(super) sock_family: usize,
+    pub(super) sock_state: usize,
+    pub(super) sock_type: usize,
+    pub(super) sock_error: usize,
+    pub(super) sock_shutdown: usize,
+    pub(super) sock_backlog: usize,
+    pub(super) sock_socket: usize,
+    pub(super) sock_peer_pid: usize,
+    pub(super) sock_peer_cred: usize,
+    /// Head of the receive queue, in a `struct sock`.
+    pub(super) queue: usize,
+    pub(super) queue_length: usize,
+    pub(super) addr_len: usize,
+    pub(super) addr_name: usize,
+    pub(super) sun_path: usize,
+    /// Size of a `struct sk_buff`.
+    pub(super) skb: usize,
+    pub(super) skb_next: usize,
+    pub(super) skb_sk: usize,
+    pub(super) skb_cb: usize,
+    pub(super) skb_len: usize,
+    pub(super) skb_data_len: usize,
+    pub(super) skb_head: usize,
+    pub(super) skb_data: usize,
+    pub(super) skb_end: usize,
+    pub(super) cb_pid: usize,
+    pub(super) cb_uid: usize,
+    pub(super) cb_gid: usize,
+    pub(super) cb_fp: usize,
+    pub(super) cb_consumed: usize,
+    /// Size of a `struct skb_shared_info`.
+    pub(super) shared: usize,
+    pub(super) shared_count: usize,
+    pub(super) shared_fragments: usize,
+    pub(super) shared_list: usize,
+    pub(super) fragment: usize,
+    pub(super) fragment_page: usize,
+    pub(super) fragment_len: usize,
+    pub(super) fragment_offset: usize,
+    /// Size of a `struct page`.
+    pub(super) page: usize,
+    pub(super) passed_count: usize,
+    pub(super) passed_files: usize,
+    pub(super) file: usize,
+    pub(super) file_private: usize,
+    pub(super) file_operations: usize,
+    pub(super) socket: usize,
+    pub(super) socket_sk: usize,
+    pub(super) socket_file: usize,
+    /// Size of a `struct cred`.
+    pub(super) cred: usize,
+    pub(super) cred_euid: usize,
+    pub(super) cred_egid: usize,
+    pub(super) cred_groups: usize,
+    pub(super) groups_count: usize,
+    pub(super) groups_ids: usize,
+    /// Size of a `struct pid`.
+    pub(super) pid: usize,
+    pub(super) pid_level: usize,
+    pub(super) pid_numbers: usize,
+    /// Size of a `struct upid`.
+    pub(super) upid: usize,
+    pub(super) upid_number: usize,
+    pub(super) upid_namespace: usize,
+}
+
+fn narrow(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+impl Layout {
+    pub(super) fn resolve(btf: &Btf) -> Result<Self, BtfError> {
+        let at = |container: &str, path: &str| btf.offset(container, path).map(narrow);
+        let size = |container: &str| btf.size_of(container).map(narrow);
+        // A fragment was a `struct bio_vec` until 6.6.
+        let own = btf.size_of("skb_frag").is_ok();
+        let fragment = if own { "skb_frag" } else { "bio_vec" };
+        let of_fragment = |names: [&str; 3]| {
+            let found = names.into_iter().map(|name| at(fragment, name));
+            found.reduce(|first, next| first.or(next)).unwrap_or(Ok(0))
+        };
+        let cb = |member| at("unix_skb_parms", member);
+        Ok(Self {
+            unix_sock: size("unix_sock")?,
+            unix_addr: at("unix_sock", "addr")?,
+            unix_peer: at("unix_sock", "peer")?,
+            unix_oob: at("unix_sock", "oob_skb").ok(),
+            sock_family: at("sock", "__sk_common.skc_family")?,
+            sock_state: at("sock", "__sk_common.skc_state")?,
+            sock_type: at("sock", "sk_type")?,
+            sock_error: at("sock", "sk_err")?,
+            sock_shutdown: at("sock", "sk_shutdown")?,
+            sock_backlog: at("sock", "sk_max_ack_backlog")?,
+            sock_socket: at("sock", "sk_socket")?,
+            sock_peer_pid: at("sock", "sk_peer_pid")?,
+            sock_peer_cred: at("sock", "sk_peer_cred")?,
+            queue: at("sock", "sk_receive_queue")?,
+            queue_length: at("sock", "sk_receive_queue.qlen")?,
+            addr_len: at("unix_address", "len")?,
+            addr_name: at("unix_address", "name")?,
+            sun_path: at("sockaddr_un", "sun_path")?,
+            skb: size("sk_buff")?,
+            skb_next: at("sk_buff", "next")?,
+            skb_sk: at("sk_buff", "sk")?,
+            skb_cb: at("sk_buff", "cb")?,
+            skb_len: at("sk_buff", "len")?,
+            skb_data_len: at("sk_buff", "data_len")?,
+            skb_head: at("sk_buff", "head")?,
+            skb_data: at("sk_buff", "data")?,
+            skb_end: at("sk_buff", "end")?,
+            cb_pid: cb("pid")?,
+            cb_uid: cb("uid")?,
+            cb_gid: cb("gid")?,
+            cb_fp: cb("fp")?,
+            cb_consumed: cb("consumed")?,
+            shared: size("skb_shared_info")?,
+            shared_count: at("skb_shared_info", "nr_frags")?,
+            shared_fragments: at("skb_shared_info", "frags")?,
+            shared_list: at("skb_shared_info", "frag_list")?,
+            fragment: size(fragment)?,
+            fragment_page: of_fragment(["netmem", "bv_page", "page"])?,
+            fragment_len: of_fragment(["len", "bv_len", "size"])?,
+            fragment_offset: of_fragment(["offset", "bv_offset", "page_offset"])?,
+            page: size("page")?,
+            passed_count: at("scm_fp_list", "count")?,
+            passed_files: at("scm_fp_list", "fp")?,
+            file: size("file")?,
+            file_private: at("file", "private_data")?,
+            file_operations: at("file", "f_op")?,
+            socket: size("socket")?,
+            socket_sk: at("socket", "sk")?,
+            socket_file: at("socket", "file")?,
+            cred: size("cred")?,
+            cred_euid: at("cred", "euid")?,
+            cred_egid: at("cred", "egid")?,
+            cred_groups: at("cred", "group_info")?,
+            groups_count: at("group_info", "ngroups")?,
+            groups_ids: at("group_info", "gid")?,
+            pid: size("pid")?,
+            pid_level: at("pid", "level")?,
+            pid_numbers: at("pid", "numbers")?,
+            upid: size("upid")?,
+            upid_number: at("upid", "nr")?,
+            upid_namespace: at("upid", "ns")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_kernel_has_all_of_it() {
+        let btf = Btf::of_kernel().expect("this machine's kernel has BTF");
+        let layout = Layout::resolve(&btf).expect("every member");
+        assert_eq!(layout.fragment, 16);
+        assert!(layout.skb_next < layout.skb && layout.shared_fragments < layout.shared);
+    }
+}

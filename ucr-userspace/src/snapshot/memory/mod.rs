@@ -1,0 +1,258 @@
+//! What the kernel holds for a unix socket and no system call tells: read from its memory.
+//!
+//! An eBPF program copies pieces of kernel memory (`ucr-ebpf`'s `memory`); where what lies comes from
+//! BTF. Nothing is changed by looking: no message is peeked at, no offset moved, and connections that
+//! nobody has accepted are read like all others. The structures are trusted only after this process has
+//! found its own messages again, which [`Memory::prepare`] tries.
+
+mod layout;
+mod pages;
+mod queue;
+mod trial;
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use ucr_common::memory::PIECE;
+
+pub use self::queue::{RawFile, RawMessage};
+
+use self::layout::Layout;
+use self::pages::Pages;
+use crate::kernel::btf::BtfError;
+use crate::model::{Credentials, Pid, UnixName};
+use crate::snapshot::descriptors::Lister;
+use crate::sys::bpf;
+use crate::tracer::TracerError;
+
+/// Why kernel memory could not be read, or made no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The program that reads could not be loaded or run.
+    #[error("prepare to read kernel memory")]
+    Prepare(#[source] TracerError),
+    /// A system call that has to do with it.
+    #[error("{operation}")]
+    Call {
+        /// What was tried.
+        operation: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel lays something out in a way that is not known.
+    #[error("find out where the kernel keeps what waits to be received")]
+    Layout(#[from] BtfError),
+    /// An address that is not mapped, or lockdown.
+    #[error("read {length} bytes of kernel memory: {what}")]
+    Unreadable {
+        /// What was to be read.
+        what: &'static str,
+        /// How much.
+        length: usize,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// What was read cannot be.
+    #[error("kernel memory makes no sense: {0}")]
+    Senseless(&'static str),
+}
+
+/// A reader of kernel memory.
+#[derive(Debug)]
+pub struct Memory {
+    program: OwnedFd,
+    piece: bpf::Mapped,
+    layout: Layout,
+    /// How to get from a page to its address, or why that is not known.
+    pages: Option<Pages>,
+    /// Our own pid namespace: where it stands, and how deep.
+    namespace: (u64, u32),
+    /// `socket_file_ops`.
+    socket_operations: u64,
+}
+
+/// A piece of kernel memory.
+#[derive(Debug)]
+struct Block(Vec<u8>);
+
+impl Block {
+    fn array<const N: usize>(&self, at: usize) -> Result<[u8; N], MemoryError> {
+        let bytes = self.0.get(at..).and_then(<[u8]>::first_chunk);
+        bytes.copied().ok_or(MemoryError::Senseless("a structure is shorter than its members"))
+    }
+
+    fn u8(&self, at: usize) -> Result<u8, MemoryError> {
+        self.array(at).map(|[byte]| byte)
+    }
+
+    fn u16(&self, at: usize) -> Result<u16, MemoryError> {
+        self.array(at).map(u16::from_ne_bytes)
+    }
+
+    fn u32(&self, at: usize) -> Result<u32, MemoryError> {
+        self.array(at).map(u32::from_ne_bytes)
+    }
+
+    fn u64(&self, at: usize) -> Result<u64, MemoryError> {
+        self.array(at).map(u64::from_ne_bytes)
+    }
+}
+
+/// What the kernel holds for one socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sock {
+    /// Address of its peer; 0 if it has none. The peer may be dead.
+    pub peer: u64,
+    /// `sk_err`: what `SO_ERROR` would tell, and clear.
+    pub error: i32,
+    /// `sk_shutdown`.
+    pub shutdown: u8,
+    /// `sk_state`.
+    pub state: u8,
+    /// `sk_type`.
+    pub socket_type: u16,
+    /// Messages, or for a listener connections, that wait.
+    pub waiting: u32,
+    /// How many may wait (`sk_max_ack_backlog`).
+    pub backlog: u32,
+    /// Whether no file leads to it any more: it was never accepted, or it has closed.
+    pub has_no_file: bool,
+    /// Its name.
+    pub name: UnixName,
+    /// Its peer's credentials and supplementary groups, if it has any.
+    pub peer_credentials: Option<(Credentials, Vec<u32>)>,
+}
+
+impl Memory {
+    /// Loads the program, and finds out whether what is read makes sense.
+    ///
+    /// # Errors
+    /// A kernel that refuses the program, or whose structures are others than expected.
+    pub fn prepare(lister: &mut Lister) -> Result<Self, MemoryError> {
+        let (program, map) = lister.memory().map_err(MemoryError::Prepare)?;
+        let call = |operation| move |source| MemoryError::Call { operation, source };
+        let piece = bpf::Mapped::new(map.as_fd(), PIECE).map_err(call("map the map"))?;
+        let layout = Layout::resolve(lister.types())?;
+        let mut memory =
+            Self { program, piece, layout, pages: None, namespace: (0, 0), socket_operations: 0 };
+        memory.try_out(lister)?;
+        Ok(memory)
+    }
+
+    /// Whether data beyond a message's first part can be read as well.
+    #[must_use]
+    pub fn reads_pages(&self) -> bool {
+        self.pages.is_some()
+    }
+
+    fn read(&self, what: &'static str, address: u64, length: usize) -> Result<Block, MemoryError> {
+        let unreadable = |source| MemoryError::Unreadable { what, length, source };
+        let long = u64::try_from(length).unwrap_or(u64::MAX);
+        let result = bpf::run(self.program.as_fd(), [address, long]).map_err(unreadable)?;
+        if result != 0 {
+            return Err(unreadable(io::Error::from_raw_os_error(-result)));
+        }
+        Ok(Block(self.piece.copy(length)))
+    }
+
+    /// What the kernel holds for the socket at this address. It must not be freed meanwhile.
+    ///
+    /// # Errors
+    /// [`MemoryError::Unreadable`], [`MemoryError::Senseless`].
+    pub fn sock(&self, sk: u64) -> Result<Sock, MemoryError> {
+        let l = &self.layout;
+        let block = self.sock_block(sk)?;
+        Ok(Sock {
+            peer: block.u64(l.unix_peer)?,
+            error: block.u32(l.sock_error)?.cast_signed(),
+            shutdown: block.u8(l.sock_shutdown)?,
+            state: block.u8(l.sock_state)?,
+            socket_type: block.u16(l.sock_type)?,
+            waiting: block.u32(l.queue_length)?,
+            backlog: block.u32(l.sock_backlog)?,
+            has_no_file: block.u64(l.sock_socket)? == 0,
+            name: self.name(block.u64(l.unix_addr)?)?,
+            peer_credentials: self
+                .credentials(block.u64(l.sock_peer_pid)?, block.u64(l.sock_peer_cred)?)?,
+        })
+    }
+
+    fn sock_block(&self, sk: u64) -> Result<Block, MemoryError> {
+        let block = self.read("a socket", sk, self.layout.unix_sock)?;
+        if i32::from(block.u16(self.layout.sock_family)?) != libc::AF_UNIX {
+            return Err(MemoryError::Senseless("a unix socket is of another family"));
+        }
+        Ok(block)
+    }
+
+    fn name(&self, address: u64) -> Result<UnixName, MemoryError> {
+        if address == 0 {
+            return Ok(UnixName::Unnamed);
+        }
+        let l = &self.layout;
+        let length = self.read("the length of a name", address + long(l.addr_len), 4)?.u32(0)?;
+        let length = usize::try_from(length).unwrap_or(0).checked_sub(l.sun_path);
+        let length = length.filter(|length| *length <= crate::model::name::SUN_PATH_MAX + 1);
+        let length = length.ok_or(MemoryError::Senseless("a name is longer than any"))?;
+        let path = address + long(l.addr_name + l.sun_path);
+        Ok(UnixName::from_sun_path(&self.read("a name", path, length)?.0))
+    }
+
+    fn credentials(
+        &self,
+        pid: u64,
+        cred: u64,
+    ) -> Result<Option<(Credentials, Vec<u32>)>, MemoryError> {
+        if cred == 0 {
+            return Ok(None);
+        }
+        let l = &self.layout;
+        let block = self.read("credentials", cred, l.cred)?;
+        let groups = self.groups(block.u64(l.cred_groups)?)?;
+        let (uid, gid) = (block.u32(l.cred_euid)?, block.u32(l.cred_egid)?);
+        Ok(Some((Credentials { pid: self.pid(pid)?, uid, gid }, groups)))
+    }
+
+    fn groups(&self, address: u64) -> Result<Vec<u32>, MemoryError> {
+        let l = &self.layout;
+        let count = self.read("a number of groups", address + long(l.groups_count), 4)?.u32(0)?;
+        let mut groups = Vec::new();
+        let mut at = address + long(l.groups_ids);
+        let mut left = usize::try_from(count).unwrap_or(usize::MAX);
+        if left > 65_536 {
+            return Err(MemoryError::Senseless("somebody is in more groups than there can be"));
+        }
+        while left > 0 {
+            let now = left.min(PIECE / 4);
+            let block = self.read("groups", at, now * 4)?;
+            let (words, _) = block.0.as_chunks();
+            groups.extend(words.iter().map(|word| u32::from_ne_bytes(*word)));
+            at += long(now * 4);
+            left -= now;
+        }
+        Ok(groups)
+    }
+
+    /// A pid as our own namespace has it; 0 if it is outside.
+    fn pid(&self, address: u64) -> Result<Pid, MemoryError> {
+        if address == 0 {
+            return Ok(Pid(0));
+        }
+        let l = &self.layout;
+        let (namespace, level) = self.namespace;
+        let block = self.read("a pid", address, l.pid)?;
+        if block.u32(l.pid_level)? < level {
+            return Ok(Pid(0));
+        }
+        let at = l.pid_numbers + l.upid * usize::try_from(level).unwrap_or(usize::MAX / 2 / l.upid);
+        let block = self.read("a pid", address + long(at), l.upid)?;
+        let is_ours = block.u64(l.upid_namespace)? == namespace;
+        Ok(Pid(if is_ours { block.u32(l.upid_number)?.cast_signed() } else { 0 }))
+    }
+}
+
+fn long(offset: usize) -> u64 {
+    u64::try_from(offset).unwrap_or(u64::MAX)
+}
