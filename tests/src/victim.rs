@@ -256,3 +256,15 @@ pub fn talk(from: &mut Victim, fd: i32, to: &mut Victim, other: i32) {
         assert_eq!(heard, text);
     }
 }
+
+/// The same between two descriptors of one victim.
+///
+/// # Panics
+/// When it does not.
+pub fn talk_both(victim: &mut Victim, fd: i32, other: i32) {
+    for (from, to) in [(fd, other), (other, fd)] {
+        let text = format!("from-{from}-to-{to}");
+        victim.ask(&format!("send {from} {text}"));
+        assert_eq!(victim.ask(&format!("recv {to}")), text);
+    }
+}

@@ -1,11 +1,14 @@
 //! `ucr restore`: what was dumped stands again, in other programs, and nothing else was touched.
 
 mod datagrams;
+mod endings;
 mod images;
 mod names;
 mod programs;
+mod queues;
 mod refusals;
 mod trees;
+mod waiting;
 
 use std::path::PathBuf;
 

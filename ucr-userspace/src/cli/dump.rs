@@ -11,7 +11,10 @@ use anyhow::Context as _;
 
 use super::{exit, report::say};
 use crate::{
-    dump::{Dump, dump},
+    dump::{
+        Dump, dump,
+        external::{Rule, Rules},
+    },
     image::file,
     kernel::interrupts::HeldBack,
     model::{Count, Pid},
@@ -45,6 +48,11 @@ pub struct DumpArgs {
     /// Check against what this backend has tracked; snapshot: against nothing, only the kernel is asked
     #[arg(long, value_enum)]
     backend: Option<Backend>,
+    /// What becomes of connections with processes that are not dumped: refuse (the default), reconnect (by
+    /// the peer's name), dangling (the peer seems to have closed), keep (the very socket, from a process
+    /// that still has it); also NAME=POLICY with * in the peer's name, or inode:N=POLICY
+    #[arg(long, value_name = "[NAME=]POLICY")]
+    external: Vec<Rule>,
     /// End the process or tree once the image is safely written
     #[arg(long, conflicts_with = "leave_running")]
     kill: bool,
@@ -75,8 +83,9 @@ enum Verify {
 pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let scope = if args.tree { Scope::Tree } else { Scope::Process };
     let pid = Pid(args.pid);
-    let mut dumped =
-        dump(pid, scope, pins, args.backend).with_context(|| format!("dump process {pid}"))?;
+    let rules = Rules::from(args.external.clone());
+    let mut dumped = dump(pid, scope, pins, args.backend, &rules)
+        .with_context(|| format!("dump process {pid}"))?;
     let refused = !dumped.obstacles.is_empty() || is_disputed(&dumped, args.verify);
     let result = if refused { Ok(None) } else { write_image(args, &dumped).map(Some) };
     let shown = Table::of(&dumped);

@@ -11,6 +11,7 @@ use anyhow::Context;
 
 use super::exit;
 use super::report::{hint, say};
+use crate::causes::one_line;
 use crate::image::Image;
 use crate::image::file;
 use crate::kernel::interrupts::HeldBack;
@@ -161,7 +162,15 @@ fn verified(
 ) -> anyhow::Result<Option<Restored>> {
     let observed = verify::observe(image, &restored).context("failed to verify the restore")?;
     let view = look().context("failed to take a snapshot of what was restored")?;
-    let differences = verify::compare(image, &observed, &view);
+    let mut differences = verify::compare(image, &observed, &view);
+    let deeper = verify::look_deeper(image, &restored);
+    match &deeper {
+        Ok(more) => differences.extend(more.iter().flatten().cloned()),
+        Err(error) => say(&format!(
+            "note: what waits to be received was sent again and not verified: {}",
+            one_line(error)
+        )),
+    }
     if !differences.is_empty() {
         say(&format!("the restore failed: {} differences", differences.len()));
         differences.iter().for_each(|difference| say(&difference.to_string()));
@@ -169,13 +178,19 @@ fn verified(
         return Ok(None);
     }
     let sum = plan.summary;
-    let line = format!(
-        "restored {} ({}, {}, {}), verified: 0 differences",
-        plural(sum.sockets, "socket"),
+    let mut parts = vec![
         plural(sum.listeners, "listener"),
         plural(sum.connections, "connection"),
         plural(sum.pairs, "pair"),
-    );
+    ];
+    if sum.waiting > 0 {
+        parts.push(format!("{} that wait", plural(sum.waiting, "connection")));
+    }
+    if sum.messages > 0 {
+        parts.push(format!("{} that wait", plural(sum.messages, "message")));
+    }
+    let sockets = plural(sum.sockets, "socket");
+    let line = format!("restored {sockets} ({}), verified: 0 differences", parts.join(", "));
     say(&line);
     let other = verify::other_pids(image, &observed);
     if other > 0 {

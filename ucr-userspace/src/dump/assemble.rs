@@ -1,14 +1,19 @@
 //! From what was found to an image, or to the reasons why there is none.
 
 mod connections;
+mod peers;
+mod queues;
+mod roles;
 
 use std::collections::{HashMap, HashSet};
 
 use ucr_common::{descriptor::SocketDescriptor, identity::Actor};
 
 use super::{
+    DumpError,
+    external::Rules,
     inventory::{Inventory, Stock},
-    names::{NameError, Named, Outlook, describe},
+    names::{Named, Outlook, describe},
     obstacle::{Obstacle, Party, Reason},
 };
 use crate::{
@@ -18,6 +23,8 @@ use crate::{
     },
     ledger::Tracked,
     model::{Pid, SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile},
+    process::state::NotRestorable,
+    snapshot::memory::{Memory, MemoryError, RawFile},
 };
 
 /// What a dump comes to, before the verdicts are looked at.
@@ -39,16 +46,19 @@ pub trait Outside {
 /// Puts the image together.
 ///
 /// # Errors
-/// A socket file that cannot be looked at.
+/// A socket file that cannot be looked at; kernel memory that makes no sense after all.
 pub fn assemble(
     inventory: &Inventory,
     processes: Vec<Process>,
     origin: Origin,
+    memory: Result<&Memory, &MemoryError>,
+    rules: &Rules,
     outside: &mut dyn Outside,
     threads_of: &dyn Fn(Pid) -> usize,
-) -> Result<Assembled, NameError> {
+) -> Result<Assembled, DumpError> {
     let own_netns = origin.netns;
-    let mut work = Assembly::new(inventory, outside);
+    let root = processes.first().map_or(Pid(0), |process| process.pid);
+    let mut work = Assembly::new(inventory, root, memory, rules, outside);
     work.refuse_foreign_descriptors();
     for process in &processes {
         work.refuse_shared_table(process.pid, threads_of(process.pid));
@@ -64,7 +74,8 @@ pub fn assemble(
         sockets.push(work.socket(stock, holder, outlook, own_netns)?);
     }
     work.inherit_names(&mut sockets);
-    let connections = work.connections();
+    let connections = work.connections(&mut sockets)?;
+    work.queues(&mut sockets, &connections);
     work.refuse_lost_receivers(&sockets, &connections);
     let descriptors = work.descriptors();
     let mut obstacles = work.obstacles;
@@ -75,6 +86,9 @@ pub fn assemble(
 
 struct Assembly<'a> {
     inventory: &'a Inventory,
+    root: Pid,
+    memory: Result<&'a Memory, &'a MemoryError>,
+    rules: &'a Rules,
     outside: &'a mut dyn Outside,
     by_inode: HashMap<u32, usize>,
     by_sk: HashMap<u64, usize>,
@@ -82,13 +96,21 @@ struct Assembly<'a> {
     listeners: HashMap<(&'a UnixName, SocketType, Option<VfsFile>), usize>,
     /// Inodes of the datagram sockets outside that have one of these as their peer: by its inode.
     senders: HashMap<u32, Vec<u32>>,
+    /// How often each socket is in flight, by the address of its sock.
+    in_flight: HashMap<u64, u64>,
     /// Inode of each client that waits to be accepted, and of the listener it waits at.
     waiting: HashMap<u32, u32>,
     obstacles: Vec<Obstacle>,
 }
 
 impl<'a> Assembly<'a> {
-    fn new(inventory: &'a Inventory, outside: &'a mut dyn Outside) -> Self {
+    fn new(
+        inventory: &'a Inventory,
+        root: Pid,
+        memory: Result<&'a Memory, &'a MemoryError>,
+        rules: &'a Rules,
+        outside: &'a mut dyn Outside,
+    ) -> Self {
         let stock = || inventory.sockets.iter().enumerate();
         let waiting = inventory.view.sockets.values().flat_map(|listener| {
             listener.pending.iter().filter(|i| **i != 0).map(|client| (*client, listener.inode))
@@ -98,7 +120,17 @@ impl<'a> Assembly<'a> {
             (seen.state == SocketState::Listening)
                 .then_some(((&seen.name, seen.socket_type, seen.file), at))
         });
-        let by_inode: HashMap<u32, usize> = stock().map(|(at, s)| (s.held.inode, at)).collect();
+        let by_inode: HashMap<u32, usize> = stock()
+            .filter(|(_, stock)| stock.held.inode != 0)
+            .map(|(at, stock)| (stock.held.inode, at))
+            .collect();
+        let mut in_flight: HashMap<u64, u64> = HashMap::new();
+        let messages = inventory.sockets.iter().flat_map(|stock| &stock.queue);
+        for file in messages.flat_map(|message| &message.files) {
+            if let RawFile::Socket(sk) = file {
+                *in_flight.entry(*sk).or_default() += 1;
+            }
+        }
         let mut senders: HashMap<u32, Vec<u32>> = HashMap::new();
         for seen in inventory.view.sockets.values() {
             if seen.socket_type == SocketType::Dgram
@@ -110,6 +142,10 @@ impl<'a> Assembly<'a> {
         }
         Self {
             inventory,
+            root,
+            memory,
+            rules,
+            in_flight,
             outside,
             listeners: listeners.collect(),
             by_inode,
@@ -130,7 +166,11 @@ impl<'a> Assembly<'a> {
 
     fn first_holder(&self, stock: &Stock) -> (Pid, i32) {
         let first = stock.holders.first().and_then(|at| self.inventory.descriptors.get(*at));
-        first.map_or((Pid(0), -1), owner)
+        match (first, stock.waits_at.and_then(|at| self.inventory.sockets.get(at))) {
+            (Some(first), _) => owner(first),
+            (None, Some(listener)) => self.first_holder(listener),
+            (None, None) => (self.root, -1),
+        }
     }
 
     fn refuse(&mut self, stock: &Stock, reason: Reason) {
@@ -162,21 +202,33 @@ impl<'a> Assembly<'a> {
         holder: Pid,
         outlook: Outlook,
         own_netns: u32,
-    ) -> Result<Socket, NameError> {
+    ) -> Result<Socket, DumpError> {
         let (seen, tracked) = (self.seen(stock), self.tracked(stock));
         let details = &stock.details;
         if stock.netns != own_netns {
             self.refuse(stock, Reason::OtherNamespace { netns: stock.netns });
-        } else if seen.is_none() {
+        } else if seen.is_none() && stock.waits_at.is_none() {
             self.refuse(stock, Reason::NotReported);
         }
         for setting in &details.not_restorable {
-            self.refuse(stock, Reason::Setting { setting: setting.to_string() });
+            // What waits is known for certain where the kernel's memory can be read.
+            let is_certain =
+                matches!(setting, NotRestorable::PendingError | NotRestorable::Unlooked);
+            if !(is_certain && stock.sock.is_some()) {
+                self.refuse(stock, Reason::Setting { setting: setting.to_string() });
+            }
         }
         self.refuse_sharing(stock);
-        let role = seen.map_or(Role::Unconnected, |seen| self.role(stock, seen));
+        let role = match (&stock.sock, seen) {
+            (Some(sock), _) => self.role_in_memory(stock, sock),
+            (None, Some(seen)) => self.role(stock, seen),
+            (None, None) => Role::Unconnected,
+        };
+        // An embryo gets its listener's.
+        let unnamed = UnixName::Unnamed;
+        let name = if role == Role::Embryo { &unnamed } else { &details.name };
         let name = describe(Named {
-            name: &details.name,
+            name,
             seen,
             file: stock.file.as_ref(),
             tracked,
@@ -196,7 +248,11 @@ impl<'a> Assembly<'a> {
             role,
             name,
             status_flags: details.status_flags,
-            shutdown: seen.map_or(Shutdown::default(), |seen| seen.shutdown),
+            shutdown: match (&stock.sock, seen) {
+                (Some(sock), _) => Shutdown(sock.shutdown & Shutdown::BOTH.0),
+                (None, Some(seen)) => seen.shutdown,
+                (None, None) => Shutdown::default(),
+            },
             peer_credentials: details.credentials.filter(|_| !listening),
             listener_credentials: details.credentials.filter(|_| listening),
             groups: None,
@@ -210,77 +266,6 @@ impl<'a> Assembly<'a> {
             creator: tracked.and_then(|t| t.creator.as_ref()).map(actor),
             sources: Vec::new(),
         })
-    }
-
-    /// What the socket is doing; a state that cannot be dumped is refused on the way.
-    fn role(&mut self, stock: &Stock, seen: &SeenSocket) -> Role {
-        if seen.socket_type == SocketType::Dgram {
-            return self.datagram_role(stock, seen);
-        }
-        match seen.state {
-            SocketState::Listening => {
-                if seen.receive_queue > 0 {
-                    let clients = self.waiting_clients(seen);
-                    let connections = seen.receive_queue;
-                    self.refuse(stock, Reason::Waiting { connections, clients });
-                }
-                return Role::Listening { backlog: seen.send_queue };
-            }
-            SocketState::Unconnected => {
-                self.refuse_queue(stock, seen, None);
-                return Role::Unconnected;
-            }
-            SocketState::Connected => {}
-        }
-        let peer = seen.peer.and_then(|inode| self.inventory.view.get(inode));
-        self.refuse_queue(stock, seen, peer);
-        match seen.peer {
-            Some(inode) if self.by_inode.contains_key(&inode) => {
-                let theirs = peer.map_or(seen.shutdown.mirrored(), |peer| peer.shutdown);
-                if seen.shutdown != theirs.mirrored() {
-                    let reason = Reason::OneSidedShutdown { own: seen.shutdown, peer: theirs };
-                    self.refuse(stock, reason);
-                }
-            }
-            Some(inode) => self.refuse_external(stock, inode, peer),
-            None => {
-                let reason = self.without_peer(stock, seen);
-                self.refuse(stock, reason);
-            }
-        }
-        Role::Connected
-    }
-
-    /// What a datagram socket is doing: its state says only that somebody has connected to it, or it to
-    /// somebody.
-    fn datagram_role(&mut self, stock: &Stock, seen: &SeenSocket) -> Role {
-        if seen.receive_queue > 0 {
-            self.refuse(stock, Reason::QueuedData { bytes: seen.receive_queue });
-        } else if stock.details.has_messages {
-            self.refuse(stock, Reason::QueuedMessages);
-        }
-        self.refuse_senders(stock, seen.peer);
-        match seen.peer {
-            None if stock.details.peer_name.is_none() => return Role::Unconnected,
-            None => self.refuse(stock, Reason::PeerClosed),
-            Some(inode) if self.by_inode.contains_key(&inode) => {}
-            Some(inode) => self.refuse_external(stock, inode, self.inventory.view.get(inode)),
-        }
-        Role::Connected
-    }
-
-    /// Whoever is connected to it from outside has nobody left, once it is gone.
-    fn refuse_senders(&mut self, stock: &Stock, peer: Option<u32>) {
-        let senders = self.senders.remove(&stock.held.inode).unwrap_or_default();
-        // Its own peer is refused as that.
-        let others: Vec<u32> = senders.into_iter().filter(|inode| Some(*inode) != peer).collect();
-        if others.is_empty() {
-            return;
-        }
-        let mut holders: Vec<Party> =
-            others.into_iter().flat_map(|inode| self.outside.holders(inode)).collect();
-        holders.sort();
-        self.refuse(stock, Reason::ExternalSenders { holders });
     }
 
     /// A name that a receiver has lost to another socket cannot be given to both, one after the other, while
@@ -310,33 +295,6 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn refuse_external(&mut self, stock: &Stock, inode: u32, peer: Option<&SeenSocket>) {
-        let name = peer.map_or(UnixName::Unnamed, |peer| peer.name.clone());
-        let holders = self.outside.holders(inode);
-        self.refuse(stock, Reason::ExternalPeer { peer: inode, name, holders });
-    }
-
-    /// A connected socket whose peer has no inode: not accepted yet, or closed.
-    fn without_peer(&mut self, stock: &Stock, seen: &SeenSocket) -> Reason {
-        let listener = self.waiting.get(&stock.held.inode).copied();
-        let closed = self.tracked(stock).is_some_and(|tracked| tracked.peer_closed);
-        match listener {
-            Some(inode) => Reason::NotAccepted { listener: self.parties(inode) },
-            // The end of a peer shuts a stream down in both directions.
-            None if closed || seen.shutdown == Shutdown::BOTH => Reason::PeerClosed,
-            None => Reason::NotAccepted { listener: Vec::new() },
-        }
-    }
-
-    fn refuse_queue(&mut self, stock: &Stock, seen: &SeenSocket, peer: Option<&SeenSocket>) {
-        if seen.receive_queue > 0 {
-            self.refuse(stock, Reason::QueuedData { bytes: seen.receive_queue });
-        } else if peer.is_some_and(|peer| peer.send_queue > 0) {
-            // The sender is charged for something that has no bytes: messages without data.
-            self.refuse(stock, Reason::QueuedMessages);
-        }
-    }
-
     /// A table that others share, said once, at the process's first socket.
     fn refuse_shared_table(&mut self, pid: Pid, threads: usize) {
         let first = self.inventory.descriptors.iter().find(|d| owner(d).0 == pid && d.tid == d.pid);
@@ -353,9 +311,9 @@ impl<'a> Assembly<'a> {
     /// threads hold none: a thread stops on its way back, when its call has let go of the file.)
     fn refuse_sharing(&mut self, stock: &Stock) {
         let holders = || stock.holders.iter().filter_map(|at| self.inventory.descriptors.get(*at));
-        let known = u64::try_from(stock.holders.len()).unwrap_or(u64::MAX);
-        let references = holders().map(|d| d.references).max().unwrap_or(0);
-        if references <= known {
+        let in_flight = self.in_flight.get(&stock.held.sk).copied().unwrap_or(0);
+        let references = stock.references.saturating_sub(in_flight);
+        if references == 0 {
             return;
         }
         let known_here: HashSet<(Pid, i32)> = holders().map(owner).collect();
@@ -368,17 +326,8 @@ impl<'a> Assembly<'a> {
         if !found.is_empty() {
             self.refuse(stock, Reason::SharedOutside { holders: found });
         } else {
-            self.refuse(stock, Reason::HeldElsewhere { references: references - known });
+            self.refuse(stock, Reason::HeldElsewhere { references });
         }
-    }
-
-    fn waiting_clients(&mut self, listener: &SeenSocket) -> Vec<Party> {
-        let inodes: Vec<u32> = listener.pending.iter().copied().filter(|i| *i != 0).collect();
-        inodes.into_iter().flat_map(|inode| self.parties(inode)).collect()
-    }
-
-    fn parties(&mut self, inode: u32) -> Vec<Party> {
-        self.outside.holders(inode)
     }
 
     /// An accepted socket shares its listener's name, so what is known of the listener's holds for
@@ -402,6 +351,9 @@ impl<'a> Assembly<'a> {
     /// The listener of the image that an accepted socket came through: one with the same name, file
     /// and type. What was tracked has the last word, but only on listeners that still are the same.
     fn listener_of(&self, server: &Stock) -> Option<&'a Stock> {
+        if let Some(listener) = server.waits_at {
+            return self.inventory.sockets.get(listener);
+        }
         let seen = self.seen(server)?;
         if seen.state != SocketState::Connected || !seen.name.is_named() {
             return None;

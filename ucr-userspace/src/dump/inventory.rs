@@ -1,22 +1,22 @@
 //! Takes stock of stopped processes: their descriptors, the sockets behind them, what was tracked
 //! of these, and what the kernel reports.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::os::fd::AsFd as _;
 use ucr_common::descriptor::SocketDescriptor;
 
-use super::DumpError;
+use super::{DumpError, hidden, reader::StateReader};
 use crate::{
     crosscheck::Held,
     ledger::{Ledger, Tracked},
-    model::{Pid, SocketType, UnixName, View},
-    process::{
-        files::BoundFile,
-        state::{Defaults, SocketDetails, read as read_state},
+    model::{Pid, View},
+    process::{files::BoundFile, state::SocketDetails},
+    snapshot::{
+        descriptors::Lister,
+        diag,
+        memory::{Memory, RawMessage, Sock},
     },
-    snapshot::{descriptors::Lister, diag},
     tracer::store::Store,
 };
 
@@ -25,8 +25,11 @@ use crate::{
 pub struct Inventory {
     /// Every descriptor that leads to a socket, of any family, in order of process and number.
     pub descriptors: Vec<SocketDescriptor>,
-    /// Each unix socket once, by the address of its sock, in order of first descriptor.
+    /// Each unix socket once, by the address of its sock: in order of first descriptor, then those in
+    /// flight, then those that were not accepted yet.
     pub sockets: Vec<Stock>,
+    /// What is in flight and cannot be had.
+    pub passed: Vec<hidden::Lost>,
     /// What the kernel reports of the whole network namespace.
     pub view: View,
     /// What was tracked of the sockets and of those that they are paired with; `None` if tracing
@@ -48,16 +51,27 @@ pub struct Stock {
     /// The file that it is bound to. Not asked of connected sockets: an accepted one shares its
     /// listener's.
     pub file: Option<BoundFile>,
+    /// What the kernel holds for it, if its memory could be read.
+    pub sock: Option<Sock>,
+    /// What waits to be received, if the kernel's memory could be read.
+    pub queue: Vec<RawMessage>,
+    /// For one that was not accepted yet: where in [`Inventory::sockets`] its listener is. They stand in
+    /// the order in which they will be accepted.
+    pub waits_at: Option<usize>,
+    /// References to its file that are neither its holders' nor ours: what is in flight has one.
+    pub references: u64,
 }
 
 impl Inventory {
-    /// Takes stock of the processes, which must be stopped.
+    /// Takes stock of the processes, which must be stopped. Without `memory` only what has descriptors is
+    /// found, and no queue is read.
     ///
     /// # Errors
     /// A question that the kernel refuses; a process that was killed meanwhile.
     pub fn take(
         pids: &[Pid],
         lister: &mut Lister,
+        memory: Option<&Memory>,
         store: Option<&Store>,
     ) -> Result<Self, DumpError> {
         let mut descriptors = Vec::new();
@@ -80,25 +94,39 @@ impl Inventory {
         for sk in order {
             let holders = holders.remove(&sk).unwrap_or_default();
             let Some(first) = holders.first().and_then(|at| descriptors.get(*at)) else { continue };
-            let (details, file) = reader.read(first)?;
+            let socket = reader.duplicate(first)?;
+            let (details, file) = reader.read(first, socket.as_fd())?;
+            let known = u64::try_from(holders.len()).unwrap_or(u64::MAX);
+            let all = holders.iter().filter_map(|at| descriptors.get(*at));
+            let references = all.map(|d| d.references).max().unwrap_or(0).saturating_sub(known);
             sockets.push(Stock {
                 held: Held { sk, inode: details.inode, cookie: details.cookie },
                 netns: first.netns,
                 holders,
                 details,
                 file,
+                sock: None,
+                queue: Vec::new(),
+                waits_at: None,
+                references,
             });
+        }
+        let mut passed = Vec::new();
+        if let Some(memory) = memory {
+            passed = hidden::find(&descriptors, &mut sockets, &mut reader, lister, memory)?;
         }
         let ledger = store.map(|store| tracked(store, &sockets)).transpose()?;
         let root = pids.first().copied().unwrap_or_default();
         let view = diag::unix_sockets_of(root.0)?;
-        Ok(Self { descriptors, sockets, view, ledger })
+        Ok(Self { descriptors, sockets, passed, view, ledger })
     }
 
-    /// The sockets as they are to be judged.
+    /// The sockets as they are to be judged: all but those that were not accepted yet, of which sock_diag
+    /// does not tell.
     #[must_use]
     pub fn held(&self) -> Vec<Held> {
-        self.sockets.iter().map(|socket| socket.held).collect()
+        let accepted = self.sockets.iter().filter(|socket| socket.waits_at.is_none());
+        accepted.map(|socket| socket.held).collect()
     }
 }
 
@@ -129,61 +157,4 @@ fn tracked(store: &Store, sockets: &[Stock]) -> Result<Ledger, DumpError> {
         look_up(sk, &mut ignored)?;
     }
     Ok(ledger)
-}
-
-/// Reads states through duplicates of a process's descriptors, one process and one new socket of
-/// each type for all of them.
-#[derive(Default)]
-struct StateReader {
-    processes: HashMap<u32, rustix::fd::OwnedFd>,
-    defaults: HashMap<SocketType, Defaults>,
-}
-
-impl StateReader {
-    fn read(
-        &mut self,
-        descriptor: &SocketDescriptor,
-    ) -> Result<(SocketDetails, Option<BoundFile>), DumpError> {
-        let pid = Pid(descriptor.pid.cast_signed());
-        let fd = descriptor.fd.cast_signed();
-        let refused = |operation| {
-            move |errno: rustix::io::Errno| DumpError::Duplicate {
-                operation,
-                pid,
-                fd,
-                source: errno.into(),
-            }
-        };
-        let process = match self.processes.entry(descriptor.pid) {
-            std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
-            std::collections::hash_map::Entry::Vacant(none) => {
-                let raw = rustix::process::Pid::from_raw(pid.0).ok_or(DumpError::Duplicate {
-                    operation: "open process",
-                    pid,
-                    fd,
-                    source: std::io::ErrorKind::InvalidInput.into(),
-                })?;
-                none.insert(pidfd_open(raw, PidfdFlags::empty()).map_err(refused("open process"))?)
-            }
-        };
-        let socket = pidfd_getfd(process, fd, PidfdGetfdFlags::empty())
-            .map_err(refused("duplicate descriptor"))?;
-        let kind = i32::try_from(descriptor.socket_type).ok().and_then(SocketType::from_raw);
-        let failed = |source| DumpError::State { pid, fd, source };
-        let kind = kind.unwrap_or(SocketType::Stream);
-        let defaults = match self.defaults.entry(kind) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(none) => {
-                none.insert(Defaults::probe(kind).map_err(failed)?)
-            }
-        };
-        let details = read_state(socket.as_fd(), defaults).map_err(failed)?;
-        if details.cookie != descriptor.socket.cookie {
-            return Err(DumpError::OtherSocket { pid, fd });
-        }
-        let asked = matches!(details.name, UnixName::Pathname(_)) && details.peer_name.is_none();
-        let file = if asked { BoundFile::of(socket.as_fd()) } else { Ok(None) };
-        let file = file.map_err(|source| DumpError::File { pid, fd, source })?;
-        Ok((details, file))
-    }
 }

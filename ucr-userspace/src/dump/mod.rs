@@ -5,10 +5,13 @@
 //! wrong, the processes go on as before and there is no image.
 
 pub mod assemble;
+pub mod external;
+pub mod hidden;
 pub mod inventory;
 pub mod names;
 pub mod obstacle;
 mod outside;
+mod reader;
 
 use std::{
     io,
@@ -29,10 +32,12 @@ use crate::{
     snapshot::{
         descriptors::{DescriptorError, Lister},
         diag::{self, DiagError},
+        memory::{Memory, MemoryError},
     },
     tracer::{TracerError, hooks::Backend, pins::PinDirectory, session, store::Store},
 };
 use assemble::assemble;
+use external::Rules;
 use inventory::Inventory;
 use names::NameError;
 use obstacle::Obstacle;
@@ -90,6 +95,20 @@ pub enum DumpError {
         pid: Pid,
         /// Which.
         fd: i32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel's memory made no sense after all.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// What is in flight could not be looked at.
+    #[error(
+        "look at the descriptors in a message that the socket with inode {inode} is to receive"
+    )]
+    InFlight {
+        /// Who is to receive it.
+        inode: u32,
         /// Why.
         #[source]
         source: io::Error,
@@ -186,23 +205,27 @@ pub fn dump(
     scope: Scope,
     pins: &PinDirectory,
     backend: Option<Backend>,
+    rules: &Rules,
 ) -> Result<Dump, DumpError> {
     // All that takes long comes before the process is stopped.
     let mut lister = Lister::load()?;
+    // Without it, what waits to be received is refused.
+    let memory = Memory::prepare(&mut lister);
     let store = open_ledger(pins, backend)?;
     // From before the first thread stands: what is said of it is never too little.
     let stopped_at = Instant::now();
     let frozen = freeze(root, scope)?;
     let pids = frozen.pids().to_vec();
     let processes = pids.iter().map(|pid| describe(*pid)).collect::<Result<Vec<_>, _>>()?;
-    let inventory = Inventory::take(&pids, &mut lister, store.as_ref())?;
+    let inventory = Inventory::take(&pids, &mut lister, memory.as_ref().ok(), store.as_ref())?;
     let judged = judge(root, &inventory)?;
     let origin = origin(root, crosscheck::count(&judged))?;
     // What has been read so far was read from processes that were whole.
     frozen.check()?;
     let mut others = Others::new(&mut lister);
     let threads = |pid| frozen.threads_of(pid);
-    let assembled = assemble(&inventory, processes, origin, &mut others, &threads)?;
+    let assembled =
+        assemble(&inventory, processes, origin, memory.as_ref(), rules, &mut others, &threads)?;
     others.finish()?;
     Ok(Dump {
         image: assembled.image,

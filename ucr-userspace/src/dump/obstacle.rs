@@ -143,6 +143,24 @@ pub enum Reason {
         /// Which, with its value.
         setting: String,
     },
+    /// A message that it is to receive carries an open file that is no unix socket.
+    FileInFlight {
+        /// What `/proc` calls it, safe to show.
+        name: String,
+    },
+    /// A message on a connection that was not accepted yet carries a socket that nobody else has.
+    SocketOutOfReach,
+    /// It is to be connected anew, and its peer has no name, or it is the end that was accepted.
+    NobodyToReconnect {
+        /// The peer's name.
+        #[serde(serialize_with = "exact")]
+        name: UnixName,
+    },
+    /// It is to be connected anew, which would lose what it has not received.
+    LostQueue {
+        /// How much.
+        bytes: usize,
+    },
     /// sock_diag does not report it, so what it is connected to cannot be known.
     NotReported,
 }
@@ -282,6 +300,25 @@ impl fmt::Display for Reason {
             Self::Setting { setting } => {
                 write!(f, "{setting} cannot be given to another socket")
             }
+            Self::FileInFlight { name } => write!(
+                f,
+                "a message that it is to receive carries {name}, which is no unix socket and nobody \
+                 could open again"
+            ),
+            Self::SocketOutOfReach => f.write_str(
+                "a message on a connection that it has not accepted carries a socket that no \
+                 descriptor leads to: accept it first",
+            ),
+            Self::NobodyToReconnect { name } => write!(
+                f,
+                "it cannot be connected anew: it did not connect itself, or its peer has no name \
+                 (name {name})"
+            ),
+            Self::LostQueue { bytes } => write!(
+                f,
+                "it cannot be connected anew without losing {} that it has not received",
+                Count(*bytes, "byte")
+            ),
             Self::NotReported => f.write_str("sock_diag does not report it"),
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::message::Sender;
 use super::schema::SocketIndex;
 use crate::model::{Pid, UnixName};
 
@@ -37,8 +38,8 @@ pub enum Connection {
     },
     /// Made by `connect` and not yet accepted.
     Waiting {
-        /// The end that called `connect`; none if it has closed.
-        client: Option<SocketIndex>,
+        /// The end that called `connect`.
+        client: Sender,
         /// The other end.
         embryo: SocketIndex,
         /// Where it waits.
@@ -113,7 +114,8 @@ impl Connection {
             Self::Pair { a, b } => Some((a, b)),
             Self::Accepted { client, server, .. } => Some((client, server)),
             Self::Datagram { sender, receiver } => Some((sender, receiver)),
-            Self::Waiting { client, embryo, .. } => Some((client?, embryo)),
+            Self::Waiting { client: Sender::Socket(client), embryo, .. } => Some((client, embryo)),
+            Self::Waiting { client: Sender::Gone(_), .. } => None,
             Self::Ended { .. } | Self::External { .. } => None,
         }
     }
@@ -123,7 +125,8 @@ impl Connection {
     pub fn alone(&self) -> Option<SocketIndex> {
         match *self {
             Self::Pair { .. } | Self::Accepted { .. } | Self::Datagram { .. } => None,
-            Self::Waiting { client, embryo, .. } => client.is_none().then_some(embryo),
+            Self::Waiting { client: Sender::Socket(_), .. } => None,
+            Self::Waiting { client: Sender::Gone(_), embryo, .. } => Some(embryo),
             Self::Ended { survivor, .. } => Some(survivor),
             Self::External { socket, .. } => Some(socket),
         }

@@ -20,7 +20,7 @@ pub struct Message {
     pub out_of_band: OutOfBand,
 }
 
-/// Who sent a datagram.
+/// Who sent a datagram, or made a connection that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sender {

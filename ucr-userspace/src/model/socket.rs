@@ -18,10 +18,13 @@ impl fmt::Display for Pid {
 }
 
 /// `SO_TYPE` of a unix socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum SocketType {
     /// `SOCK_STREAM`: a byte stream between two ends.
+    #[default]
     Stream,
     /// `SOCK_DGRAM`: datagrams. (`SOCK_RAW` becomes this one in `unix_create`.)
     Dgram,

@@ -3,5 +3,6 @@
 pub mod files;
 pub mod freeze;
 pub mod options;
+pub mod peek;
 pub mod procfs;
 pub mod state;

@@ -15,7 +15,7 @@ use crate::model::{Credentials, Pid, SocketType, UnixName};
 use crate::sys::{addr, descriptor, sockopt};
 
 /// What a descriptor tells about its socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketDetails {
     /// Inode number in sockfs.
     pub inode: u32,

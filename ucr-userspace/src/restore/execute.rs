@@ -162,7 +162,7 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
         let result = match (signal, step) {
             (Some(signal), _) => Err(StepError::Interrupted(signal)),
             _ if how.fail_before == Some(index) => Err(StepError::OnPurpose),
-            (None, Some(step)) => restored.take(step),
+            (None, Some(step)) => restored.take(step, image),
             (None, None) => Ok(()),
         };
         if let Err(source) = result {
@@ -188,7 +188,7 @@ fn homes(image: &Image) -> HashMap<SocketIndex, RawFd> {
 
 impl Restored {
     /// Keeps a new socket, at its number if it has one.
-    fn keep(&mut self, holder: Holder, socket: OwnedFd) -> Result<(), StepError> {
+    pub(super) fn keep(&mut self, holder: Holder, socket: OwnedFd) -> Result<(), StepError> {
         let home = match holder {
             Holder::Saved(index) => self.homes.get(&index),
             Holder::Temporary(_) => None,
@@ -244,11 +244,11 @@ impl Restored {
     /// The step that fails.
     pub fn discard_asides(&mut self) -> Result<(), Failed> {
         for (number, step) in (1..).zip(std::mem::take(&mut self.finishing)) {
-            self.take(&step).map_err(|source| Failed::Step {
-                number,
-                step: step.to_string(),
-                source,
-            })?;
+            let done = match &step {
+                Step::Discard(aside) => self.undo.discard(aside).map_err(call("unlink")),
+                _ => Err(call("discard")(io::Error::from(io::ErrorKind::InvalidInput))),
+            };
+            done.map_err(|source| Failed::Step { number, step: step.to_string(), source })?;
         }
         Ok(())
     }
@@ -258,15 +258,15 @@ impl Restored {
         self.undo.make_final();
     }
 
-    fn get(&self, holder: Holder) -> Result<BorrowedFd<'_>, StepError> {
+    pub(super) fn get(&self, holder: Holder) -> Result<BorrowedFd<'_>, StepError> {
         self.sockets.get(&holder).map(AsFd::as_fd).ok_or(StepError::Missing(holder))
     }
 
-    fn saved(&self, index: SocketIndex) -> Result<BorrowedFd<'_>, StepError> {
+    pub(super) fn saved(&self, index: SocketIndex) -> Result<BorrowedFd<'_>, StepError> {
         self.get(Holder::Saved(index))
     }
 
-    fn take(&mut self, step: &Step) -> Result<(), StepError> {
+    fn take(&mut self, step: &Step, image: &Image) -> Result<(), StepError> {
         match step {
             Step::MoveAside(aside) => self.undo.move_aside(aside).map_err(call("rename")),
             Step::PutBack(aside) => self.undo.put_back(aside).map_err(call("rename")),
@@ -294,7 +294,7 @@ impl Restored {
                 under(*identity, || net::listen(socket, backlog).map_err(call("listen")))
             }
             Step::Connect { client, place, identity, .. } => {
-                let socket = self.saved(*client)?;
+                let socket = self.get(*client)?;
                 let name = place.name.to_sun_path();
                 let inside = InDirectory::enter(place.directory.as_deref());
                 let inside = inside.map_err(call("chdir"))?;
@@ -314,6 +314,22 @@ impl Restored {
             }
             Step::Disconnect { socket } => {
                 net::connect_unspec(self.saved(*socket)?).map_err(call("connect to nobody"))
+            }
+            Step::Reconnect { socket, place } => {
+                let socket = self.saved(*socket)?;
+                let name = place.name.to_sun_path();
+                let inside = InDirectory::enter(place.directory.as_deref());
+                let inside = inside.map_err(call("chdir"))?;
+                without_waiting(socket, || addr::connect(socket, &name).map_err(call("connect")))?;
+                inside.leave().map_err(call("chdir back"))
+            }
+            Step::Keep { socket, pid, fd } => self.take_over(image, *socket, *pid, *fd),
+            Step::Send { from, to, first, count, place } => {
+                self.deliver(image, *from, *to, *first..*first + *count, place.as_ref())
+            }
+            Step::Spoil { socket } => {
+                let flags = net::SendFlags::NOSIGNAL | net::SendFlags::DONTWAIT;
+                net::send(self.saved(*socket)?, b"!", flags).map(drop).map_err(call("send"))
             }
             Step::Accept { server, listener } => self.accept(*server, *listener),
             Step::Close { made } => {
@@ -380,7 +396,7 @@ impl Restored {
         inside.leave().map_err(call("chdir back"))
     }
 
-    fn accept(&mut self, server: SocketIndex, listener: Holder) -> Result<(), StepError> {
+    fn accept(&mut self, server: Holder, listener: Holder) -> Result<(), StepError> {
         let listening = self.get(listener)?;
         let accepted = without_waiting(listening, || {
             net::accept_with(listening, SocketFlags::CLOEXEC).map_err(call("accept"))
@@ -393,7 +409,7 @@ impl Restored {
         if u32::try_from(pid.0) != Ok(std::process::id()) {
             return Err(StepError::Stranger(pid));
         }
-        self.keep(Holder::Saved(server), accepted)
+        self.keep(server, accepted)
     }
 }
 

@@ -1,10 +1,16 @@
 //! What was made, held against the image, up to renumbering.
 
+mod queues;
+
 use std::fmt;
+
+pub use self::queues::look_deeper;
 
 use super::execute::Restored;
 use super::plan::step::Place;
-use crate::image::{Bound, Image, Role, Socket, SocketFile, SocketIndex};
+use crate::image::{
+    Bound, Connection, External, Image, Role, Socket, SocketFile, SocketIndex, Was,
+};
 use crate::model::name::Escaped;
 use crate::model::option_table;
 use crate::model::{Credentials, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View};
@@ -65,6 +71,12 @@ pub enum Field {
     NotRestorable,
     /// What waits to be received.
     Queue,
+    /// A message that waits to be received, by its number.
+    Message(usize),
+    /// Connections that wait to be accepted.
+    Waiting,
+    /// The error that the next call tells.
+    Error,
     /// User and group of `SO_PEERCRED`.
     PeerCredentials,
     /// User and group that clients of a listener will see.
@@ -83,6 +95,7 @@ impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Option(number) => return f.write_str(&option_table::name(*number)),
+            Self::Message(number) => return write!(f, "message {number} of the queue"),
             Self::Type => "type",
             Self::Role => "role",
             Self::Backlog => "backlog",
@@ -93,6 +106,8 @@ impl fmt::Display for Field {
             Self::StatusFlags => "status flags",
             Self::NotRestorable => "not restorable",
             Self::Queue => "receive queue",
+            Self::Waiting => "connections that wait",
+            Self::Error => "pending error",
             Self::PeerCredentials => "peer credentials",
             Self::ListenerCredentials => "listener credentials",
             Self::File => "socket file",
@@ -133,15 +148,19 @@ fn indexed(image: &Image) -> impl Iterator<Item = (SocketIndex, &Socket)> {
     (0..).map(SocketIndex).zip(&image.sockets)
 }
 
-/// Reads every socket that was made, in the image's order.
+/// Reads every socket that was made, in the image's order; none for one that was not accepted yet.
 ///
 /// # Errors
 ///
 /// If one cannot be read.
-pub fn observe(image: &Image, restored: &Restored) -> Result<Vec<Observed>, ObserveError> {
+pub fn observe(image: &Image, restored: &Restored) -> Result<Vec<Option<Observed>>, ObserveError> {
     let mut defaults = std::collections::HashMap::new();
     let mut all = Vec::with_capacity(image.sockets.len());
     for (index, socket) in indexed(image) {
+        if socket.role == Role::Embryo {
+            all.push(None);
+            continue;
+        }
         let failed = |source| ObserveError::State { socket: index, source };
         let descriptor = restored.socket(index).ok_or(ObserveError::NotMade(index))?;
         let new = match defaults.entry(socket.socket_type) {
@@ -159,7 +178,7 @@ pub fn observe(image: &Image, restored: &Restored) -> Result<Vec<Observed>, Obse
                 Err(source) => return Err(ObserveError::File { path, source }),
             },
         };
-        all.push(Observed { details, file });
+        all.push(Some(Observed { details, file }));
     }
     Ok(all)
 }
@@ -168,32 +187,69 @@ fn path_of(bound: &Bound) -> Option<Vec<u8>> {
     Place { name: bound.name.clone(), directory: bound.directory.clone() }.path()
 }
 
-/// Compares. Pure.
-#[must_use]
-pub fn compare(image: &Image, observed: &[Observed], view: &View) -> Vec<Difference> {
-    let mut peers = vec![None; image.sockets.len()];
+/// What an image says of a socket's other end.
+enum Peer<'a> {
+    /// Nobody.
+    None,
+    /// A socket of the image.
+    Socket(SocketIndex),
+    /// One that cannot be seen, with this name.
+    Called(&'a UnixName),
+    /// The socket is the very one that was saved.
+    Same,
+}
+
+fn peers(image: &Image) -> Vec<Peer<'_>> {
+    let mut peers: Vec<_> = image.sockets.iter().map(|_| Peer::None).collect();
+    let mut set = |socket: SocketIndex, peer| {
+        if let Some(place) = peers.get_mut(socket.get()) {
+            *place = peer;
+        }
+    };
     for connection in &image.connections {
-        for (this, other) in connection.peers() {
-            if let Some(peer) = peers.get_mut(this.get()) {
-                *peer = Some(other);
+        match connection {
+            Connection::Ended { survivor, was } => {
+                let name = match was {
+                    Was::Half(name) | Was::Client { name, .. } | Was::Server { name, .. } => name,
+                };
+                set(*survivor, Peer::Called(name));
             }
+            Connection::External { socket, how: External::Reconnect { name, .. } } => {
+                set(*socket, Peer::Called(name));
+            }
+            Connection::External { socket, how: External::Keep { .. } } => set(*socket, Peer::Same),
+            _ => connection.peers().for_each(|(this, other)| set(this, Peer::Socket(other))),
         }
     }
+    peers
+}
+
+/// Compares. Pure.
+#[must_use]
+pub fn compare(image: &Image, observed: &[Option<Observed>], view: &View) -> Vec<Difference> {
+    let unnamed = UnixName::Unnamed;
     let mut differences = Vec::new();
-    for (((index, socket), observed_one), peer) in indexed(image).zip(observed).zip(peers) {
+    for (((index, socket), observed_one), peer) in indexed(image).zip(observed).zip(peers(image)) {
+        let Some(observed_one) = observed_one else { continue };
         let mut check = Check { socket: index, differences: &mut differences };
+        let (name, inode) = match peer {
+            Peer::Same => continue,
+            Peer::None => (None, Some(None)),
+            Peer::Called(name) => (Some(name), None),
+            Peer::Socket(other) => {
+                let name = image.sockets.get(other.get()).and_then(|peer| peer.name.as_ref());
+                let peer = observed.get(other.get()).and_then(Option::as_ref);
+                let inode = peer.map(|peer| peer.details.inode);
+                (Some(name.map_or(&unnamed, |bound| &bound.name)), Some(inode))
+            }
+        };
         check.through_descriptor(socket, observed_one);
-        let peer = peer.and_then(|peer: SocketIndex| {
-            Some((image.sockets.get(peer.get())?, observed.get(peer.get())?))
-        });
-        let wanted_name = peer.map(|(peer, _)| name_of(peer));
-        let found_name = observed_one.details.peer_name.clone();
-        check.equal(Field::PeerName, &Shown(wanted_name), &Shown(found_name));
+        let found_name = observed_one.details.peer_name.as_ref();
+        check.equal(Field::PeerName, &Shown(name), &Shown(found_name));
         match view.get(observed_one.details.inode) {
             None => check.differs(Field::Snapshot, "a socket", "none"),
             Some(seen) => {
-                let peer_inode = peer.map(|(_, observed)| observed.details.inode);
-                check.through_view(socket, seen, peer_inode);
+                check.through_view(socket, seen, inode.unwrap_or(seen.peer));
                 check.file(socket, observed_one, seen);
             }
         }
@@ -204,11 +260,12 @@ pub fn compare(image: &Image, observed: &[Observed], view: &View) -> Vec<Differe
 /// How many connected sockets have another pid in `SO_PEERCRED` than the image: the kernel gives
 /// everybody the pid of whoever makes the call, so this cannot be restored in general.
 #[must_use]
-pub fn other_pids(image: &Image, observed: &[Observed]) -> usize {
+pub fn other_pids(image: &Image, observed: &[Option<Observed>]) -> usize {
     let pairs = image.sockets.iter().zip(observed);
     let pid = |credentials: Option<Credentials>| credentials.map(|credentials| credentials.pid);
     pairs
         .filter(|(socket, observed)| {
+            let Some(observed) = observed else { return false };
             let wanted = socket.peer_credentials.or(socket.listener_credentials);
             wanted.is_some() && pid(wanted) != pid(observed.details.credentials)
         })
@@ -275,7 +332,7 @@ impl Check<'_> {
         }
         self.options(socket, details);
         // Somebody else was quicker than the peer.
-        if details.has_messages {
+        if details.has_messages && socket.queue.is_empty() {
             self.differs(Field::Queue, "empty", "a message");
         }
         for found in &details.not_restorable {

@@ -13,14 +13,14 @@ const PATH_AT: usize = offset_of!(libc::sockaddr_un, sun_path);
 /// `sockaddr_un` with room for what `getsockname` may return: the kernel appends a NUL to a path of
 /// 108 bytes, so an address can have 111 bytes (`unix_getname`).
 #[repr(C, align(8))]
-struct Address([u8; 128]);
+pub(super) struct Address(pub(super) [u8; 128]);
 
 /// An address and its length for `bind` and `connect`.
 ///
 /// # Errors
 ///
 /// `InvalidInput` for no bytes at all (that would be an autobind) and for more than fit.
-fn address(sun_path: &[u8]) -> io::Result<(Address, libc::socklen_t)> {
+pub(super) fn address(sun_path: &[u8]) -> io::Result<(Address, libc::socklen_t)> {
     let mut address = Address([0; 128]);
     let end = PATH_AT + sun_path.len();
     let fits = !sun_path.is_empty() && end <= size_of::<libc::sockaddr_un>();
@@ -91,7 +91,7 @@ pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     Ok(path_of(&address, length))
 }
 
-fn path_of(address: &Address, length: libc::socklen_t) -> Vec<u8> {
+pub(super) fn path_of(address: &Address, length: libc::socklen_t) -> Vec<u8> {
     let end = usize::try_from(length).unwrap_or(usize::MAX).min(address.0.len());
     address.0.get(PATH_AT..end).unwrap_or_default().to_vec()
 }

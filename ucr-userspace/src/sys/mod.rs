@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod descriptor;
 pub mod gate;
 pub mod janitor;
+pub mod message;
 pub mod readiness;
 pub mod sockopt;
 pub mod spawn;

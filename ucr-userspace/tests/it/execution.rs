@@ -328,7 +328,7 @@ fn what_differs_is_named_with_both_values() {
     ];
     for (field, spoil) in spoils {
         let (mut image, mut seen) = (image.clone(), seen.clone());
-        spoil(&mut image, &mut seen, observed[0].details.inode);
+        spoil(&mut image, &mut seen, observed[0].as_ref().unwrap().details.inode);
         let found = compare(&image, &observed, &seen);
         let named = found.iter().find(|difference| difference.field == *field);
         let named = named.unwrap_or_else(|| panic!("{field} is missing in {found:?}"));

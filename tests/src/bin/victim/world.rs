@@ -45,6 +45,8 @@ use ucr::sys::{
 };
 use ucr_tests::world::{hex, unhex};
 
+use crate::messages;
+
 /// What a victim has.
 pub(crate) struct World {
     base: PathBuf,
@@ -126,6 +128,23 @@ impl World {
                 done()
             }
             ["recv", fd] => received(number(fd)?),
+            ["msg", rest @ ..] => {
+                let fd = rest.get(1).ok_or("no descriptor")?;
+                self.with(fd, |fd| messages::obey(fd, rest))
+            }
+            ["error", fd] => self.with(fd, |fd| {
+                let error = ucr::sys::sockopt::get(fd, libc::SO_ERROR)?;
+                Ok(ucr::sys::sockopt::as_int(&error).unwrap_or(0).to_string())
+            }),
+            ["set", fd, option, value] => {
+                let (option, value) = (number(option)?, number::<i32>(value)?);
+                self.with(fd, |fd| ucr::sys::sockopt::set(fd, option, &value.to_ne_bytes()))?;
+                done()
+            }
+            ["get", fd, option] => {
+                let option = number(option)?;
+                self.with(fd, |fd| ucr::sys::sockopt::get(fd, option)).map(|value| hex(&value))
+            }
             ["pass", fd, over] => passed(number(fd)?, number(over)?, None),
             ["pass", fd, over, name] => {
                 let name = UnixAddr::new_abstract(unhex(name)?.get(1..).unwrap_or_default());
@@ -416,7 +435,7 @@ fn own_program() -> Result<Command, Refusal> {
     std::env::current_exe().map(Command::new).map_err(|error| text_of(&error))
 }
 
-fn number<N: std::str::FromStr>(text: &str) -> Result<N, Refusal> {
+pub(crate) fn number<N: std::str::FromStr>(text: &str) -> Result<N, Refusal> {
     text.parse().map_err(|_| format!("not a number: {text}"))
 }
 
@@ -429,7 +448,7 @@ fn text_of(error: &io::Error) -> Refusal {
 }
 
 /// Without the NUL that the kernel puts behind a pathname.
-fn trimmed(name: &[u8]) -> &[u8] {
+pub(crate) fn trimmed(name: &[u8]) -> &[u8] {
     match name.split_last() {
         Some((0, rest)) if rest.first().is_some_and(|first| *first != 0) => rest,
         _ => name,

@@ -2,12 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use super::{Assembly, Stock, index};
-use crate::{image::Connection, ledger::TrackedRole, model::SocketType};
+use super::{Assembly, DumpError, Stock, index};
+use crate::{
+    image::{Connection, Socket},
+    ledger::TrackedRole,
+    model::SocketType,
+};
 
 impl Assembly<'_> {
     /// How the connected sockets hang together.
-    pub(super) fn connections(&self) -> Vec<Connection> {
+    pub(super) fn connections(
+        &mut self,
+        sockets: &mut [Socket],
+    ) -> Result<Vec<Connection>, DumpError> {
+        match self.memory {
+            Ok(memory) => self.peers(sockets, memory),
+            Err(_) => Ok(self.reported_connections()),
+        }
+    }
+
+    /// As far as sock_diag tells.
+    fn reported_connections(&self) -> Vec<Connection> {
         let sockets = &self.inventory.sockets;
         let mut pairs = Vec::new();
         let mut accepted = BTreeMap::new();
@@ -54,7 +69,7 @@ impl Assembly<'_> {
 
     /// Whether two datagram sockets have each other since `socketpair` made them: it is that which
     /// gives a datagram socket credentials, and `connect` does not.
-    fn is_datagram_pair(&self, a: &Stock, b: &Stock) -> bool {
+    pub(super) fn is_datagram_pair(&self, a: &Stock, b: &Stock) -> bool {
         let is_peer_of = |one: &Stock, other: &Stock| {
             self.seen(one).is_some_and(|seen| seen.peer == Some(other.held.inode))
         };
@@ -68,7 +83,7 @@ impl Assembly<'_> {
 
     /// Which of two connected ends is which: as it was tracked, else by what the kernel lets
     /// conclude.
-    fn ends(&self, a: &Stock, b: &Stock) -> Ends {
+    pub(super) fn ends(&self, a: &Stock, b: &Stock) -> Ends {
         if a.details.socket_type == SocketType::Dgram {
             return Ends::Pair;
         }
@@ -95,8 +110,9 @@ impl Assembly<'_> {
     }
 }
 
+/// Which end is which.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ends {
+pub(super) enum Ends {
     Pair,
     ClientFirst,
     ServerFirst,

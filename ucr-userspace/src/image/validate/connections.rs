@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::{Invalid, Problem, check_name, look_up};
 use crate::image::datagrams::{self, Impossible};
-use crate::image::{Connection, External, Image, Role, Socket, SocketIndex, Was};
-use crate::model::{SocketType, UnixName};
+use crate::image::{Connection, External, Image, Role, Sender, Socket, SocketIndex, Was};
+use crate::model::{Shutdown, SocketType, UnixName};
 
 fn problem(index: SocketIndex, problem: Problem) -> Invalid {
     Invalid::Socket { index: index.0, problem }
@@ -60,7 +60,14 @@ fn check_ends(
     }
     // A datagram socket shuts down for itself alone.
     let is_datagram = first.socket_type == SocketType::Dgram;
-    if !is_datagram && first.shutdown != second.shutdown.mirrored() {
+    // Who connects may have shut something down before, which its peer does not know of.
+    let own_alone = first.shutdown.0 & !second.shutdown.mirrored().0;
+    let may_alone = match connection {
+        Connection::Accepted { .. } | Connection::Waiting { .. } => Shutdown::BOTH.0,
+        _ => 0,
+    };
+    let common = Shutdown(first.shutdown.0 & !(own_alone & may_alone));
+    if !is_datagram && common != second.shutdown.mirrored() {
         return Err(problem(a, Problem::ShutdownNotMirrored(first.shutdown, second.shutdown)));
     }
     if let Connection::Pair { .. } = connection {
@@ -89,7 +96,10 @@ fn check_one(image: &Image, connection: &Connection) -> Result<(), Invalid> {
         &Connection::Accepted { server, listener, client, .. } => {
             check_accepted(image, client, server, listener)
         }
-        &Connection::Waiting { embryo, listener, .. } => {
+        &Connection::Waiting { embryo, listener, ref client, .. } => {
+            if let Sender::Gone(name) = client {
+                check_gone(embryo, name)?;
+            }
             check_accepted(image, embryo, embryo, Some(listener))
         }
         Connection::Ended { survivor, was } => {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::image::{Connection, External, SocketIndex, Was};
+use crate::image::{Connection, External, Sender, SocketIndex, Was};
 use crate::model::Pid;
 use crate::model::name::{Bytes, Exact};
 
@@ -24,7 +24,7 @@ pub(super) enum Ends<'a> {
         receiver: SocketIndex,
     },
     Waiting {
-        client: Option<SocketIndex>,
+        client: Client<'a>,
         embryo: SocketIndex,
         listener: SocketIndex,
         order: u32,
@@ -47,6 +47,13 @@ pub(super) enum Ends<'a> {
     },
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Client<'a> {
+    Socket(SocketIndex),
+    Gone(Exact<'a>),
+}
+
 impl<'a> Ends<'a> {
     pub(super) fn of(connection: &'a Connection) -> Self {
         match connection {
@@ -55,8 +62,12 @@ impl<'a> Ends<'a> {
                 Self::Accepted { client, server, listener, order }
             }
             &Connection::Datagram { sender, receiver } => Self::Datagram { sender, receiver },
-            &Connection::Waiting { client, embryo, listener, order } => {
-                Self::Waiting { client, embryo, listener, order }
+            Connection::Waiting { client, embryo, listener, order } => {
+                let client = match client {
+                    Sender::Socket(index) => Client::Socket(*index),
+                    Sender::Gone(name) => Client::Gone(Exact(name)),
+                };
+                Self::Waiting { client, embryo: *embryo, listener: *listener, order: *order }
             }
             Connection::Ended { survivor, was } => {
                 let (was, name, listener) = match was {

@@ -1,12 +1,13 @@
 //! Which sockets of an image call `bind`, which of them want one name, and through which listener
 //! each connection goes. Pure.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::PlanError;
 use super::step::{Holder, Identity, Place};
-use crate::image::{Bound, Connection, Image, Role, Socket, SocketFile, SocketIndex};
-use crate::model::SocketType;
+use crate::image::{Bound, Connection, Image, Role, Socket, SocketFile, SocketIndex, Was};
+use crate::model::{SocketType, UnixName};
 
 pub(super) fn indexed(image: &Image) -> impl Iterator<Item = (SocketIndex, &Socket)> {
     (0..).map(SocketIndex).zip(&image.sockets)
@@ -20,12 +21,12 @@ pub(super) enum Key {
 }
 
 /// A socket that calls `bind`.
-pub(super) struct Binder<'a> {
+pub(super) struct Binder {
     pub(super) made: Holder,
     pub(super) socket_type: SocketType,
     pub(super) place: Place,
     pub(super) key: Key,
-    pub(super) file: Option<&'a SocketFile>,
+    pub(super) file: Option<SocketFile>,
     /// For a listener: its backlog and the credentials it has in the end.
     pub(super) listens: Option<(u32, Option<Identity>)>,
     /// Whether the name is still taken when all is done.
@@ -34,10 +35,10 @@ pub(super) struct Binder<'a> {
     pub(super) contested: bool,
 }
 
-/// A connection with the listener it goes through.
+/// A connection with the listener it goes through. An end that has closed is a temporary socket.
 pub(super) struct Link {
-    pub(super) client: SocketIndex,
-    pub(super) server: SocketIndex,
+    pub(super) client: Holder,
+    pub(super) server: Holder,
     pub(super) listener: Holder,
     pub(super) order: u32,
 }
@@ -50,12 +51,12 @@ fn is_present(bound: &Bound) -> bool {
     matches!(bound.file, Some(SocketFile::Present { .. }))
 }
 
-pub(super) fn binder<'a>(
+pub(super) fn binder(
     made: Holder,
     socket_type: SocketType,
-    bound: &'a Bound,
+    bound: &Bound,
     listens: Option<(u32, Option<Identity>)>,
-) -> Result<Binder<'a>, PlanError> {
+) -> Result<Binder, PlanError> {
     let place = place_of(bound);
     let key = match place.path() {
         None => Key::Abstract(bound.name.as_bytes().to_vec(), socket_type),
@@ -72,14 +73,14 @@ pub(super) fn binder<'a>(
         Key::Abstract(..) => matches!(made, Holder::Saved(_)),
         Key::Path(_) => is_present(bound),
     };
-    let file = bound.file.as_ref();
+    let file = bound.file.clone();
     Ok(Binder { made, socket_type, place, key, file, listens, stays, contested: false })
 }
 
 /// Finds names that have more than one binder; only one of them may keep it.
-pub(super) fn mark_contested(binders: &mut [Binder<'_>]) -> Result<(), PlanError> {
+pub(super) fn mark_contested(binders: &mut [Binder]) -> Result<(), PlanError> {
     let mut count: HashMap<Key, usize> = HashMap::new();
-    let mut keeper: HashMap<&Key, &Binder<'_>> = HashMap::new();
+    let mut keeper: HashMap<&Key, &Binder> = HashMap::new();
     for binder in &*binders {
         *count.entry(binder.key.clone()).or_default() += 1;
         if binder.stays
@@ -95,13 +96,42 @@ pub(super) fn mark_contested(binders: &mut [Binder<'_>]) -> Result<(), PlanError
     Ok(())
 }
 
-/// Decides through which listener each connection goes, in the saved order. A listener of the image
-/// will do if it has the name that the accepted end is to have, and the same socket file; else a
-/// temporary one does, the same for all connections that agree in name, file and type.
-pub(super) fn link(image: &Image) -> (Vec<Link>, Vec<(&Bound, SocketType)>) {
-    let mut links = Vec::new();
-    let mut temporary: Vec<(&Bound, SocketType)> = Vec::new();
-    let mut numbers: HashMap<(&Bound, SocketType), usize> = HashMap::new();
+/// A listener that is needed only for connections whose own is gone.
+pub(super) struct Stopgap<'a> {
+    pub(super) made: Holder,
+    pub(super) bound: Cow<'a, Bound>,
+    pub(super) socket_type: SocketType,
+}
+
+/// What makes the connections through listeners.
+#[derive(Default)]
+pub(super) struct Links<'a> {
+    /// In the saved order.
+    pub(super) links: Vec<Link>,
+    pub(super) stopgaps: Vec<Stopgap<'a>>,
+    /// The temporary socket in the place of each survivor's peer.
+    pub(super) gone: HashMap<SocketIndex, Holder>,
+    /// How many temporary sockets there are.
+    pub(super) temporary: usize,
+}
+
+/// A name whose file is gone, or never mattered.
+pub(super) fn lost(name: &UnixName) -> Bound {
+    let is_path = matches!(name, UnixName::Pathname(_));
+    Bound {
+        name: name.clone(),
+        directory: name.is_relative_path().then(|| b"/".to_vec()),
+        root: None,
+        file: is_path.then_some(SocketFile::Deleted),
+    }
+}
+
+/// Decides through which listener each connection goes. A listener of the image will do if it has the name
+/// that the accepted end is to have, and the same socket file; else a temporary one does, the same for all
+/// connections that agree in name, file and type.
+pub(super) fn link(image: &Image) -> Links<'_> {
+    let mut made = Links::default();
+    let mut numbers: HashMap<(Cow<'_, Bound>, SocketType), Holder> = HashMap::new();
     let mut listeners: HashMap<(&Bound, SocketType), SocketIndex> = HashMap::new();
     for (index, socket) in indexed(image) {
         if let (Role::Listening { .. }, Some(bound)) = (socket.role, &socket.name) {
@@ -109,28 +139,58 @@ pub(super) fn link(image: &Image) -> (Vec<Link>, Vec<(&Bound, SocketType)>) {
         }
     }
     for connection in &image.connections {
-        let Connection::Accepted { client, server, listener, order } = *connection else {
-            continue;
+        let alone = connection.alone();
+        let survivor = alone.and_then(|alone| image.sockets.get(alone.get()));
+        let bound_of = |index: SocketIndex| {
+            image.sockets.get(index.get()).and_then(|socket| socket.name.as_ref())
         };
-        let Some(socket) = image.sockets.get(server.get()) else {
-            continue;
+        let (client, server, listener, order, bound, socket_type) = match *connection {
+            Connection::Accepted { client, server, listener, order } => {
+                let Some(socket) = image.sockets.get(server.get()) else { continue };
+                let Some(bound) = &socket.name else { continue };
+                let ends = (Holder::Saved(client), Holder::Saved(server));
+                (ends.0, ends.1, listener, order, Cow::Borrowed(bound), socket.socket_type)
+            }
+            Connection::Ended { survivor: alone, ref was } => {
+                let Some(survivor) = survivor else { continue };
+                if survivor.socket_type == SocketType::Dgram || matches!(was, Was::Half(_)) {
+                    continue;
+                }
+                let (saved, other) = (Holder::Saved(alone), Holder::Temporary(made.temporary));
+                made.temporary += 1;
+                made.gone.insert(alone, other);
+                let kind = survivor.socket_type;
+                match was {
+                    Was::Client { listener, .. } => {
+                        let Some(bound) = bound_of(alone) else { continue };
+                        (other, saved, *listener, u32::MAX, Cow::Borrowed(bound), kind)
+                    }
+                    Was::Server { name, listener } => {
+                        (saved, other, *listener, u32::MAX, Cow::Owned(lost(name)), kind)
+                    }
+                    Was::Half(_) => continue,
+                }
+            }
+            _ => continue,
         };
-        let Some(wanted) = &socket.name else { continue };
-        let key = (wanted, socket.socket_type);
         // The one it came through, whatever became of the file (validation has seen that name and
         // type fit); else one with the same file.
-        let found = listener.or_else(|| listeners.get(&key).copied());
-        let holder = found.map_or_else(
-            || {
-                Holder::Temporary(*numbers.entry(key).or_insert_with(|| {
-                    temporary.push(key);
-                    temporary.len() - 1
-                }))
+        let found = listener.or_else(|| listeners.get(&(bound.as_ref(), socket_type)).copied());
+        let listener = match found {
+            Some(listener) => Holder::Saved(listener),
+            None => match numbers.get(&(bound.clone(), socket_type)) {
+                Some(known) => *known,
+                None => {
+                    let holder = Holder::Temporary(made.temporary);
+                    made.temporary += 1;
+                    numbers.insert((bound.clone(), socket_type), holder);
+                    made.stopgaps.push(Stopgap { made: holder, bound, socket_type });
+                    holder
+                }
             },
-            Holder::Saved,
-        );
-        links.push(Link { client, server, listener: holder, order });
+        };
+        made.links.push(Link { client, server, listener, order });
     }
-    links.sort_by_key(|link| link.order);
-    (links, temporary)
+    made.links.sort_by_key(|link| link.order);
+    made
 }

@@ -19,6 +19,7 @@ impl Planner<'_> {
                 self.pair(Holder::Saved(a), Holder::Saved(b), socket.socket_type, identity);
             }
         }
+        self.gone_halves();
         for (sender, receiver) in self.datagrams.halves.clone() {
             let identity = self.seen_by(sender).or_else(|| self.seen_by(receiver));
             let (sender, receiver) = (Holder::Saved(sender), Holder::Saved(receiver));
@@ -27,7 +28,13 @@ impl Planner<'_> {
         self.widows();
     }
 
-    fn pair(&mut self, a: Holder, b: Holder, socket_type: SocketType, identity: Option<Identity>) {
+    pub(super) fn pair(
+        &mut self,
+        a: Holder,
+        b: Holder,
+        socket_type: SocketType,
+        identity: Option<Identity>,
+    ) {
         self.steps.push(Step::Pair { a, b, socket_type, identity });
         self.made.extend([a, b]);
     }
@@ -42,16 +49,16 @@ impl Planner<'_> {
             {
                 continue;
             }
-            let other = Holder::Temporary(self.temporary);
-            self.temporary += 1;
+            let other = self.temporary();
             self.pair(made, other, SocketType::Dgram, self.seen_by(index));
             self.steps.push(Step::Close { made: other });
             self.steps.push(Step::Disconnect { socket: index });
         }
     }
 
-    /// Connects datagram sockets by name, and leaves those alone that the other half of a pair has left.
-    pub(super) fn datagrams(&mut self) {
+    /// Leaves those alone that the other half of a pair has left; what waits for them comes later, since
+    /// this would take it away.
+    pub(super) fn part(&mut self) {
         let connected: BTreeSet<_> = self
             .image
             .connections
@@ -64,15 +71,23 @@ impl Planner<'_> {
                 self.steps.push(Step::Disconnect { socket: receiver });
             }
         }
+    }
+
+    /// Connects datagram sockets by name.
+    pub(super) fn datagrams(&mut self) {
         for (sender, receiver) in self.datagrams.named.clone() {
             if let Some(binder) = self.binder_of(Holder::Saved(receiver)) {
                 let place = binder.place.clone();
+                let receiver = Holder::Saved(receiver);
                 self.steps.push(Step::ConnectDatagram { sender, receiver, place });
             }
         }
-        let lost = |binder: &&Binder<'_>| !binder.stays && self.receivers.contains(&binder.made);
+        let lost = |binder: &&Binder| {
+            let is_path = binder.place.path().is_some();
+            !binder.stays && is_path && self.receivers.contains(&binder.made)
+        };
         let unlink =
-            |binder: &Binder<'_>| Step::Unlink { made: binder.made, place: binder.place.clone() };
+            |binder: &Binder| Step::Unlink { made: binder.made, place: binder.place.clone() };
         self.steps.extend(self.binders.iter().filter(lost).map(unlink));
     }
 }

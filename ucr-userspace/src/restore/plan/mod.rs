@@ -8,14 +8,19 @@
 //! 3. All other listeners bind and listen, temporary ones among them.
 //! 4. Each connection in the saved order: the client binds and connects, which does not wait for
 //!    `accept`; then the other end is accepted. One at a time, so that no backlog is too small.
-//! 5. Unconnected sockets, and names that had to wait for step 2; then datagram sockets are connected,
-//!    each before its peer is.
-//! 6. Temporary listeners are closed, files that were gone are unlinked.
-//! 7. Shutdown, options, flags; last the mode of the socket files, which lets others in.
+//! 5. Unconnected sockets, and names that had to wait for step 2; then connections that nobody accepts yet,
+//!    in the order of their queue.
+//! 6. What waits for datagram sockets is sent, before they are connected (each before its peer is), because
+//!    then only their peers may; then what waits for all others, whose ends were temporary sockets are
+//!    closed. Every socket is there by then: it may be in flight.
+//! 7. Temporary listeners are closed, files that were gone are unlinked.
+//! 8. Shutdown, options, flags; last the mode of the socket files, which lets others in.
 
+mod across;
 mod binders;
 mod datagrams;
 mod paths;
+mod queues;
 pub mod step;
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,7 +30,7 @@ use serde::Serialize;
 
 pub use self::paths::{PathUse, Spellings};
 
-use self::binders::{Binder, Key, Link, binder, indexed, link, mark_contested};
+use self::binders::{Binder, Key, Link, Links, binder, indexed, link, mark_contested};
 use self::step::{Afterwards, Aside, Holder, Identity, Step};
 use crate::image::datagrams::{Order, order};
 use crate::image::validate::{self, Invalid};
@@ -57,6 +62,18 @@ pub enum PlanError {
         /// The name.
         name: UnixName,
     },
+    /// Temporary sockets keep their names until all is sent.
+    #[error("a socket that has closed had the name {name}, which another one of the image has now")]
+    NameReused {
+        /// The name.
+        name: UnixName,
+    },
+    /// Nobody can send to it what waits for it.
+    #[error("socket {} has no name, and what waits for it was not sent by its other half", socket.0)]
+    NamelessReceiver {
+        /// The datagram socket.
+        socket: SocketIndex,
+    },
     /// `..` or nothing at the end of a path.
     #[error("the name {name} of {made} ends in no file name")]
     NoFileName {
@@ -84,6 +101,10 @@ pub struct Summary {
     pub listeners: usize,
     /// Connections through a listener.
     pub connections: usize,
+    /// Connections that wait to be accepted.
+    pub waiting: usize,
+    /// Messages that wait to be received.
+    pub messages: usize,
     /// Socket pairs.
     pub pairs: usize,
     /// Datagram sockets that are connected to another one, or to themselves.
@@ -153,13 +174,22 @@ pub fn plan_knowing(image: &Image, spellings: &Spellings) -> Result<Plan, PlanEr
             return Err(PlanError::UnknownOption { socket: index, option: option.name });
         }
     }
+    queues::check(image)?;
     let mut planner = Planner::new(image, spellings)?;
     planner.pairs();
     planner.give_up_names_first()?;
     planner.listeners();
     planner.connections();
     planner.others();
+    planner.waiting();
+    planner.external();
+    planner.part();
+    planner.datagram_queues(queues::When::BeforeConnected);
     planner.datagrams();
+    planner.gone_receivers();
+    planner.datagram_queues(queues::When::Afterwards);
+    planner.queues();
+    planner.bury();
     planner.leave();
     planner.finish();
     Ok(planner.done())
@@ -167,7 +197,7 @@ pub fn plan_knowing(image: &Image, spellings: &Spellings) -> Result<Plan, PlanEr
 
 struct Planner<'a> {
     image: &'a Image,
-    binders: Vec<Binder<'a>>,
+    binders: Vec<Binder>,
     /// Where in `binders` a socket is.
     by_holder: HashMap<Holder, usize>,
     links: Vec<Link>,
@@ -179,6 +209,16 @@ struct Planner<'a> {
     receivers: BTreeSet<Holder>,
     /// Temporary sockets so far.
     temporary: usize,
+    /// Who is at the other end of each socket that is connected, of whatever kind.
+    across: HashMap<SocketIndex, Holder>,
+    /// Temporary sockets that stand for ends that have closed, until all is sent.
+    gone: Vec<Holder>,
+    /// Temporary datagram sockets by name: for senders and receivers that have closed.
+    strangers: HashMap<UnixName, Holder>,
+    /// How many connections wait at each listener.
+    crowds: HashMap<Holder, u32>,
+    /// Sockets that are taken from others as they are.
+    kept: BTreeSet<SocketIndex>,
     /// What is created already.
     made: BTreeSet<Holder>,
     /// What is bound already.
@@ -190,17 +230,24 @@ struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn new(image: &'a Image, spellings: &Spellings) -> Result<Self, PlanError> {
-        let (links, temporary) = link(image);
-        let accepted: BTreeSet<_> = links.iter().map(|link| link.server).collect();
+        let Links { links, stopgaps, gone, temporary } = link(image);
+        let accepted = links.iter().filter_map(|link| match link.server {
+            Holder::Saved(server) => Some(server),
+            Holder::Temporary(_) => None,
+        });
+        let mut nameless: BTreeSet<SocketIndex> = accepted.collect();
+        let (across, kept) = across::find(image, &gone);
+        nameless.extend(&kept);
         let mut binders = Vec::new();
-        for (number, (bound, socket_type)) in temporary.iter().enumerate() {
+        for stopgap in &stopgaps {
             // One is enough: the connections are made one at a time.
             let listens = Some((1, None));
-            binders.push(binder(Holder::Temporary(number), *socket_type, bound, listens)?);
+            binders.push(binder(stopgap.made, stopgap.socket_type, &stopgap.bound, listens)?);
         }
         for (index, socket) in indexed(image) {
             if let Some(bound) = &socket.name
-                && !accepted.contains(&index)
+                && !nameless.contains(&index)
+                && socket.role != Role::Embryo
             {
                 let listens = match socket.role {
                     Role::Listening { backlog } => {
@@ -211,12 +258,22 @@ impl<'a> Planner<'a> {
                 binders.push(binder(Holder::Saved(index), socket.socket_type, bound, listens)?);
             }
         }
+        let mut strangers = across::Strangers::new(temporary);
+        strangers.find(image, &gone, &mut binders)?;
         for binder in &mut binders {
             if let Key::Path(path) = &mut binder.key {
                 *path = spellings.first(std::mem::take(path));
             }
         }
         mark_contested(&mut binders)?;
+        let is_late = |binder: &&Binder| {
+            let is_stranger =
+                matches!(binder.made, Holder::Temporary(_)) && binder.listens.is_none();
+            is_stranger && binder.contested && matches!(binder.key, Key::Abstract(..))
+        };
+        if let Some(binder) = binders.iter().find(is_late) {
+            return Err(PlanError::NameReused { name: binder.place.name.clone() });
+        }
         let by_holder = binders.iter().zip(0..).map(|(binder, at)| (binder.made, at)).collect();
         let mut through: HashMap<Holder, Vec<usize>> = HashMap::new();
         for (number, link) in links.iter().enumerate() {
@@ -224,10 +281,17 @@ impl<'a> Planner<'a> {
         }
         let datagrams = order(image).unwrap_or_default();
         let receivers = datagrams.named.iter().map(|(_, receiver)| Holder::Saved(*receiver));
+        let receivers: BTreeSet<Holder> =
+            receivers.chain(strangers.datagrams.values().copied()).collect();
         Ok(Self {
-            receivers: receivers.collect(),
+            receivers,
             datagrams,
-            temporary: temporary.len(),
+            temporary: strangers.temporary,
+            across: across.into_iter().chain(strangers.across).collect(),
+            gone: strangers.gone,
+            strangers: strangers.datagrams,
+            crowds: across::crowds(image),
+            kept,
             image,
             binders,
             by_holder,
@@ -240,12 +304,18 @@ impl<'a> Planner<'a> {
         })
     }
 
+    /// One more temporary socket.
+    fn temporary(&mut self) -> Holder {
+        self.temporary += 1;
+        Holder::Temporary(self.temporary - 1)
+    }
+
     fn socket(&self, index: SocketIndex) -> Option<&'a Socket> {
         self.image.sockets.get(index.get())
     }
 
     /// Numbers of the binders that fit.
-    fn select(&self, fits: impl Fn(&Binder<'_>) -> bool) -> Vec<usize> {
+    fn select(&self, fits: impl Fn(&Binder) -> bool) -> Vec<usize> {
         let binders = self.binders.iter().enumerate();
         binders.filter(|(_, binder)| fits(binder)).map(|(number, _)| number).collect()
     }
@@ -272,14 +342,14 @@ impl<'a> Planner<'a> {
         if let Some((_, finally)) = listens {
             let first = self.through.get(&made).and_then(|numbers| numbers.first());
             let first = first.and_then(|number| self.links.get(*number));
-            let wanted = first.and_then(|link| self.seen_by(link.client));
+            let wanted = first.and_then(|link| self.seen_by_holder(link.client));
             self.listen(made, wanted.or(finally));
-        } else if transient && !self.receivers.contains(&made) {
+        } else if transient && place.path().is_some() && !self.receivers.contains(&made) {
             self.steps.push(Step::Unlink { made, place });
         }
     }
 
-    fn binder_of(&self, made: Holder) -> Option<&Binder<'a>> {
+    fn binder_of(&self, made: Holder) -> Option<&Binder> {
         self.binders.get(*self.by_holder.get(&made)?)
     }
 
@@ -288,8 +358,17 @@ impl<'a> Planner<'a> {
         self.socket(index)?.peer_credentials.map(Identity::from)
     }
 
+    fn seen_by_holder(&self, holder: Holder) -> Option<Identity> {
+        match holder {
+            Holder::Saved(index) => self.seen_by(index),
+            Holder::Temporary(_) => None,
+        }
+    }
+
     fn listen(&mut self, made: Holder, identity: Option<Identity>) {
         if let Some((backlog, _)) = self.binder_of(made).and_then(|binder| binder.listens) {
+            // A backlog may have been lowered since so many came.
+            let backlog = backlog.max(self.crowds.get(&made).copied().unwrap_or(0));
             self.steps.push(Step::Listen { made, backlog, identity });
             self.listening_as.insert(made, identity);
         }
@@ -302,23 +381,12 @@ impl<'a> Planner<'a> {
         let Some(binder) = self.binder_of(listener) else {
             return;
         };
-        let place = binder.place.clone();
-        let wanted = self.seen_by(client);
-        if wanted.is_some() && self.listening_as.get(&listener) != Some(&wanted) {
-            self.listen(listener, wanted);
-        }
-        if let Some(socket) = self.socket(client) {
-            self.create(Holder::Saved(client), socket.socket_type);
-        }
-        if self.binder_of(Holder::Saved(client)).is_some_and(|binder| !binder.contested)
-            && let Some(&number) = self.by_holder.get(&Holder::Saved(client))
-        {
-            self.bind(number);
-        }
-        let identity = self.seen_by(server);
+        let (place, socket_type) = (binder.place.clone(), binder.socket_type);
+        self.prepare_client(client, server, listener, socket_type);
+        let identity = self.seen_by_holder(server);
         self.steps.push(Step::Connect { client, listener, place, identity });
         self.steps.push(Step::Accept { server, listener });
-        self.made.insert(Holder::Saved(server));
+        self.made.insert(server);
     }
 
     /// The end of a listener's part: the credentials that its next clients will see, or, for a
@@ -328,11 +396,13 @@ impl<'a> Planner<'a> {
             return;
         };
         let (made, place, stays) = (binder.made, binder.place.clone(), binder.stays);
-        let finally = binder.listens.and_then(|(_, identity)| identity);
+        let Some((backlog, finally)) = binder.listens else { return };
+        let is_crowded = self.crowds.get(&made).is_some_and(|crowd| *crowd > backlog);
+        let is_wrong = finally.is_some() && self.listening_as.get(&made) != Some(&finally);
         if matches!(made, Holder::Temporary(_)) {
             self.steps.push(Step::Close { made });
-        } else if finally.is_some() && self.listening_as.get(&made) != Some(&finally) {
-            self.listen(made, finally);
+        } else if is_crowded || is_wrong {
+            self.steps.push(Step::Listen { made, backlog, identity: finally });
         }
         if !stays && place.path().is_some() {
             self.steps.push(Step::Unlink { made, place });
@@ -361,7 +431,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn is_early(binder: &Binder<'_>) -> bool {
+    fn is_early(binder: &Binder) -> bool {
         binder.contested && !binder.stays
     }
 
@@ -383,7 +453,9 @@ impl<'a> Planner<'a> {
 
     fn others(&mut self) {
         for (index, socket) in indexed(self.image) {
-            self.create(Holder::Saved(index), socket.socket_type);
+            if socket.role != Role::Embryo && !self.kept.contains(&index) {
+                self.create(Holder::Saved(index), socket.socket_type);
+            }
         }
         for number in self.select(|binder| binder.listens.is_none()) {
             self.bind(number);
@@ -397,16 +469,14 @@ impl<'a> Planner<'a> {
     }
 
     fn finish(&mut self) {
-        let mut mirrored = BTreeSet::new();
-        for connection in &self.image.connections {
-            let Some((_, other)) = connection.ends() else { continue };
-            if self.socket(other).is_some_and(|socket| socket.socket_type != SocketType::Dgram) {
-                mirrored.insert(other);
-            }
-        }
+        let shut = self.shut_down();
         for (socket, saved) in indexed(self.image) {
-            if !saved.shutdown.is_none() && !mirrored.contains(&socket) {
-                self.steps.push(Step::Shutdown { socket, how: saved.shutdown });
+            if self.kept.contains(&socket) || saved.role == Role::Embryo {
+                continue;
+            }
+            let how = shut.get(&socket).copied().unwrap_or(saved.shutdown);
+            if !how.is_none() {
+                self.steps.push(Step::Shutdown { socket, how });
             }
             let set = in_order(saved).into_iter();
             let set = set.map(|option| Step::SetOption { socket, option });
@@ -416,7 +486,7 @@ impl<'a> Planner<'a> {
             }
         }
         for binder in &self.binders {
-            if let Some(&SocketFile::Present { mode, uid, gid, .. }) = binder.file {
+            if let Some(SocketFile::Present { mode, uid, gid, .. }) = binder.file {
                 let (made, place) = (binder.made, binder.place.clone());
                 self.steps.push(Step::Attributes { made, place, mode, uid, gid });
             }
@@ -439,7 +509,9 @@ impl<'a> Planner<'a> {
         let summary = Summary {
             sockets: self.image.sockets.len(),
             listeners: roles.filter(|role| matches!(role, Role::Listening { .. })).count(),
-            connections: self.links.len(),
+            connections: of(|connection| matches!(connection, Connection::Accepted { .. })),
+            waiting: of(|connection| matches!(connection, Connection::Waiting { .. })),
+            messages: self.image.sockets.iter().map(|socket| socket.queue.len()).sum(),
             pairs: of(|connection| matches!(connection, Connection::Pair { .. })),
             datagram_peers: of(|connection| matches!(connection, Connection::Datagram { .. })),
         };

@@ -43,12 +43,12 @@ impl Spellings {
 }
 
 /// The paths of the binders, each place once.
-pub(super) fn uses(binders: &[Binder<'_>]) -> Vec<PathUse> {
+pub(super) fn uses(binders: &[Binder]) -> Vec<PathUse> {
     let mut paths: Vec<PathUse> = Vec::new();
     let mut at: HashMap<&[u8], usize> = HashMap::new();
     for binder in binders {
         let Key::Path(path) = &binder.key else { continue };
-        let own = binder.file.and_then(|file| match file {
+        let own = binder.file.as_ref().and_then(|file| match file {
             SocketFile::Present { id, .. } | SocketFile::Moved { id, .. } => Some(*id),
             SocketFile::Deleted | SocketFile::Replaced => None,
         });

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::image::{FileId, SocketIndex, SocketOption};
 use crate::model::name::{Bytes, Escaped, exact};
 use crate::model::option_table;
-use crate::model::{Credentials, Shutdown, SocketType, UnixName};
+use crate::model::{Count, Credentials, Pid, Shutdown, SocketType, UnixName};
 
 /// A socket that a plan makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -160,7 +160,7 @@ pub enum Step {
     /// `connect`.
     Connect {
         /// The end that connects.
-        client: SocketIndex,
+        client: Holder,
         /// The listener.
         listener: Holder,
         /// Where the listener is.
@@ -173,7 +173,7 @@ pub enum Step {
         /// Which one.
         sender: SocketIndex,
         /// Its peer.
-        receiver: SocketIndex,
+        receiver: Holder,
         /// Where that is.
         place: Place,
     },
@@ -185,9 +185,44 @@ pub enum Step {
     /// `accept`.
     Accept {
         /// The end that this makes.
-        server: SocketIndex,
+        server: Holder,
         /// The listener.
         listener: Holder,
+    },
+    /// `connect` to a socket that is not in the image.
+    Reconnect {
+        /// Which one.
+        socket: SocketIndex,
+        /// Where its peer is to be.
+        place: Place,
+    },
+    /// `pidfd_getfd`: the very socket, from a process that still has it.
+    Keep {
+        /// Which one.
+        socket: SocketIndex,
+        /// From whom.
+        pid: Pid,
+        /// That process's descriptor.
+        fd: i32,
+    },
+    /// `sendmsg`, once for each message.
+    Send {
+        /// Who sends.
+        from: Holder,
+        /// Whose queue the messages are of.
+        to: SocketIndex,
+        /// The first of them.
+        first: usize,
+        /// How many.
+        count: usize,
+        /// Where the receiver is, if it is not the sender's peer.
+        place: Option<Place>,
+    },
+    /// `sendmsg` of a byte that nobody will read: that the other end closes with it becomes the pending
+    /// error of this one.
+    Spoil {
+        /// Which one.
+        socket: SocketIndex,
     },
     /// `close` of a temporary socket.
     Close {
@@ -275,16 +310,35 @@ impl fmt::Display for Step {
                 write!(f, "listen on {made} with backlog {backlog}{}", As(*identity))
             }
             Self::Connect { client, listener, place, identity } => {
-                let client = Holder::Saved(*client);
                 write!(f, "connect {client} to {listener} at {place}{}", As(*identity))
             }
             Self::ConnectDatagram { sender, receiver, place } => {
-                let (sender, receiver) = (Holder::Saved(*sender), Holder::Saved(*receiver));
+                let sender = Holder::Saved(*sender);
                 write!(f, "connect {sender} to {receiver} at {place}")
             }
             Self::Disconnect { socket } => write!(f, "disconnect {}", Holder::Saved(*socket)),
             Self::Accept { server, listener } => {
-                write!(f, "accept {} from {listener}", Holder::Saved(*server))
+                write!(f, "accept {server} from {listener}")
+            }
+            Self::Reconnect { socket, place } => {
+                write!(f, "connect {} to whoever is at {place}", Holder::Saved(*socket))
+            }
+            Self::Keep { socket, pid, fd } => {
+                write!(f, "take {} from pid {pid} fd {fd}", Holder::Saved(*socket))
+            }
+            Self::Send { from, to, first, count, place } => {
+                let messages = Count(*count, "message");
+                write!(f, "send {messages} from {from} to {}", Holder::Saved(*to))?;
+                if *first > 0 {
+                    write!(f, " from number {first} on")?;
+                }
+                match place {
+                    Some(place) => write!(f, " at {place}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Spoil { socket } => {
+                write!(f, "send a byte from {} that nobody reads", Holder::Saved(*socket))
             }
             Self::Close { made } => write!(f, "close {made}"),
             Self::Unlink { made, place } => write!(f, "unlink {place} of {made}"),

@@ -12,6 +12,7 @@ pub(super) struct Layout {
     /// Not on kernels without `CONFIG_AF_UNIX_OOB`.
     pub(super) unix_oob: Option<usize>,
     pub(super) sock_family: usize,
+    pub(super) sock_cookie: usize,
     pub(super) sock_state: usize,
     pub(super) sock_type: usize,
     pub(super) sock_error: usize,
@@ -99,6 +100,7 @@ impl Layout {
             unix_peer: at("unix_sock", "peer")?,
             unix_oob: at("unix_sock", "oob_skb").ok(),
             sock_family: at("sock", "__sk_common.skc_family")?,
+            sock_cookie: at("sock", "__sk_common.skc_cookie")?,
             sock_state: at("sock", "__sk_common.skc_state")?,
             sock_type: at("sock", "sk_type")?,
             sock_error: at("sock", "sk_err")?,

@@ -20,8 +20,8 @@ pub use self::queue::{RawFile, RawMessage};
 use self::layout::Layout;
 use self::pages::Pages;
 use crate::kernel::btf::BtfError;
-use crate::model::{Credentials, Pid, UnixName};
-use crate::snapshot::descriptors::Lister;
+use crate::model::{Credentials, Pid, SocketState, UnixName};
+use crate::snapshot::descriptors::{DescriptorError, Lister};
 use crate::sys::bpf;
 use crate::tracer::TracerError;
 
@@ -57,6 +57,17 @@ pub enum MemoryError {
     /// What was read cannot be.
     #[error("kernel memory makes no sense: {0}")]
     Senseless(&'static str),
+}
+
+impl From<DescriptorError> for MemoryError {
+    fn from(error: DescriptorError) -> Self {
+        match error {
+            DescriptorError::Prepare(error) => Self::Prepare(error),
+            DescriptorError::List { source, .. } | DescriptorError::ListAll(source) => {
+                Self::Call { operation: "list our own descriptors", source }
+            }
+        }
+    }
 }
 
 /// A reader of kernel memory.
@@ -101,8 +112,12 @@ impl Block {
 }
 
 /// What the kernel holds for one socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sock {
+    /// Where it is.
+    pub sk: u64,
+    /// Its cookie; 0 if nobody has asked for it.
+    pub cookie: u64,
     /// Address of its peer; 0 if it has none. The peer may be dead.
     pub peer: u64,
     /// `sk_err`: what `SO_ERROR` would tell, and clear.
@@ -117,12 +132,20 @@ pub struct Sock {
     pub waiting: u32,
     /// How many may wait (`sk_max_ack_backlog`).
     pub backlog: u32,
-    /// Whether no file leads to it any more: it was never accepted, or it has closed.
+    /// Whether no file leads to it: it was never accepted, or it has closed.
     pub has_no_file: bool,
-    /// Its name.
-    pub name: UnixName,
-    /// Its peer's credentials and supplementary groups, if it has any.
-    pub peer_credentials: Option<(Credentials, Vec<u32>)>,
+    name: u64,
+    peer_pid: u64,
+    peer_cred: u64,
+}
+
+impl Sock {
+    /// Whether it has closed and is kept only by who has it as a peer, or by what it has sent.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        // `unix_release_sock`.
+        self.has_no_file && SocketState::from_raw(self.state) == Some(SocketState::Unconnected)
+    }
 }
 
 impl Memory {
@@ -165,6 +188,8 @@ impl Memory {
         let l = &self.layout;
         let block = self.sock_block(sk)?;
         Ok(Sock {
+            sk,
+            cookie: block.u64(l.sock_cookie)?,
             peer: block.u64(l.unix_peer)?,
             error: block.u32(l.sock_error)?.cast_signed(),
             shutdown: block.u8(l.sock_shutdown)?,
@@ -173,10 +198,29 @@ impl Memory {
             waiting: block.u32(l.queue_length)?,
             backlog: block.u32(l.sock_backlog)?,
             has_no_file: block.u64(l.sock_socket)? == 0,
-            name: self.name(block.u64(l.unix_addr)?)?,
-            peer_credentials: self
-                .credentials(block.u64(l.sock_peer_pid)?, block.u64(l.sock_peer_cred)?)?,
+            name: block.u64(l.unix_addr)?,
+            peer_pid: block.u64(l.sock_peer_pid)?,
+            peer_cred: block.u64(l.sock_peer_cred)?,
         })
+    }
+
+    /// A socket's name.
+    ///
+    /// # Errors
+    /// [`MemoryError::Unreadable`], [`MemoryError::Senseless`].
+    pub fn name_of(&self, sock: &Sock) -> Result<UnixName, MemoryError> {
+        self.name(sock.name)
+    }
+
+    /// What `SO_PEERCRED` and `SO_PEERGROUPS` of a socket would tell.
+    ///
+    /// # Errors
+    /// [`MemoryError::Unreadable`], [`MemoryError::Senseless`].
+    pub fn peer_credentials(
+        &self,
+        sock: &Sock,
+    ) -> Result<Option<(Credentials, Vec<u32>)>, MemoryError> {
+        self.credentials(sock.peer_pid, sock.peer_cred)
     }
 
     fn sock_block(&self, sk: u64) -> Result<Block, MemoryError> {

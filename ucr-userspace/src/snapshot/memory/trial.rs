@@ -12,7 +12,7 @@ use nix::unistd::{Pid, getegid, geteuid, getpid};
 use super::pages::Pages;
 use super::{Memory, MemoryError, RawFile, RawMessage, long};
 use crate::model::{self, Credentials, UnixName};
-use crate::snapshot::descriptors::{DescriptorError, Lister};
+use crate::snapshot::descriptors::Lister;
 
 /// As long as to fill more than one page behind the first part.
 const LONG: usize = 20_000;
@@ -59,12 +59,7 @@ impl Memory {
         send(long_from.as_fd(), &big, &[])?;
 
         let own = model::Pid(getpid().as_raw());
-        let listed = lister.sockets_of(own).map_err(|error| match error {
-            DescriptorError::Prepare(error) => MemoryError::Prepare(error),
-            DescriptorError::List { source, .. } | DescriptorError::ListAll(source) => {
-                call("list our own descriptors")(source)
-            }
-        })?;
+        let listed = lister.sockets_of(own)?;
         let sk_of = |fd: BorrowedFd<'_>| {
             let fd = fd.as_raw_fd().cast_unsigned();
             let found = listed.iter().find(|d| d.fd == fd && d.tid == d.pid);

@@ -1,0 +1,227 @@
+//! What no descriptor leads to: connections that were not accepted yet, and what is in flight in messages.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+
+use ucr_common::descriptor::SocketDescriptor;
+
+use super::{DumpError, inventory::Stock, reader::StateReader};
+use crate::{
+    crosscheck::Held,
+    model::{Pid, SocketState, SocketType},
+    process::{peek, state::SocketDetails},
+    snapshot::{
+        descriptors::Lister,
+        memory::{Memory, RawFile},
+    },
+};
+
+/// Something in flight that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Address of the socket that is to receive it.
+    pub receiver: u64,
+    /// Which of the messages.
+    pub message: usize,
+    /// What it is.
+    pub what: What,
+}
+
+/// What is in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// An open file that is no unix socket, by what `/proc` calls it.
+    File(Vec<u8>),
+    /// A socket that waits where nobody can get at it: on a connection that was not accepted yet.
+    Socket,
+}
+
+/// Reads what the kernel holds for each socket, and finds those that no descriptor leads to.
+pub(super) fn find(
+    descriptors: &[SocketDescriptor],
+    sockets: &mut Vec<Stock>,
+    reader: &mut StateReader,
+    lister: &mut Lister,
+    memory: &Memory,
+) -> Result<Vec<Lost>, DumpError> {
+    let mut search = Search {
+        descriptors,
+        known: sockets.iter().enumerate().map(|(at, stock)| (stock.held.sk, at)).collect(),
+        sockets,
+        reader,
+        lister,
+        memory,
+        held: HashMap::new(),
+        lost: Vec::new(),
+    };
+    search.run()?;
+    Ok(search.lost)
+}
+
+struct Search<'a> {
+    descriptors: &'a [SocketDescriptor],
+    sockets: &'a mut Vec<Stock>,
+    /// Where each socket is, by the address of its sock.
+    known: HashMap<u64, usize>,
+    reader: &'a mut StateReader,
+    lister: &'a mut Lister,
+    memory: &'a Memory,
+    /// Our own descriptors of those in flight.
+    held: HashMap<u64, OwnedFd>,
+    lost: Vec<Lost>,
+}
+
+impl Search<'_> {
+    fn run(&mut self) -> Result<(), DumpError> {
+        let (mut at, mut embryos) = (0, Vec::new());
+        loop {
+            while at < self.sockets.len() {
+                self.look(at, &mut embryos)?;
+                at += 1;
+            }
+            if embryos.is_empty() {
+                return Ok(());
+            }
+            self.sockets.append(&mut embryos);
+        }
+    }
+
+    fn look(&mut self, at: usize, embryos: &mut Vec<Stock>) -> Result<(), DumpError> {
+        let Some(stock) = self.sockets.get_mut(at) else { return Ok(()) };
+        let sk = stock.held.sk;
+        let sock = match stock.sock {
+            Some(sock) => sock,
+            None => *stock.sock.insert(self.memory.sock(sk)?),
+        };
+        if sock.waiting == 0 {
+            return Ok(());
+        }
+        if SocketState::from_raw(sock.state) == Some(SocketState::Listening) {
+            let netns = stock.netns;
+            for embryo in self.memory.embryos(sk)? {
+                embryos.push(self.embryo(embryo, at, netns)?);
+            }
+            return Ok(());
+        }
+        stock.queue = self.memory.queue(sk)?;
+        for number in 0..stock.queue.len() {
+            self.look_into(at, number)?;
+        }
+        Ok(())
+    }
+
+    /// What is in flight in one message.
+    fn look_into(&mut self, at: usize, number: usize) -> Result<(), DumpError> {
+        let Some(stock) = self.sockets.get(at) else { return Ok(()) };
+        let Some(message) = stock.queue.get(number) else { return Ok(()) };
+        let is_known = |file: &RawFile| match file {
+            RawFile::Socket(sk) => self.known.contains_key(sk),
+            RawFile::Other => false,
+        };
+        let unknown: Vec<RawFile> =
+            message.files.iter().copied().filter(|file| !is_known(file)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let files = message.files.clone();
+        let receiver = stock.held.sk;
+        let Some(found) = self.fetch(at, number)? else {
+            self.lost.extend(unknown.iter().map(|file| Lost {
+                receiver,
+                message: number,
+                what: match file {
+                    RawFile::Socket(_) => What::Socket,
+                    RawFile::Other => What::File(b"a file".to_vec()),
+                },
+            }));
+            return Ok(());
+        };
+        for (file, descriptor) in files.into_iter().zip(found) {
+            match file {
+                RawFile::Socket(sk) if self.known.contains_key(&sk) => {}
+                RawFile::Socket(sk) => self.add(sk, descriptor)?,
+                RawFile::Other => {
+                    let link = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+                    let name = std::fs::read_link(link).map(std::path::PathBuf::into_os_string);
+                    let name = name.unwrap_or_default().into_encoded_bytes();
+                    let what = What::File(name);
+                    self.lost.push(Lost { receiver, message: number, what });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Duplicates of all descriptors in one message, if its receiver can be got at.
+    fn fetch(&mut self, at: usize, number: usize) -> Result<Option<Vec<OwnedFd>>, DumpError> {
+        let Some(stock) = self.sockets.get(at) else { return Ok(None) };
+        let first = stock.holders.first().and_then(|at| self.descriptors.get(*at));
+        let duplicate;
+        let receiver = match (first, self.held.get(&stock.held.sk)) {
+            (Some(first), _) => {
+                duplicate = self.reader.duplicate(first)?;
+                duplicate.as_fd()
+            }
+            (None, Some(held)) => held.as_fd(),
+            (None, None) => return Ok(None),
+        };
+        let before = stock.queue.iter().take(number).map(|message| message.data.len()).sum();
+        let wanted = stock.queue.get(number).map_or(0, |message| message.files.len());
+        let found = peek::passed(receiver, before)
+            .map_err(|source| DumpError::InFlight { inode: stock.held.inode, source })?;
+        // Behind messages without data an offset does not lead to the right one.
+        Ok((found.len() == wanted).then_some(found))
+    }
+
+    /// A socket that was got out of a message.
+    fn add(&mut self, sk: u64, descriptor: OwnedFd) -> Result<(), DumpError> {
+        let own = Pid(nix::unistd::getpid().as_raw());
+        let fd = descriptor.as_raw_fd().cast_unsigned();
+        let listed = self.lister.sockets_of(own)?;
+        let found = listed.iter().find(|d| d.fd == fd && d.tid == d.pid);
+        let Some(listed) = found.filter(|found| found.socket.sk == sk) else {
+            return Err(DumpError::OtherSocket { pid: own, fd: descriptor.as_raw_fd() });
+        };
+        let (details, file) = self.reader.read(listed, descriptor.as_fd())?;
+        self.known.insert(sk, self.sockets.len());
+        self.sockets.push(Stock {
+            held: Held { sk, inode: details.inode, cookie: details.cookie },
+            netns: listed.netns,
+            holders: Vec::new(),
+            details,
+            file,
+            sock: None,
+            queue: Vec::new(),
+            waits_at: None,
+            // One of them is ours.
+            references: listed.references.saturating_sub(1),
+        });
+        self.held.insert(sk, descriptor);
+        Ok(())
+    }
+
+    fn embryo(&self, sk: u64, listener: usize, netns: u32) -> Result<Stock, DumpError> {
+        let sock = self.memory.sock(sk)?;
+        let credentials = self.memory.peer_credentials(&sock)?;
+        let details = SocketDetails {
+            inode: 0,
+            cookie: sock.cookie,
+            socket_type: SocketType::from_raw(sock.socket_type.into())
+                .unwrap_or(SocketType::Stream),
+            name: self.memory.name_of(&sock)?,
+            credentials: credentials.map(|(credentials, _)| credentials),
+            ..SocketDetails::default()
+        };
+        Ok(Stock {
+            held: Held { sk, inode: 0, cookie: sock.cookie },
+            netns,
+            holders: Vec::new(),
+            details,
+            file: None,
+            sock: Some(sock),
+            queue: Vec::new(),
+            waits_at: Some(listener),
+            references: 0,
+        })
+    }
+}

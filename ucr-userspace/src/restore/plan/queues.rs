@@ -1,0 +1,153 @@
+//! What waits to be received: who sends it again, and when.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::binders::indexed;
+use super::step::{Holder, Step};
+use super::{PlanError, Planner};
+use crate::image::{Connection, Image, Message, Sender, SocketIndex};
+use crate::model::SocketType;
+
+/// When the messages of a datagram socket are sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// Before it is connected: then only its peer may.
+    BeforeConnected,
+    /// When it is connected: it gave up an earlier peer then, and with it all that had waited.
+    Afterwards,
+}
+
+impl Planner<'_> {
+    /// Sends again what waits for datagram sockets.
+    pub(super) fn datagram_queues(&mut self, when: When) {
+        let turned: BTreeSet<SocketIndex> = self.turned();
+        for (index, socket) in indexed(self.image) {
+            let is_turned = turned.contains(&index);
+            let now = if is_turned { When::Afterwards } else { When::BeforeConnected };
+            if socket.socket_type != SocketType::Dgram || now != when || self.kept.contains(&index)
+            {
+                continue;
+            }
+            let place = self.binder_of(Holder::Saved(index)).map(|binder| binder.place.clone());
+            let faithful = self.faithful(index);
+            let sender = |message: &Message| match (&message.sender, faithful) {
+                (Some(Sender::Socket(sender)), _) => Some(Holder::Saved(*sender)),
+                (Some(Sender::Gone(_)), Some(half)) => Some(half),
+                (Some(Sender::Gone(name)), None) => self.strangers.get(name).copied(),
+                (None, _) => None,
+            };
+            let mut steps = Vec::new();
+            for run in runs(socket.queue.iter().map(sender)) {
+                let Some(from) = run.from else { continue };
+                // A half of a pair needs no address.
+                let place = if faithful == Some(from) { None } else { place.clone() };
+                let (first, count) = (run.first, run.count);
+                steps.push(Step::Send { from, to: index, first, count, place });
+            }
+            for step in steps {
+                if let Step::Send { from, .. } = step {
+                    self.create(from, SocketType::Dgram);
+                }
+                self.steps.push(step);
+            }
+        }
+    }
+
+    /// Halves of pairs that have turned to another peer since.
+    fn turned(&self) -> BTreeSet<SocketIndex> {
+        let connected: BTreeSet<_> = self
+            .image
+            .connections
+            .iter()
+            .flat_map(Connection::peers)
+            .map(|(from, _)| from)
+            .collect();
+        let receivers = self.datagrams.halves.iter().map(|(_, receiver)| *receiver);
+        receivers.filter(|receiver| connected.contains(receiver)).collect()
+    }
+
+    /// The half of a pair that this one still has as its peer, since it was made.
+    fn faithful(&self, index: SocketIndex) -> Option<Holder> {
+        let of = |connection: &Connection| match *connection {
+            Connection::Pair { a, b } if a == index => Some(Holder::Saved(b)),
+            Connection::Pair { a, b } if b == index => Some(Holder::Saved(a)),
+            Connection::Ended { survivor, was: crate::image::Was::Half(_) }
+                if survivor == index =>
+            {
+                self.across.get(&index).copied()
+            }
+            _ => None,
+        };
+        let half = || {
+            let mut halves = self.datagrams.halves.iter();
+            halves.find(|(sender, _)| *sender == index).map(|(_, other)| Holder::Saved(*other))
+        };
+        self.image.connections.iter().find_map(of).or_else(half)
+    }
+
+    /// Sends again what waits for all others, from their other ends.
+    pub(super) fn queues(&mut self) {
+        for (index, socket) in indexed(self.image) {
+            if socket.socket_type == SocketType::Dgram
+                || socket.queue.is_empty()
+                || self.kept.contains(&index)
+            {
+                continue;
+            }
+            if let Some(from) = self.across.get(&index).copied() {
+                let (first, count) = (0, socket.queue.len());
+                self.steps.push(Step::Send { from, to: index, first, count, place: None });
+            }
+        }
+    }
+}
+
+/// Messages one after another from one sender.
+struct Run {
+    from: Option<Holder>,
+    first: usize,
+    count: usize,
+}
+
+fn runs(senders: impl Iterator<Item = Option<Holder>>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (at, from) in senders.enumerate() {
+        match runs.last_mut() {
+            Some(run) if run.from == from => run.count += 1,
+            _ => runs.push(Run { from, first: at, count: 1 }),
+        }
+    }
+    runs
+}
+
+/// Whether every message can be sent: a datagram socket without a name is sent to by its other half alone.
+pub(super) fn check(image: &Image) -> Result<(), PlanError> {
+    let mut halves: HashMap<SocketIndex, Option<SocketIndex>> = HashMap::new();
+    for connection in &image.connections {
+        match *connection {
+            Connection::Pair { a, b } => halves.extend([(a, Some(b)), (b, Some(a))]),
+            Connection::Datagram { sender, receiver } => {
+                halves.entry(receiver).or_insert(Some(sender));
+            }
+            Connection::Ended { survivor, .. } => {
+                halves.insert(survivor, None);
+            }
+            _ => {}
+        }
+    }
+    for (index, socket) in indexed(image) {
+        if socket.socket_type != SocketType::Dgram || socket.name.is_some() {
+            continue;
+        }
+        for message in &socket.queue {
+            let sender = match &message.sender {
+                Some(Sender::Socket(sender)) => Some(*sender),
+                _ => None,
+            };
+            if halves.get(&index) != Some(&sender) {
+                return Err(PlanError::NamelessReceiver { socket: index });
+            }
+        }
+    }
+    Ok(())
+}
