@@ -53,28 +53,6 @@ fn a_socket_file_with_a_second_name_is_refused() {
 }
 
 #[test]
-fn what_was_shut_down_before_it_was_connected_is_refused() {
-    if !needs::met(&[Need::Root]) {
-        return;
-    }
-    let world = world();
-    let mut victim = world.victim();
-    let name = world.abstract_name(b"");
-    let listener = victim.listener("stream", &name, 3);
-    let client = victim.socket("stream");
-    victim.ask(&format!("shutdown {client} read"));
-    victim.connect(client, &name);
-    let server = victim.accept(listener);
-    let image = world.path("image");
-    let report = dump(&world, &victim, &image, &[]).ended(REFUSED).json();
-    for end in [client, server] {
-        assert_eq!(at(&report, end)["kind"], "one_sided_shutdown", "{report:#}");
-    }
-    assert_eq!(report["obstacles"].as_array().expect("a list").len(), 2, "{report:#}");
-    assert!(!image.exists());
-}
-
-#[test]
 fn who_is_to_be_signalled_is_refused() {
     if !needs::met(&[Need::Root, Need::Program("perl")]) {
         return;

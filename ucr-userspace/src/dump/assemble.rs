@@ -24,7 +24,7 @@ use crate::{
     ledger::Tracked,
     model::{Pid, SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile},
     process::state::NotRestorable,
-    snapshot::memory::{Memory, MemoryError, RawFile},
+    snapshot::memory::{Memory, RawFile},
 };
 
 /// What a dump comes to, before the verdicts are looked at.
@@ -51,14 +51,14 @@ pub fn assemble(
     inventory: &Inventory,
     processes: Vec<Process>,
     origin: Origin,
-    memory: Result<&Memory, &MemoryError>,
+    memory: &Memory,
     rules: &Rules,
     outside: &mut dyn Outside,
     threads_of: &dyn Fn(Pid) -> usize,
 ) -> Result<Assembled, DumpError> {
     let own_netns = origin.netns;
     let root = processes.first().map_or(Pid(0), |process| process.pid);
-    let mut work = Assembly::new(inventory, root, memory, rules, outside);
+    let mut work = Assembly::new(inventory, root, rules, outside);
     work.refuse_foreign_descriptors();
     for process in &processes {
         work.refuse_shared_table(process.pid, threads_of(process.pid));
@@ -74,7 +74,7 @@ pub fn assemble(
         sockets.push(work.socket(stock, holder, outlook, own_netns)?);
     }
     work.inherit_names(&mut sockets);
-    let connections = work.connections(&mut sockets)?;
+    let connections = work.peers(&mut sockets, memory)?;
     work.queues(&mut sockets, &connections);
     work.refuse_lost_receivers(&sockets, &connections);
     let descriptors = work.descriptors();
@@ -87,10 +87,8 @@ pub fn assemble(
 struct Assembly<'a> {
     inventory: &'a Inventory,
     root: Pid,
-    memory: Result<&'a Memory, &'a MemoryError>,
     rules: &'a Rules,
     outside: &'a mut dyn Outside,
-    by_inode: HashMap<u32, usize>,
     by_sk: HashMap<u64, usize>,
     /// Listeners by what the sockets accepted from them share with them.
     listeners: HashMap<(&'a UnixName, SocketType, Option<VfsFile>), usize>,
@@ -107,7 +105,6 @@ impl<'a> Assembly<'a> {
     fn new(
         inventory: &'a Inventory,
         root: Pid,
-        memory: Result<&'a Memory, &'a MemoryError>,
         rules: &'a Rules,
         outside: &'a mut dyn Outside,
     ) -> Self {
@@ -143,12 +140,10 @@ impl<'a> Assembly<'a> {
         Self {
             inventory,
             root,
-            memory,
             rules,
             in_flight,
             outside,
             listeners: listeners.collect(),
-            by_inode,
             senders,
             by_sk: stock().map(|(at, s)| (s.held.sk, at)).collect(),
             waiting: waiting.collect(),
@@ -211,19 +206,15 @@ impl<'a> Assembly<'a> {
             self.refuse(stock, Reason::NotReported);
         }
         for setting in &details.not_restorable {
-            // What waits is known for certain where the kernel's memory can be read.
+            // The kernel's memory tells of these.
             let is_certain =
                 matches!(setting, NotRestorable::PendingError | NotRestorable::Unlooked);
-            if !(is_certain && stock.sock.is_some()) {
+            if !is_certain {
                 self.refuse(stock, Reason::Setting { setting: setting.to_string() });
             }
         }
         self.refuse_sharing(stock);
-        let role = match (&stock.sock, seen) {
-            (Some(sock), _) => self.role_in_memory(stock, sock),
-            (None, Some(seen)) => self.role(stock, seen),
-            (None, None) => Role::Unconnected,
-        };
+        let role = self.role(stock, &stock.sock);
         // An embryo gets its listener's.
         let unnamed = UnixName::Unnamed;
         let name = if role == Role::Embryo { &unnamed } else { &details.name };
@@ -248,11 +239,7 @@ impl<'a> Assembly<'a> {
             role,
             name,
             status_flags: details.status_flags,
-            shutdown: match (&stock.sock, seen) {
-                (Some(sock), _) => Shutdown(sock.shutdown & Shutdown::BOTH.0),
-                (None, Some(seen)) => seen.shutdown,
-                (None, None) => Shutdown::default(),
-            },
+            shutdown: Shutdown(stock.sock.shutdown & Shutdown::BOTH.0),
             peer_credentials: details.credentials.filter(|_| !listening),
             listener_credentials: details.credentials.filter(|_| listening),
             groups: None,

@@ -89,10 +89,7 @@ impl Search<'_> {
     fn look(&mut self, at: usize, embryos: &mut Vec<Stock>) -> Result<(), DumpError> {
         let Some(stock) = self.sockets.get_mut(at) else { return Ok(()) };
         let sk = stock.held.sk;
-        let sock = match stock.sock {
-            Some(sock) => sock,
-            None => *stock.sock.insert(self.memory.sock(sk)?),
-        };
+        let sock = stock.sock;
         if sock.waiting == 0 {
             return Ok(());
         }
@@ -190,7 +187,7 @@ impl Search<'_> {
             holders: Vec::new(),
             details,
             file,
-            sock: None,
+            sock: self.memory.sock(sk)?,
             queue: Vec::new(),
             waits_at: None,
             // One of them is ours.
@@ -218,7 +215,7 @@ impl Search<'_> {
             holders: Vec::new(),
             details,
             file: None,
-            sock: Some(sock),
+            sock,
             queue: Vec::new(),
             waits_at: Some(listener),
             references: 0,

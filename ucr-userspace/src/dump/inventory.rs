@@ -51,9 +51,9 @@ pub struct Stock {
     /// The file that it is bound to. Not asked of connected sockets: an accepted one shares its
     /// listener's.
     pub file: Option<BoundFile>,
-    /// What the kernel holds for it, if its memory could be read.
-    pub sock: Option<Sock>,
-    /// What waits to be received, if the kernel's memory could be read.
+    /// What the kernel holds for it.
+    pub sock: Sock,
+    /// What waits to be received.
     pub queue: Vec<RawMessage>,
     /// For one that was not accepted yet: where in [`Inventory::sockets`] its listener is. They stand in
     /// the order in which they will be accepted.
@@ -63,15 +63,14 @@ pub struct Stock {
 }
 
 impl Inventory {
-    /// Takes stock of the processes, which must be stopped. Without `memory` only what has descriptors is
-    /// found, and no queue is read.
+    /// Takes stock of the processes, which must be stopped.
     ///
     /// # Errors
     /// A question that the kernel refuses; a process that was killed meanwhile.
     pub fn take(
         pids: &[Pid],
         lister: &mut Lister,
-        memory: Option<&Memory>,
+        memory: &Memory,
         store: Option<&Store>,
     ) -> Result<Self, DumpError> {
         let mut descriptors = Vec::new();
@@ -105,16 +104,13 @@ impl Inventory {
                 holders,
                 details,
                 file,
-                sock: None,
+                sock: memory.sock(sk)?,
                 queue: Vec::new(),
                 waits_at: None,
                 references,
             });
         }
-        let mut passed = Vec::new();
-        if let Some(memory) = memory {
-            passed = hidden::find(&descriptors, &mut sockets, &mut reader, lister, memory)?;
-        }
+        let passed = hidden::find(&descriptors, &mut sockets, &mut reader, lister, memory)?;
         let ledger = store.map(|store| tracked(store, &sockets)).transpose()?;
         let root = pids.first().copied().unwrap_or_default();
         let view = diag::unix_sockets_of(root.0)?;

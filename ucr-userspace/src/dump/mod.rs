@@ -209,23 +209,21 @@ pub fn dump(
 ) -> Result<Dump, DumpError> {
     // All that takes long comes before the process is stopped.
     let mut lister = Lister::load()?;
-    // Without it, what waits to be received is refused.
-    let memory = Memory::prepare(&mut lister);
+    let memory = Memory::prepare(&mut lister)?;
     let store = open_ledger(pins, backend)?;
     // From before the first thread stands: what is said of it is never too little.
     let stopped_at = Instant::now();
     let frozen = freeze(root, scope)?;
     let pids = frozen.pids().to_vec();
     let processes = pids.iter().map(|pid| describe(*pid)).collect::<Result<Vec<_>, _>>()?;
-    let inventory = Inventory::take(&pids, &mut lister, memory.as_ref().ok(), store.as_ref())?;
+    let inventory = Inventory::take(&pids, &mut lister, &memory, store.as_ref())?;
     let judged = judge(root, &inventory)?;
     let origin = origin(root, crosscheck::count(&judged))?;
     // What has been read so far was read from processes that were whole.
     frozen.check()?;
     let mut others = Others::new(&mut lister);
     let threads = |pid| frozen.threads_of(pid);
-    let assembled =
-        assemble(&inventory, processes, origin, memory.as_ref(), rules, &mut others, &threads)?;
+    let assembled = assemble(&inventory, processes, origin, &memory, rules, &mut others, &threads)?;
     others.finish()?;
     Ok(Dump {
         image: assembled.image,

@@ -39,13 +39,6 @@ pub enum Reason {
         /// The thread.
         thread: Pid,
     },
-    /// Data has been sent and not yet received.
-    QueuedData {
-        /// Bytes.
-        bytes: u32,
-    },
-    /// Messages without data have been sent and not yet received.
-    QueuedMessages,
     /// A listener has connections that it has not accepted.
     Waiting {
         /// How many.
@@ -58,8 +51,6 @@ pub enum Reason {
         /// The holders of the listener.
         listener: Vec<Party>,
     },
-    /// The peer has closed.
-    PeerClosed,
     /// The peer belongs to a process that is not dumped.
     ExternalPeer {
         /// The peer's inode.
@@ -228,12 +219,6 @@ impl fmt::Display for Reason {
             Self::OwnTable { thread } => {
                 write!(f, "thread {thread} has a descriptor table of its own")
             }
-            Self::QueuedData { bytes } => {
-                write!(f, "{} sent to it and not received yet", Count(*bytes, "byte"))
-            }
-            Self::QueuedMessages => {
-                f.write_str("messages without data have been sent to it and not received")
-            }
             Self::Waiting { connections, clients } => write!(
                 f,
                 "{} not accepted yet, from {}",
@@ -243,7 +228,6 @@ impl fmt::Display for Reason {
             Self::NotAccepted { listener } => {
                 write!(f, "its connection waits to be accepted by {}", Parties(listener))
             }
-            Self::PeerClosed => f.write_str("its peer has closed"),
             Self::ExternalPeer { peer, name, holders } => write!(
                 f,
                 "its peer (inode {peer}, name {name}) is held by {}, which is not dumped",

@@ -166,7 +166,7 @@ fn contradictions_are_found_when_reading_and_refused_when_writing() {
             name(i).file = Some(present(0o10000));
         }),
         ("mask 0x4", |i| i.sockets[0].shutdown = Shutdown(4)),
-        ("mirror", |i| i.sockets[2].shutdown = Shutdown::SEND),
+        ("mirror", |i| i.sockets[3].shutdown = Shutdown::SEND),
         ("status flags", |i| {
             i.sockets[0].status_flags = libc::O_APPEND;
         }),

@@ -1,72 +1,9 @@
-//! Which sockets are connected, and how they came to be.
+//! How connections came to be.
 
-use std::collections::BTreeMap;
-
-use super::{Assembly, DumpError, Stock, index};
-use crate::{
-    image::{Connection, Socket},
-    ledger::TrackedRole,
-    model::SocketType,
-};
+use super::{Assembly, Stock};
+use crate::{ledger::TrackedRole, model::SocketType};
 
 impl Assembly<'_> {
-    /// How the connected sockets hang together.
-    pub(super) fn connections(
-        &mut self,
-        sockets: &mut [Socket],
-    ) -> Result<Vec<Connection>, DumpError> {
-        match self.memory {
-            Ok(memory) => self.peers(sockets, memory),
-            Err(_) => Ok(self.reported_connections()),
-        }
-    }
-
-    /// As far as sock_diag tells.
-    fn reported_connections(&self) -> Vec<Connection> {
-        let sockets = &self.inventory.sockets;
-        let mut pairs = Vec::new();
-        let mut accepted = BTreeMap::new();
-        for (at, stock) in sockets.iter().enumerate() {
-            let Some(other) = self.seen(stock).and_then(|seen| self.by_inode.get(&seen.peer?))
-            else {
-                continue;
-            };
-            let Some(peer) = sockets.get(*other) else { continue };
-            if stock.details.socket_type == SocketType::Dgram && !self.is_datagram_pair(stock, peer)
-            {
-                let (sender, receiver) = (index(at), index(*other));
-                pairs.push(Connection::Datagram { sender, receiver });
-                continue;
-            }
-            if *other < at {
-                continue;
-            }
-            match self.ends(stock, peer) {
-                Ends::Pair => pairs.push(Connection::Pair { a: index(at), b: index(*other) }),
-                ends => {
-                    let (client, server) =
-                        if ends == Ends::ClientFirst { (at, *other) } else { (*other, at) };
-                    let Some(end) = sockets.get(server) else { continue };
-                    let listener = self.listener_of(end).map(|l| l.held.sk);
-                    let listener = listener.and_then(|sk| self.by_sk.get(&sk)).map(|at| index(*at));
-                    // Inodes are given out in the order of accept, as far as one CPU goes.
-                    let time = self.tracked(end).and_then(|t| t.opened_at).unwrap_or(0);
-                    accepted.insert((time, end.held.inode), (client, server, listener));
-                }
-            }
-        }
-        let accepted =
-            accepted.into_values().zip(0..).map(|((client, server, listener), order)| {
-                Connection::Accepted {
-                    client: index(client),
-                    server: index(server),
-                    listener,
-                    order,
-                }
-            });
-        accepted.chain(pairs).collect()
-    }
-
     /// Whether two datagram sockets have each other since `socketpair` made them: it is that which
     /// gives a datagram socket credentials, and `connect` does not.
     pub(super) fn is_datagram_pair(&self, a: &Stock, b: &Stock) -> bool {

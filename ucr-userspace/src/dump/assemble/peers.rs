@@ -33,7 +33,7 @@ impl<'a> Assembly<'a> {
         let mut found = Found::default();
         let inventory = self.inventory;
         for (at, stock) in inventory.sockets.iter().enumerate() {
-            let (Some(sock), Some(socket)) = (stock.sock, sockets.get_mut(at)) else { continue };
+            let (sock, Some(socket)) = (stock.sock, sockets.get_mut(at)) else { continue };
             self.error(stock, &sock, socket);
             match socket.role {
                 Role::Embryo => self.embryo(at, stock, &sock, socket, memory, &mut found)?,
@@ -84,7 +84,7 @@ impl<'a> Assembly<'a> {
         let client = match self.by_sk.get(&sock.peer).copied() {
             Some(client) => {
                 let client_stock = self.inventory.sockets.get(client);
-                if let Some(theirs) = client_stock.and_then(|stock| stock.sock) {
+                if let Some(theirs) = client_stock.map(|stock| stock.sock) {
                     let (own, theirs) = (Shutdown(theirs.shutdown), Shutdown(sock.shutdown));
                     self.refuse_shutdown(stock, own, theirs);
                 }
@@ -187,7 +187,7 @@ impl<'a> Assembly<'a> {
         if other < at || peer.waits_at.is_some() {
             return;
         }
-        let theirs = peer.sock.map_or(0, |peer| peer.shutdown);
+        let theirs = peer.sock.shutdown;
         match self.ends(stock, peer) {
             Ends::Pair => {
                 if stock.details.socket_type != SocketType::Dgram {
