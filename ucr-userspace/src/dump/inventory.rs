@@ -45,8 +45,7 @@ pub struct Stock {
     pub holders: Vec<usize>,
     /// What it says itself.
     pub details: SocketDetails,
-    /// The file that it is bound to. Not asked of connected sockets: an accepted one shares its
-    /// listener's.
+    /// The file that it is bound to; an accepted one shares its listener's.
     pub file: Option<BoundFile>,
 }
 
@@ -181,7 +180,7 @@ impl StateReader {
         if details.cookie != descriptor.socket.cookie {
             return Err(DumpError::OtherSocket { pid, fd });
         }
-        let asked = matches!(details.name, UnixName::Pathname(_)) && details.peer_name.is_none();
+        let asked = matches!(details.name, UnixName::Pathname(_));
         let file = if asked { BoundFile::of(socket.as_fd()) } else { Ok(None) };
         let file = file.map_err(|source| DumpError::File { pid, fd, source })?;
         Ok((details, file))
