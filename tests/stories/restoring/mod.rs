@@ -1,8 +1,10 @@
 //! `ucr restore`: what was dumped stands again, in other programs, and nothing else was touched.
 
+mod beneath;
 mod datagrams;
 mod images;
 mod names;
+mod places;
 mod programs;
 mod refusals;
 mod trees;
