@@ -271,7 +271,12 @@ pub struct Started {
 }
 
 impl Started {
-    fn new(mut command: Command) -> Self {
+    /// By a whole command that becomes `ucr`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn new(mut command: Command) -> Self {
         // Files, not pipes: nobody has to read them while it runs.
         let file = || tempfile::tempfile().expect("a temporary file");
         let (stdout, stderr) = (file(), file());

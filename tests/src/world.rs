@@ -128,6 +128,18 @@ impl World {
         Victim::start(Command::new(self.victim), &self.control())
     }
 
+    /// Starts a victim by a command that executes it.
+    ///
+    /// # Panics
+    /// When the command is empty.
+    #[must_use]
+    pub fn victim_under(&self, command: &[&str]) -> Victim {
+        let (program, arguments) = command.split_first().expect("a command");
+        let mut command = Command::new(program);
+        command.args(arguments).arg(self.victim);
+        Victim::start(command, &self.control())
+    }
+
     /// Starts a victim as `nobody`.
     #[must_use]
     pub fn victim_as_nobody(&self) -> Victim {
@@ -175,8 +187,23 @@ impl World {
     /// When one does not start.
     #[must_use]
     pub fn restore(&self, image: &Path, saved: &[i32]) -> (Vec<Victim>, Started) {
+        self.restore_with(&[], image, saved)
+    }
+
+    /// The same with options.
+    ///
+    /// # Panics
+    /// As [`restore`](Self::restore).
+    #[must_use]
+    pub fn restore_with(
+        &self,
+        options: &[&str],
+        image: &Path,
+        saved: &[i32],
+    ) -> (Vec<Victim>, Started) {
         let controls: Vec<PathBuf> = saved.iter().map(|_| self.control()).collect();
         let mut arguments = vec!["restore".to_owned(), image.display().to_string()];
+        arguments.extend(options.iter().map(|&option| option.to_owned()));
         if let [control] = controls.as_slice() {
             arguments.push("--".to_owned());
             arguments.extend(self.victim_command(control));

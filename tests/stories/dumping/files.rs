@@ -18,8 +18,18 @@ fn refused(world: &World, victim: &Victim, fd: i32) -> Value {
     at(&report, fd).clone()
 }
 
+/// The name of the socket at a descriptor, as the image has it.
+fn bound(world: &World, victim: &Victim, fd: i32) -> Value {
+    let image = world.path("image");
+    let _written = dump(world, victim, &image, &[]).done();
+    let shown = world.ucr.run(&["show", "--json", image.to_str().expect("text")]).done().json();
+    let sockets = shown["sockets"].as_array().expect("a list");
+    let socket = sockets.iter().find(|socket| socket["inode"] == victim.inode(fd));
+    socket.expect("the socket in the image")["bound"].clone()
+}
+
 #[test]
-fn a_socket_file_that_was_renamed_is_refused_with_its_new_name() {
+fn a_socket_file_that_was_renamed_is_told_with_where_it_is() {
     if !needs::met(&[Need::Root]) {
         return;
     }
@@ -27,14 +37,18 @@ fn a_socket_file_that_was_renamed_is_refused_with_its_new_name() {
     let mut victim = world.victim();
     let listener = victim.listener("stream", &world.path_name("before"), 3);
     fs::rename(world.path("before"), world.path("after")).expect("rename");
-    let obstacle = refused(&world, &victim, listener);
-    assert_eq!(obstacle["kind"], "moved");
-    let text = obstacle["text"].as_str().expect("text");
-    assert!(text.contains("/before") && text.contains("/after"), "{text}");
+    // What lies there now is another's.
+    fs::write(world.path("before"), "foreign").expect("write");
+    let name = bound(&world, &victim, listener);
+    assert_eq!(name["file"]["state"], "moved");
+    assert_eq!(name["file"]["path"]["text"], world.path("after").to_str().expect("text"));
+    assert_eq!(name["name"]["text"], world.path("before").to_str().expect("text"));
 
-    // Deleted, it can be had again: it had no file then, either.
+    // Deleted, it had no file.
     fs::remove_file(world.path("after")).expect("delete");
-    let _written = dump(&world, &victim, &world.path("image"), &[]).done();
+    assert_eq!(bound(&world, &victim, listener)["file"]["state"], "replaced");
+    fs::remove_file(world.path("before")).expect("delete");
+    assert_eq!(bound(&world, &victim, listener)["file"]["state"], "deleted");
 }
 
 #[test]
@@ -48,8 +62,39 @@ fn a_socket_file_with_a_second_name_is_refused() {
     fs::hard_link(world.path("one"), world.path("two")).expect("link");
     let obstacle = refused(&world, &victim, listener);
     assert_eq!((&obstacle["kind"], &obstacle["links"]), (&"linked".into(), &2.into()));
+    let text = obstacle["text"].as_str().expect("text");
+    assert!(text.contains("the kernel does not tell the others"), "{text}");
+    // Under the second name alone, of which the kernel does not tell either.
+    fs::remove_file(world.path("one")).expect("unlink");
+    let obstacle = refused(&world, &victim, listener);
+    assert_eq!(obstacle["kind"], "moved");
+    let text = obstacle["text"].as_str().expect("text");
+    assert!(text.contains("/one") && text.contains("linked to it"), "{text}");
+    fs::hard_link(world.path("two"), world.path("one")).expect("link");
     fs::remove_file(world.path("two")).expect("unlink");
     let _written = dump(&world, &victim, &world.path("image"), &[]).done();
+}
+
+#[test]
+fn a_relative_path_s_directory_is_known_from_the_file() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    victim.ask(&format!("chdir {}", world.folder().display()));
+    fs::create_dir(world.path("sub")).expect("a folder");
+    let listener = victim.listener("stream", b"sub/./relative", 3);
+    victim.ask("chdir /");
+    let folder = world.folder().to_str().expect("text");
+    for state in ["present", "deleted"] {
+        let name = bound(&world, &victim, listener);
+        assert_eq!(name["directory"]["text"], folder);
+        assert_eq!(name["file"]["state"], state);
+        if state == "present" {
+            fs::remove_dir_all(world.path("sub")).expect("delete");
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `ucr restore`: what was dumped stands again, in other programs, and nothing else was touched.
 
+mod beneath;
 mod datagrams;
 mod endings;
 mod images;
 mod names;
+mod places;
 mod programs;
 mod queues;
 mod refusals;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ use crate::restore::execute::{Execution, Restored, execute};
 use crate::restore::leftover;
 use crate::restore::names::{self, Foreign, Here};
 use crate::restore::obstacle::{Obstacle, survey};
-use crate::restore::plan::{Plan, plan, plan_knowing};
+use crate::restore::plan::{Plan, Spellings, plan_beneath};
 use crate::restore::program::{self, Program, ProgramError};
 use crate::restore::target;
 use crate::restore::undo::UndoProblem;
@@ -48,6 +49,11 @@ pub struct RestoreArgs {
     /// in use)
     #[arg(long)]
     pub replace: bool,
+    /// Look all paths of the image up beneath this directory, and never outside of it: neither `..` nor
+    /// symbolic links lead out. The sockets still say the saved names. (The programs are run as ever, with
+    /// the root directory that ucr has.)
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
     /// The command for one saved process; once for each of a tree
     #[arg(long, value_name = "PID=COMMAND", conflicts_with = "command")]
     pub exec: Vec<OsString>,
@@ -74,10 +80,17 @@ pub fn run(
             return Ok(ExitCode::from(exit::USAGE));
         }
     };
-    let mut plan = plan(&image).context("failed to plan the restore")?;
+    let root = args.root.as_ref().map(|root| {
+        let found = fs::canonicalize(root).map(PathBuf::into_os_string);
+        found.with_context(|| format!("failed to find the directory {}", root.display()))
+    });
+    let root = root.transpose()?;
+    let root = root.as_ref().map(|root| root.as_bytes());
+    let first = Spellings::default();
+    let mut plan = plan_beneath(&image, &first, root).context("failed to plan the restore")?;
     let spellings = names::spellings(&plan);
     if !spellings.is_empty() {
-        plan = plan_knowing(&image, &spellings).context("failed to plan the restore")?;
+        plan = plan_beneath(&image, &spellings, root).context("failed to plan the restore")?;
     }
     let view = look().context("failed to take a snapshot of the live sockets")?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

@@ -5,7 +5,7 @@ mod peers;
 mod queues;
 mod roles;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use ucr_common::{descriptor::SocketDescriptor, identity::Actor};
 
@@ -17,10 +17,7 @@ use super::{
     obstacle::{Obstacle, Party, Reason},
 };
 use crate::{
-    image::{
-        self, Bound, Connection, Descriptor, KnownFrom, Origin, Process, Role, Socket, SocketFile,
-        SocketIndex,
-    },
+    image::{self, Bound, Descriptor, KnownFrom, Origin, Process, Role, Socket, SocketIndex},
     ledger::Tracked,
     model::{Pid, SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile},
     process::state::NotRestorable,
@@ -67,16 +64,15 @@ pub fn assemble(
     let mut outlooks = HashMap::new();
     for stock in &inventory.sockets {
         let (holder, _) = work.first_holder(stock);
-        let outlook = match outlooks.get(&holder) {
-            Some(known) => *known,
-            None => *outlooks.entry(holder).or_insert(Outlook::of(holder)?),
+        let outlook = match outlooks.entry(holder) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(Outlook::of(holder)?),
         };
         sockets.push(work.socket(stock, holder, outlook, own_netns)?);
     }
     work.inherit_names(&mut sockets);
     let connections = work.peers(&mut sockets, memory)?;
     work.queues(&mut sockets, &connections);
-    work.refuse_lost_receivers(&sockets, &connections);
     let descriptors = work.descriptors();
     let mut obstacles = work.obstacles;
     obstacles.sort_by_key(|o| (o.pid, o.fd));
@@ -195,7 +191,7 @@ impl<'a> Assembly<'a> {
         &mut self,
         stock: &Stock,
         holder: Pid,
-        outlook: Outlook,
+        outlook: &Outlook,
         own_netns: u32,
     ) -> Result<Socket, DumpError> {
         let (seen, tracked) = (self.seen(stock), self.tracked(stock));
@@ -253,33 +249,6 @@ impl<'a> Assembly<'a> {
             creator: tracked.and_then(|t| t.creator.as_ref()).map(actor),
             sources: Vec::new(),
         })
-    }
-
-    /// A name that a receiver has lost to another socket cannot be given to both, one after the other, while
-    /// the order in which datagram sockets are connected is to be kept.
-    fn refuse_lost_receivers(&mut self, sockets: &[Socket], connections: &[Connection]) {
-        let mut users: HashMap<(&UnixName, Option<&[u8]>), usize> = HashMap::new();
-        for bound in sockets.iter().filter_map(|socket| socket.name.as_ref()) {
-            *users.entry((&bound.name, bound.directory.as_deref())).or_default() += 1;
-        }
-        let inventory = self.inventory;
-        let mut refused = HashSet::new();
-        for connection in connections {
-            let Connection::Datagram { receiver, .. } = *connection else { continue };
-            let bound = sockets.get(receiver.get()).and_then(|socket| socket.name.as_ref());
-            let Some(bound) = bound else { continue };
-            let is_lost = matches!(bound.file, Some(SocketFile::Deleted | SocketFile::Replaced));
-            let is_shared = users
-                .get(&(&bound.name, bound.directory.as_deref()))
-                .is_some_and(|count| *count > 1);
-            if is_lost
-                && is_shared
-                && refused.insert(receiver)
-                && let Some(stock) = inventory.sockets.get(receiver.get())
-            {
-                self.refuse(stock, Reason::LostName { name: bound.name.clone() });
-            }
-        }
     }
 
     /// A table that others share, said once, at the process's first socket.

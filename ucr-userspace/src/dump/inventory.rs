@@ -48,8 +48,7 @@ pub struct Stock {
     pub holders: Vec<usize>,
     /// What it says itself.
     pub details: SocketDetails,
-    /// The file that it is bound to. Not asked of connected sockets: an accepted one shares its
-    /// listener's.
+    /// The file that it is bound to; an accepted one shares its listener's.
     pub file: Option<BoundFile>,
     /// What the kernel holds for it.
     pub sock: Sock,

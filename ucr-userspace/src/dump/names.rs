@@ -9,6 +9,7 @@ use crate::{
     ledger::{Ledger, Tracked},
     model::{Pid, SeenSocket, UnixName, VfsFile, name::Escaped},
     process::{
+        beneath,
         files::{BoundFile, Facts, same_file},
         procfs::{ProcError, link_identity},
     },
@@ -37,13 +38,17 @@ pub enum NameError {
     },
 }
 
-/// Whether paths mean the same to a process as to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What paths mean to a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outlook {
-    /// Same mount namespace, same root.
+    /// The same as to us: same mount namespace, same root.
     Ours,
-    /// Another one of either.
-    Other,
+    /// The same as beneath this directory, an absolute path.
+    Beneath(Vec<u8>),
+    /// It has the mount namespace that we have, and a root directory that no path of ours leads to.
+    Unreachable,
+    /// It has another mount namespace.
+    OtherMounts,
 }
 
 impl Outlook {
@@ -53,15 +58,24 @@ impl Outlook {
     /// When `/proc` does not tell.
     pub fn of(pid: Pid) -> Result<Self, NameError> {
         let own = Pid(nix::unistd::getpid().as_raw());
-        for link in ["ns/mnt", "root"] {
-            let of = |whose| {
-                link_identity(whose, link).map_err(|source| NameError::Process { pid, source })
-            };
-            if of(pid)? != of(own)? {
-                return Ok(Self::Other);
-            }
+        let of = |whose, link| {
+            link_identity(whose, link).map_err(|source| NameError::Process { pid, source })
+        };
+        if of(pid, "ns/mnt")? != of(own, "ns/mnt")? {
+            return Ok(Self::OtherMounts);
         }
-        Ok(Self::Ours)
+        let root = of(pid, "root")?;
+        if root == of(own, "root")? {
+            return Ok(Self::Ours);
+        }
+        let path = std::fs::read_link(format!("/proc/{pid}/root")).unwrap_or_default();
+        // The kernel spells it as well as it can; what it spells may be hidden below a mount.
+        let leads_there = std::fs::metadata(&path).is_ok_and(|found| {
+            use std::os::unix::fs::MetadataExt as _;
+            (found.dev(), found.ino()) == root
+        });
+        let path = path.into_os_string().into_vec();
+        Ok(if leads_there { Self::Beneath(path) } else { Self::Unreachable })
     }
 }
 
@@ -81,7 +95,7 @@ pub struct Named<'a> {
     /// A process that holds it.
     pub holder: Pid,
     /// What that process's paths mean.
-    pub outlook: Outlook,
+    pub outlook: &'a Outlook,
 }
 
 /// Describes a socket's name; `Err` inside is a reason to refuse.
@@ -90,72 +104,144 @@ pub struct Named<'a> {
 /// A file that cannot be looked at.
 pub fn describe(socket: Named<'_>) -> Result<Result<Option<Bound>, Reason>, NameError> {
     let name = socket.name.clone();
-    let path = match socket.name {
-        UnixName::Unnamed => return Ok(Ok(None)),
-        UnixName::Abstract(_) => {
+    let path = match (socket.name, socket.outlook) {
+        (UnixName::Unnamed, _) => return Ok(Ok(None)),
+        (UnixName::Abstract(_), _) => {
             return Ok(Ok(Some(Bound { name, directory: None, root: None, file: None })));
         }
-        UnixName::Pathname(_) if socket.outlook == Outlook::Other => {
+        (UnixName::Pathname(_), Outlook::OtherMounts) => {
+            return Ok(Err(Reason::OtherMounts { name }));
+        }
+        (UnixName::Pathname(_), Outlook::Unreachable) => {
             return Ok(Err(Reason::OtherRoot { name }));
         }
-        UnixName::Pathname(path) => path,
+        (UnixName::Pathname(path), Outlook::Ours | Outlook::Beneath(_)) => path,
     };
-    let (directory, file) = if socket.name.is_relative_path() {
-        match find_directory(&socket, path)? {
-            Some((directory, file)) => (Some(directory), file),
-            None => return Ok(Err(Reason::UnknownDirectory { name })),
-        }
-    } else {
-        (None, look(path, &socket)?)
+    let Some(mut bound) = find(&socket, path)? else {
+        return Ok(Err(Reason::UnknownDirectory { name }));
     };
-    let present = matches!(file, SocketFile::Present { .. });
-    match socket.file {
-        Some(bound) if bound.facts.links > 0 && !present => {
-            Ok(Err(Reason::Moved { name, now: Escaped(&bound.path).to_string() }))
-        }
-        Some(bound) if bound.facts.links > 1 => {
-            Ok(Err(Reason::Linked { name, links: bound.facts.links }))
-        }
-        _ => Ok(Ok(Some(Bound { name, directory, root: None, file: Some(file) }))),
+    let Some(own) = socket.file.filter(|own| own.facts.links > 0) else {
+        return Ok(Ok(Some(bound)));
+    };
+    if own.facts.links > 1 {
+        return Ok(Err(Reason::Linked { name, links: own.facts.links }));
     }
+    if !matches!(bound.file, Some(SocketFile::Present { .. })) {
+        match moved(own) {
+            Some(file) => bound.file = Some(file),
+            None => {
+                return Ok(Err(Reason::Moved { name, now: Escaped(&own.path).to_string() }));
+            }
+        }
+    }
+    Ok(Ok(Some(bound)))
 }
 
-/// The directory that a relative path is relative to, and what stands there: where the socket's own
+/// A file that was renamed, if it is where the kernel says. (If another name was linked to it before the
+/// one that it was bound to was removed, the kernel knows only the removed one.)
+fn moved(own: &BoundFile) -> Option<SocketFile> {
+    let Facts { id, mode, uid, gid, .. } = own.facts;
+    let found = Facts::at(&own.path).ok()??;
+    let path = own.path.clone();
+    (path.starts_with(b"/") && same_file(found.id, id)).then_some(SocketFile::Moved {
+        path,
+        id,
+        mode,
+        uid,
+        gid,
+    })
+}
+
+/// Where a binder may have stood: beneath which root directory, and, for a relative path, in which
+/// directory there.
+type Stand = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// The name with the directories that give it its meaning, and what stands there: where the socket's own
 /// file lies, whoever says so; else where its binder was seen standing.
-fn find_directory(
-    socket: &Named<'_>,
-    path: &[u8],
-) -> Result<Option<(Vec<u8>, SocketFile)>, NameError> {
-    let recorded = recorded_directory(socket);
-    let current = std::fs::read_link(format!("/proc/{}/cwd", socket.holder)).ok();
-    let current = current.map(|path| path.into_os_string().into_vec());
-    let mut of_record = None;
-    for directory in recorded.iter().copied().chain(current.as_deref()) {
-        let file = look(&[directory, b"/", path].concat(), socket)?;
-        if matches!(file, SocketFile::Present { .. }) {
-            return Ok(Some((directory.to_vec(), file)));
+fn find(socket: &Named<'_>, path: &[u8]) -> Result<Option<Bound>, NameError> {
+    let mut first = None;
+    for (root, directory) in stands(socket, path) {
+        let whole = match &directory {
+            Some(directory) => [directory, b"/".as_slice(), path].concat(),
+            None => path.to_vec(),
+        };
+        let file = look(root.as_deref(), &whole, socket)?;
+        let is_present = matches!(file, SocketFile::Present { .. });
+        let bound = Bound { name: socket.name.clone(), directory, root, file: Some(file) };
+        if is_present {
+            return Ok(Some(bound));
         }
-        if recorded.is_some() {
-            of_record.get_or_insert((directory.to_vec(), file));
-        }
+        first.get_or_insert(bound);
     }
-    Ok(of_record)
+    // Where a process stands now says nothing of a file that is not there.
+    let is_known = !socket.name.is_relative_path()
+        || recorded(socket).is_some()
+        || by_file(socket, path).is_some();
+    Ok(first.filter(|_| is_known))
 }
 
-/// The working directory at the time of `bind`, of the socket itself or of the listener that it
-/// was accepted from.
-fn recorded_directory<'a>(socket: &Named<'a>) -> Option<&'a [u8]> {
+/// The likely ones first: what was seen, what the process has now, what we have.
+fn stands(socket: &Named<'_>, path: &[u8]) -> Vec<Stand> {
+    let root = match socket.outlook {
+        Outlook::Beneath(root) => Some(root.clone()),
+        Outlook::Ours | Outlook::Unreachable | Outlook::OtherMounts => None,
+    };
+    let recorded = recorded(socket);
+    let mut stands: Vec<Stand> = Vec::new();
+    if socket.name.is_relative_path() {
+        // A file that was renamed may lie where the name would lead from another directory.
+        let by_file = by_file(socket, path).filter(|_| recorded.is_none());
+        let by_file = by_file.map(|directory| (None, Some(directory)));
+        let current = std::fs::read_link(format!("/proc/{}/cwd", socket.holder)).ok();
+        let current = current.map(|path| (None, Some(path.into_os_string().into_vec())));
+        let recorded = recorded.map(|(from, directories)| (from, Some(directories.to_vec())));
+        stands.extend(recorded.into_iter().chain(by_file).chain(current));
+    } else {
+        let roots = recorded.map(|(from, _)| from).into_iter().chain([root, None]);
+        stands.extend(roots.map(|root| (root, None)));
+    }
+    stands.dedup();
+    stands
+}
+
+/// Root and working directory at the time of `bind`, of the socket itself or of the listener that it was
+/// accepted from. The root only if it is not ours, and still there.
+fn recorded<'a>(socket: &Named<'a>) -> Option<(Option<Vec<u8>>, &'a [u8])> {
     let tracked = socket.tracked?;
     let listener =
         || socket.ledger.and_then(|ledger| ledger.listener(tracked)?.directories.as_ref());
     let directories = tracked.directories.as_ref().or_else(listener)?;
-    // The process has the root that we have (`Outlook`), so its spelling is ours.
-    directories.cwd_from_root()
+    let working = directories.cwd_from_root()?;
+    let root = &directories.root.path;
+    let is_there = || beneath::directory(&[], root).is_ok();
+    Some(((root.as_slice() != b"/" && is_there()).then(|| root.clone()), working))
+}
+
+/// The directory from which a relative path leads to the socket's own file, wherever that is by now.
+fn by_file(socket: &Named<'_>, path: &[u8]) -> Option<Vec<u8>> {
+    let own = socket.file?;
+    let whole = match own.facts.links {
+        0 => own.path.strip_suffix(b" (deleted)")?,
+        _ => own.path.as_slice(),
+    };
+    let normal = |path: &[u8]| {
+        let parts = path.split(|byte| *byte == b'/');
+        let parts = parts.filter(|part| !part.is_empty() && *part != b".");
+        parts.map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    let name = normal(path);
+    if name.iter().any(|part| part == b"..") || !whole.starts_with(b"/") {
+        return None;
+    }
+    let whole = normal(whole);
+    let directory = whole.strip_suffix(name.as_slice())?;
+    Some([b"/".as_slice(), &directory.join(&b'/')].concat())
 }
 
 /// What stands at a path, compared with the file that the socket is bound to.
-fn look(path: &[u8], socket: &Named<'_>) -> Result<SocketFile, NameError> {
-    let facts = match Facts::at(path) {
+fn look(root: Option<&[u8]>, path: &[u8], socket: &Named<'_>) -> Result<SocketFile, NameError> {
+    let roots: Vec<_> = root.map(<[u8]>::to_vec).into_iter().collect();
+    let facts = match beneath::facts(&roots, path) {
         Ok(Some(facts)) => facts,
         Ok(None) => return Ok(SocketFile::Deleted),
         // A component of the path has become a file.

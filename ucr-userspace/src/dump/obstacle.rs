@@ -88,24 +88,24 @@ pub enum Reason {
         /// Inode number of that namespace.
         netns: u32,
     },
-    /// It is bound to a path, and its process has another root or mount namespace than ucr.
+    /// It is bound to a path, and its process has another mount namespace than ucr.
+    OtherMounts {
+        /// The name.
+        #[serde(serialize_with = "exact")]
+        name: UnixName,
+    },
+    /// It is bound to a path, and its process has a root directory that ucr cannot reach.
     OtherRoot {
         /// The name.
         #[serde(serialize_with = "exact")]
         name: UnixName,
     },
-    /// Others are connected to it by a path that another socket of the image is bound to as well.
-    LostName {
-        /// The name.
-        #[serde(serialize_with = "exact")]
-        name: UnixName,
-    },
-    /// Its socket file has been renamed since, so that its name leads nowhere and another one to it.
+    /// Its socket file is neither under its name nor where the kernel says that it is.
     Moved {
         /// The name.
         #[serde(serialize_with = "exact")]
         name: UnixName,
-        /// Where the file is now, safe to show.
+        /// What the kernel calls the file, safe to show.
         now: String,
     },
     /// Its socket file has other names besides.
@@ -254,23 +254,25 @@ impl fmt::Display for Reason {
             Self::OtherNamespace { netns } => {
                 write!(f, "it lives in network namespace {netns}, its process in another one")
             }
+            Self::OtherMounts { name } => write!(
+                f,
+                "it is bound to {name}, and its process has another mount namespace than ucr, in which \
+                 that path leads elsewhere: run ucr in there, as with nsenter --mount"
+            ),
             Self::OtherRoot { name } => write!(
                 f,
-                "it is bound to {name}, and its process has another root or mount namespace than ucr"
-            ),
-            Self::LostName { name } => write!(
-                f,
-                "it has lost the path {name}, by which other datagram sockets are connected to it, to \
-                 another socket"
+                "it is bound to {name}, and its process has a root directory that no path of ucr's \
+                 leads to"
             ),
             Self::Moved { name, now } => write!(
                 f,
-                "its socket file {name} has been renamed and is {now} now: binding it again would \
-                 not bring that name back"
+                "its socket file {name} has been renamed, and is not where the kernel says ({now}): it \
+                 lies under a name that was linked to it, which the kernel does not tell, or below a mount"
             ),
             Self::Linked { name, links } => write!(
                 f,
-                "its socket file {name} has {links} names: binding it again brings one back"
+                "its socket file {name} has {links} names, and the kernel does not tell the others: \
+                 remove them to bring back the one"
             ),
             Self::OneSidedShutdown { own, peer } => write!(
                 f,

@@ -73,7 +73,7 @@ impl StateReader {
         if details.cookie != descriptor.socket.cookie {
             return Err(DumpError::OtherSocket { pid, fd });
         }
-        let asked = matches!(details.name, UnixName::Pathname(_)) && details.peer_name.is_none();
+        let asked = matches!(details.name, UnixName::Pathname(_));
         let file = if asked { BoundFile::of(socket.as_fd()) } else { Ok(None) };
         let file = file.map_err(|source| DumpError::File { pid, fd, source })?;
         Ok((details, file))

@@ -1,5 +1,6 @@
 //! A live process: what can be read from it and its sockets, and how it is stopped.
 
+pub mod beneath;
 pub mod files;
 pub mod freeze;
 pub mod options;

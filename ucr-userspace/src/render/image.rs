@@ -148,13 +148,14 @@ fn name(socket: &Socket) -> String {
         return "-".to_owned();
     };
     let directory = bound.directory.as_ref().map(|directory| format!(" in {}", Escaped(directory)));
-    let file = match bound.file {
-        Some(SocketFile::Deleted) => " (file deleted)",
-        Some(SocketFile::Replaced) => " (file replaced)",
-        Some(SocketFile::Moved { .. }) => " (file renamed)",
-        Some(SocketFile::Present { .. }) | None => "",
+    let root = bound.root.as_ref().map(|root| format!(" beneath {}", Escaped(root)));
+    let file = match &bound.file {
+        Some(SocketFile::Deleted) => " (file deleted)".to_owned(),
+        Some(SocketFile::Replaced) => " (file replaced)".to_owned(),
+        Some(SocketFile::Moved { path, .. }) => format!(" (file is {})", Escaped(path)),
+        Some(SocketFile::Present { .. }) | None => String::new(),
     };
-    format!("{}{}{file}", bound.name, directory.unwrap_or_default())
+    format!("{}{}{}{file}", bound.name, directory.unwrap_or_default(), root.unwrap_or_default())
 }
 
 fn known_from(known_from: KnownFrom) -> &'static str {

@@ -8,7 +8,6 @@ use rustix::net::{RecvFlags, recv};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::execute::{Restored, StepError};
-use super::files::InDirectory;
 use super::plan::step::{Holder, Place};
 use crate::image::{Image, Message, OutOfBand, Passed, SocketIndex};
 use crate::model::{Credentials, Pid};
@@ -121,9 +120,8 @@ impl Restored {
         let messages = messages.ok_or(StepError::Missing(Holder::Saved(to)))?;
         let sender = self.get(from)?;
         let room = Roomy::new(sender, messages).map_err(call("make room for what waits"))?;
-        let inside = InDirectory::enter(place.and_then(|place| place.directory.as_deref()));
-        let inside = inside.map_err(call("chdir"))?;
-        let name = place.map(|place| place.name.to_sun_path());
+        let way = place.map(|place| self.way_to(Holder::Saved(to), place)).transpose()?;
+        let name = way.as_ref().map(|(name, _file)| name.as_slice());
         for message in messages {
             let mut files = Vec::with_capacity(message.files.len());
             for file in &message.files {
@@ -135,20 +133,19 @@ impl Restored {
                 files.push(self.saved(*socket)?.as_raw_fd());
             }
             let mut who = message.credentials;
-            let mut sent = send(sender, message, &files, who, name.as_deref());
+            let mut sent = send(sender, message, &files, who, name);
             // The kernel takes only the pid of a process that is there.
             if let (Err(error), Some(who)) = (&sent, &mut who)
                 && error.raw_os_error() == Some(libc::ESRCH)
             {
                 who.pid = Pid(nix::unistd::getpid().as_raw());
-                sent = send(sender, message, &files, Some(*who), name.as_deref());
+                sent = send(sender, message, &files, Some(*who), name);
             }
             sent.map_err(call("sendmsg"))?;
             if message.out_of_band == OutOfBand::Taken {
                 take_out_of_band(self.saved(to)?).map_err(call("recv MSG_OOB"))?;
             }
         }
-        inside.leave().map_err(call("chdir back"))?;
         room.leave().map_err(call("setsockopt SO_SNDBUF"))
     }
 

@@ -1,36 +1,29 @@
 //! Executes a plan with real sockets in this process.
 
+mod binding;
+
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 
 use nix::sys::signal::Signal;
-use rustix::fs::{AtFlags, Mode, OFlags, chmod, chownat, fchmod, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::{self, AddressFamily, SocketFlags};
 
-use super::files::{Entry, InDirectory, known_as, through_proc};
 use super::identity::Assumed;
 use super::plan::Plan;
-use super::plan::step::{Holder, Identity, Place, Step};
+use super::plan::step::{Holder, Identity, Step};
+use super::private::PrivateRoot;
 use super::reserve::{ReserveError, Reserved, Wanted};
 use super::undo::{Undo, UndoProblem};
 use crate::image::{FileId, Image, SocketIndex, SocketOption};
 use crate::kernel::interrupts::HeldBack;
 use crate::model::name::Escaped;
 use crate::model::{Pid, Shutdown, SocketType};
-use crate::process::files::{Facts, same_file};
 use crate::process::{options, state};
+use crate::sys::addr;
 use crate::sys::janitor::Doomed;
-use crate::sys::{addr, sockopt};
-
-/// Mode of a new socket file until all is done: nobody else connects meanwhile.
-const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
-
-/// Mode of a socket's inode in sockfs (`sock_alloc`), which becomes that of its file.
-const SOCKET_MODE: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 
 /// How a plan is executed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,12 +112,19 @@ impl std::error::Error for RestoreError {
 #[derive(Debug)]
 pub struct Restored {
     sockets: HashMap<Holder, OwnedFd>,
+    /// Files that were made and stay.
     files: HashMap<Holder, FileId>,
+    /// Files that are gone, of sockets that we may not ask for them.
+    unreachable: HashMap<Holder, OwnedFd>,
+    /// Where sockets are bound whose files are gone.
+    private: Option<PrivateRoot>,
     undo: Undo,
     /// Where sockets are put at once.
     homes: HashMap<SocketIndex, RawFd>,
     reserved: Reserved,
     finishing: Vec<Step>,
+    /// The directory beneath which all paths of the image are looked up, if not ours.
+    beneath: Option<Vec<u8>>,
 }
 
 fn call<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> StepError {
@@ -150,10 +150,13 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
     let mut restored = Restored {
         sockets: HashMap::new(),
         files: HashMap::new(),
+        unreachable: HashMap::new(),
+        private: None,
         undo: Undo::default(),
         homes: homes(image),
         reserved,
         finishing: plan.finishing.clone(),
+        beneath: plan.beneath.clone(),
     };
     let last = "the end of the plan";
     for index in 0..=plan.steps.len() {
@@ -171,6 +174,8 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
             return Err(RestoreError { failed, left: restored.undo() });
         }
     }
+    // Nobody connects through them any more.
+    restored.unreachable.clear();
     Ok(restored)
 }
 
@@ -207,6 +212,12 @@ impl Restored {
         self.sockets.get(&Holder::Saved(index)).map(AsFd::as_fd)
     }
 
+    /// The directory beneath which all paths of the image are looked up, if not ours.
+    #[must_use]
+    pub fn beneath(&self) -> Option<&[u8]> {
+        self.beneath.as_deref()
+    }
+
     /// Numbers that are kept free, and the limit.
     #[must_use]
     pub fn reserved(&self) -> &Reserved {
@@ -218,7 +229,12 @@ impl Restored {
     pub fn undo(mut self) -> Vec<UndoProblem> {
         // Closed first, so that nobody connects to a file that is about to go.
         self.sockets.clear();
-        self.undo.undo()
+        let private = self.private.take().and_then(|private| {
+            let path = private.path();
+            let source = private.remove().err()?;
+            Some(UndoProblem::Private { path, source })
+        });
+        self.undo.undo().into_iter().chain(private).collect()
     }
 
     /// What was moved aside and is to be deleted when nothing can fail any more.
@@ -269,7 +285,6 @@ impl Restored {
     fn take(&mut self, step: &Step, image: &Image) -> Result<(), StepError> {
         match step {
             Step::MoveAside(aside) => self.undo.move_aside(aside).map_err(call("rename")),
-            Step::PutBack(aside) => self.undo.put_back(aside).map_err(call("rename")),
             Step::Discard(aside) => self.undo.discard(aside).map_err(call("unlink")),
             Step::Create { made, socket_type } => {
                 let kind = kind(*socket_type);
@@ -287,41 +302,31 @@ impl Restored {
                 self.keep(*a, one)?;
                 self.keep(*b, other)
             }
-            Step::Bind { made, place } => self.bind(*made, place),
+            Step::Bind { made, place, landing } => self.bind(*made, place, landing),
             Step::Listen { made, backlog, identity } => {
                 let socket = self.get(*made)?;
                 let backlog = i32::try_from(*backlog).unwrap_or(i32::MAX);
                 under(*identity, || net::listen(socket, backlog).map_err(call("listen")))
             }
-            Step::Connect { client, place, identity, .. } => {
+            Step::Connect { client, listener, place, identity } => {
                 let socket = self.get(*client)?;
-                let name = place.name.to_sun_path();
-                let inside = InDirectory::enter(place.directory.as_deref());
-                let inside = inside.map_err(call("chdir"))?;
+                let (name, _file) = self.way_to(*listener, place)?;
                 under(*identity, || {
                     without_waiting(socket, || {
                         addr::connect(socket, &name).map_err(call("connect"))
                     })
-                })?;
-                inside.leave().map_err(call("chdir back"))
+                })
             }
-            Step::ConnectDatagram { sender, place, .. } => {
-                let name = place.name.to_sun_path();
-                let inside = InDirectory::enter(place.directory.as_deref());
-                let inside = inside.map_err(call("chdir"))?;
-                addr::connect(self.saved(*sender)?, &name).map_err(call("connect"))?;
-                inside.leave().map_err(call("chdir back"))
+            Step::ConnectDatagram { sender, receiver, place } => {
+                self.connect_datagram(self.saved(*sender)?, *receiver, place)
             }
             Step::Disconnect { socket } => {
                 net::connect_unspec(self.saved(*socket)?).map_err(call("connect to nobody"))
             }
             Step::Reconnect { socket, place } => {
                 let socket = self.saved(*socket)?;
-                let name = place.name.to_sun_path();
-                let inside = InDirectory::enter(place.directory.as_deref());
-                let inside = inside.map_err(call("chdir"))?;
-                without_waiting(socket, || addr::connect(socket, &name).map_err(call("connect")))?;
-                inside.leave().map_err(call("chdir back"))
+                let (name, _file) = self.way_outside(place)?;
+                without_waiting(socket, || addr::connect(socket, &name).map_err(call("connect")))
             }
             Step::Keep { socket, pid, fd } => self.take_over(image, *socket, *pid, *fd),
             Step::Send { from, to, first, count, place } => {
@@ -335,10 +340,7 @@ impl Restored {
             Step::Close { made } => {
                 self.sockets.remove(made).map(drop).ok_or(StepError::Missing(*made))
             }
-            Step::Unlink { made, .. } => {
-                let id = *self.files.get(made).ok_or(StepError::Missing(*made))?;
-                self.undo.unlink(id).map_err(call("unlink"))
-            }
+            Step::LeavePrivate => self.leave_private(),
             Step::Shutdown { socket, how } => {
                 let how = match *how {
                     Shutdown::RECEIVE => net::Shutdown::Read,
@@ -363,37 +365,10 @@ impl Restored {
                 let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
                 fcntl_setfl(self.saved(*socket)?, wanted).map_err(call("fcntl F_SETFL"))
             }
-            Step::Attributes { made, place, mode, uid, gid } => {
-                let id = *self.files.get(made).ok_or(StepError::Missing(*made))?;
-                set_attributes(id, place, *mode, *uid, *gid)
+            Step::Attributes { made, mode, uid, gid, .. } => {
+                self.set_attributes(*made, *mode, *uid, *gid)
             }
         }
-    }
-
-    fn bind(&mut self, made: Holder, place: &Place) -> Result<(), StepError> {
-        let path = place.path();
-        let entry = path.as_deref().map(Entry::of).transpose().map_err(call("open directory"))?;
-        let socket = self.get(made)?;
-        if entry.is_some() {
-            fchmod(socket, PRIVATE).map_err(call("fchmod"))?;
-        }
-        let inside = InDirectory::enter(place.directory.as_deref()).map_err(call("chdir"))?;
-        addr::bind(socket, &place.name.to_sun_path()).map_err(call("bind"))?;
-        if let (Some(entry), Some(path)) = (entry, path) {
-            // Without CAP_NET_ADMIN: what lies there must be it, a moment later.
-            let file = sockopt::bound_file(socket).or_else(|_| entry.open());
-            let file = file.map_err(call("find the file"))?;
-            let id = Facts::of(&file).map_err(call("find the file"))?.id;
-            if !entry.is(id) {
-                let landed = known_as(&file).map_err(call("find the file"))?;
-                self.undo.made_astray(landed.clone(), id);
-                return Err(StepError::Astray { landed });
-            }
-            self.undo.made(path, entry, id);
-            self.files.insert(made, id);
-            fchmod(self.get(made)?, SOCKET_MODE).map_err(call("fchmod"))?;
-        }
-        inside.leave().map_err(call("chdir back"))
     }
 
     fn accept(&mut self, server: Holder, listener: Holder) -> Result<(), StepError> {
@@ -435,29 +410,4 @@ fn without_waiting<T>(
     let result = run();
     fcntl_setfl(socket, flags).map_err(call("fcntl F_SETFL"))?;
     result
-}
-
-/// Owner first: a change of owner may clear mode bits.
-fn set_attributes(
-    id: FileId,
-    place: &Place,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-) -> Result<(), StepError> {
-    let path = place.path().unwrap_or_default();
-    let entry = Entry::of(&path).map_err(call("open directory"))?;
-    let file = entry.open().map_err(call("open"))?;
-    let facts = Facts::of(&file).map_err(call("statx"))?;
-    if !same_file(facts.id, id) {
-        let source = io::Error::other("another file lies there now");
-        return Err(StepError::Call { call: "chmod", source });
-    }
-    if (facts.uid, facts.gid) != (uid, gid) {
-        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-        chownat(&file, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(call("chown"))?;
-    }
-    // An O_PATH descriptor takes no fchmod; its entry in /proc leads to the same file.
-    let path = through_proc(&file);
-    chmod(OsStr::from_bytes(&path), Mode::from_raw_mode(mode)).map_err(call("chmod"))
 }

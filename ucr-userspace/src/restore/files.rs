@@ -11,7 +11,9 @@ use rustix::fs::{
 };
 use rustix::process::fchdir;
 
+use super::plan::spot::Spot;
 use crate::image::FileId;
+use crate::process::beneath;
 use crate::process::files::{Facts, same_file};
 use crate::sys::janitor::Doomed;
 
@@ -23,17 +25,24 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Opens the directory of an absolute path.
+    /// Opens the directory of a place.
     ///
     /// # Errors
     ///
     /// If there is no such directory, or it cannot be opened.
-    pub fn of(path: &[u8]) -> io::Result<Self> {
-        let at = path.iter().rposition(|byte| *byte == b'/').ok_or(io::ErrorKind::InvalidInput)?;
-        let (parent, name) = path.split_at(at + 1);
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = open(OsStr::from_bytes(parent), flags, Mode::empty())?;
-        Ok(Self { directory, name: name.to_vec() })
+    pub fn of(spot: &Spot) -> io::Result<Self> {
+        let (parent, name) = beneath::split(&spot.path)?;
+        Ok(Self::at(beneath::directory(&spot.roots, parent)?, name.to_vec()))
+    }
+
+    /// In an open directory.
+    pub(super) fn at(directory: OwnedFd, name: Vec<u8>) -> Self {
+        Self { directory, name }
+    }
+
+    /// The directory, once more.
+    pub(super) fn parent(&self) -> io::Result<OwnedFd> {
+        self.directory.try_clone()
     }
 
     fn name(&self) -> &OsStr {
@@ -104,27 +113,28 @@ impl Entry {
     ///
     /// `EEXIST` if something lies at the new name, else what `renameat2` refuses.
     pub fn rename(&self, to: &[u8]) -> io::Result<Self> {
-        let moved = Self { directory: self.directory.try_clone()?, name: to.to_vec() };
-        let directory = &self.directory;
-        match renameat_with(directory, self.name(), directory, moved.name(), RenameFlags::NOREPLACE)
-        {
-            // A file system without this flag: look first, then rename.
-            Err(rustix::io::Errno::INVAL) => {
-                if moved.facts()?.is_some() {
-                    return Err(io::ErrorKind::AlreadyExists.into());
-                }
-                rustix::fs::renameat(directory, self.name(), directory, moved.name())?;
-            }
-            result => result?,
-        }
+        let moved = Self::at(self.directory.try_clone()?, to.to_vec());
+        self.move_to(&moved)?;
         Ok(moved)
     }
 
-    /// The entry's path, from that of another one in the same directory.
-    #[must_use]
-    pub fn beside(&self, path: &[u8]) -> Vec<u8> {
-        let end = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-        [path.get(..end).unwrap_or_default(), &self.name].concat()
+    /// Renames to another entry of the same file system, never over another file.
+    ///
+    /// # Errors
+    ///
+    /// As [`rename`](Self::rename).
+    pub(super) fn move_to(&self, to: &Self) -> io::Result<()> {
+        let (from, into) = (&self.directory, &to.directory);
+        match renameat_with(from, self.name(), into, to.name(), RenameFlags::NOREPLACE) {
+            // A file system without this flag: look first, then rename.
+            Err(rustix::io::Errno::INVAL) => {
+                if to.facts()?.is_some() {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                Ok(rustix::fs::renameat(from, self.name(), into, to.name())?)
+            }
+            result => Ok(result?),
+        }
     }
 
     /// The entry's own name, without the directory.

@@ -1,4 +1,5 @@
-//! Files that an earlier restore moved aside and, being killed, neither moved back nor deleted.
+//! Files that an earlier restore moved aside and, being killed, neither moved back nor deleted; and the
+//! directories that it bound sockets in.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -9,21 +10,22 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
-use super::files::Entry;
+use super::files::{Entry, through_proc};
 use super::plan::Plan;
+use super::plan::spot::Spot;
+use super::private::{self, PRIVATE};
 use super::undo::HIDDEN;
 use crate::model::Pid;
-use crate::model::name::Escaped;
 use crate::process::files::Facts;
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     /// Where it is.
-    pub path: Vec<u8>,
+    pub spot: Spot,
     /// What kind of file.
     pub kind: FileType,
-    /// The process that moved it, which is gone.
+    /// The process that left it, which is gone.
     pub pid: Pid,
 }
 
@@ -36,43 +38,53 @@ impl fmt::Display for Leftover {
             FileType::Fifo => "a named pipe",
             _ => "something",
         };
-        let (path, pid) = (Escaped(&self.path), self.pid);
-        write!(f, "{path} is {kind} that a restore by pid {pid} moved aside before it was killed")
+        let (spot, pid) = (&self.spot, self.pid);
+        if self.kind == FileType::Directory {
+            return write!(
+                f,
+                "{spot} is a directory that a restore by pid {pid} worked in before it was killed"
+            );
+        }
+        write!(f, "{spot} is {kind} that a restore by pid {pid} moved aside before it was killed")
     }
 }
 
-/// Looks for them in the directories that a plan binds in. A directory that cannot be read is
+/// Looks for them in the directories that a plan binds in, and where it binds what has no file. A directory that cannot be read is
 /// passed over: this is only to remind somebody.
 #[must_use]
 pub fn find(plan: &Plan) -> Vec<Leftover> {
     let mut looked_at = HashSet::new();
     let mut found = Vec::new();
-    for wanted in &plan.paths {
-        let directory = Entry::of(&wanted.path).and_then(|entry| entry.directory());
-        if !directory.is_ok_and(|directory| looked_at.insert(directory)) {
+    let temporary = private::directory_of_temporary().join("-").into_os_string();
+    let temporary = plan.binds_privately().then(|| Spot::here(temporary.as_bytes().to_vec()));
+    for spot in plan.paths.iter().map(|wanted| &wanted.spot).chain(&temporary) {
+        let Ok(entry) = Entry::of(spot) else { continue };
+        if !entry.directory().is_ok_and(|directory| looked_at.insert(directory)) {
             continue;
         }
-        let end = wanted.path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-        let parent = OsStr::from_bytes(wanted.path.get(..end).unwrap_or_default());
-        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-            let Some(pid) = mover(entry.file_name().as_bytes()) else { continue };
-            let path = Path::new(parent).join(entry.file_name()).as_os_str().as_bytes().to_vec();
+        let Ok(parent) = entry.parent() else { continue };
+        let parent = through_proc(&parent);
+        for entry in fs::read_dir(OsStr::from_bytes(&parent)).into_iter().flatten().flatten() {
+            let Some(pid) = maker(entry.file_name().as_bytes()) else { continue };
             // Its process is at work, or it is gone meanwhile.
             if Path::new(&format!("/proc/{pid}")).exists() {
                 continue;
             }
-            if let Ok(Some(facts)) = Facts::at(&path) {
-                found.push(Leftover { path, kind: facts.kind, pid });
+            if let Ok(Some(facts)) = Facts::at(entry.path().as_os_str().as_bytes()) {
+                let spot = spot.beside(entry.file_name().as_bytes());
+                found.push(Leftover { spot, kind: facts.kind, pid });
             }
         }
     }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found.sort_by(|a, b| a.spot.cmp(&b.spot));
     found
 }
 
 /// Whose restore gave a file this name.
-fn mover(name: &[u8]) -> Option<Pid> {
-    let (pid, number) = std::str::from_utf8(name).ok()?.strip_prefix(HIDDEN)?.split_once('-')?;
+fn maker(name: &[u8]) -> Option<Pid> {
+    let name = std::str::from_utf8(name).ok()?;
+    let rest = name.strip_prefix(HIDDEN).or_else(|| name.strip_prefix(PRIVATE))?;
+    let (pid, number) = rest.split_once('-')?;
     number.parse::<u32>().ok()?;
     Some(Pid(pid.parse().ok().filter(|pid| *pid > 0)?))
 }

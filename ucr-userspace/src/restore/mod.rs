@@ -9,6 +9,7 @@ pub mod leftover;
 pub mod names;
 pub mod obstacle;
 pub mod plan;
+mod private;
 pub mod program;
 pub mod reserve;
 pub mod target;

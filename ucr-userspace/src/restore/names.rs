@@ -8,10 +8,11 @@ use rustix::fs::FileType;
 use rustix::net::{AddressFamily, SocketFlags, SocketType as Kind, socket_with};
 
 use super::files::{Entry, through_proc};
+use super::plan::spot::Spot;
 use super::plan::step::Aside;
 use super::plan::{PathUse, Plan, Spellings};
+use super::private;
 use crate::image::{FileId, Image};
-use crate::model::name::Escaped;
 use crate::model::{SocketState, SocketType, UnixName, VfsFile, View};
 use crate::process::files::{Facts, same_file};
 use crate::sys::addr;
@@ -77,23 +78,28 @@ pub enum NameError {
         owner: Option<u32>,
     },
     /// A file that is not ours.
-    #[error("{}: there is {kind}; it is left alone", Escaped(path))]
+    #[error("{spot}: there is {kind}; it is left alone")]
     Foreign {
         /// Where.
-        path: Vec<u8>,
+        spot: Spot,
         /// What.
         kind: FileKind,
     },
     /// The place cannot be looked at, or its directory is missing.
-    #[error("{operation} {}: {source}", Escaped(path))]
+    #[error("{operation} {spot}: {source}")]
     Unreachable {
         /// What was tried.
         operation: &'static str,
         /// Where.
-        path: Vec<u8>,
+        spot: Spot,
         /// Why not.
         source: io::Error,
     },
+    /// Sockets that lost their files, or whose files are not under their names, cannot be bound.
+    #[error(
+        "take another root directory, to bind sockets whose files are not under their names: {0}"
+    )]
+    NoPrivateRoot(io::Error),
 }
 
 impl NameError {
@@ -104,6 +110,7 @@ impl NameError {
             Self::Foreign { kind: FileKind(FileType::Directory), .. }
             | Self::Unreachable { .. } => None,
             Self::Foreign { .. } => Some("--replace takes its place"),
+            Self::NoPrivateRoot(_) => Some("run it as root, or with CAP_SYS_CHROOT"),
             Self::Live { .. } => Some("end the process that holds it first"),
         }
     }
@@ -114,14 +121,14 @@ impl NameError {
 #[must_use]
 pub fn spellings(plan: &Plan) -> Spellings {
     let mut spellings = Spellings::default();
-    let mut first: HashMap<(FileId, Vec<u8>), &[u8]> = HashMap::new();
-    for PathUse { path, .. } in &plan.paths {
+    let mut first: HashMap<(FileId, Vec<u8>), &Spot> = HashMap::new();
+    for PathUse { spot, .. } in &plan.paths {
         // One that cannot be opened is found by the survey.
-        let Ok(entry) = Entry::of(path) else { continue };
+        let Ok(entry) = Entry::of(spot) else { continue };
         let Ok(directory) = entry.directory() else { continue };
-        let known = *first.entry((directory, entry.file_name().to_vec())).or_insert(path);
-        if known != path {
-            spellings.insert(path.clone(), known.to_vec());
+        let known = *first.entry((directory, entry.file_name().to_vec())).or_insert(spot);
+        if known != spot {
+            spellings.insert(spot.clone(), known.clone());
         }
     }
     spellings
@@ -149,6 +156,9 @@ pub fn survey(
         })
         .collect();
     let same_boot = !image.origin.boot_id.is_empty() && image.origin.boot_id == here.boot_id;
+    if plan.binds_privately() {
+        errors.extend(private::check().err().map(NameError::NoPrivateRoot));
+    }
     let mut asides = Vec::new();
     for wanted in &plan.paths {
         match look(wanted, same_boot, here.view, foreign) {
@@ -179,12 +189,12 @@ fn look(
     view: &View,
     foreign: Foreign,
 ) -> Result<Option<Aside>, NameError> {
-    let path = &wanted.path;
+    let spot = &wanted.spot;
     let unreachable = |operation| {
-        let path = path.clone();
-        move |source| NameError::Unreachable { operation, path, source }
+        let spot = spot.clone();
+        move |source| NameError::Unreachable { operation, spot, source }
     };
-    let entry = Entry::of(path).map_err(unreachable("open the directory of"))?;
+    let entry = Entry::of(spot).map_err(unreachable("open the directory of"))?;
     let Some(facts) = entry.facts().map_err(unreachable("look at"))? else {
         return Ok(None);
     };
@@ -194,17 +204,16 @@ fn look(
         // A listener rather than one of the connections that share its file.
         let first = holders.clone().find(|socket| socket.state != SocketState::Connected);
         let owner = first.or_else(|| holders.next()).map(|socket| socket.inode);
-        return Err(NameError::Live { name: Escaped(path).to_string(), owner });
+        return Err(NameError::Live { name: spot.to_string(), owner });
     }
     let is_own = same_boot
         && facts.kind == FileType::Socket
         && wanted.own.iter().any(|own| same_file(*own, facts.id));
     let replaceable = foreign == Foreign::Replace && facts.kind != FileType::Directory;
     if is_own || replaceable {
-        let afterwards = wanted.afterwards;
-        return Ok(Some(Aside { path: path.clone(), id: facts.id, afterwards }));
+        return Ok(Some(Aside { spot: spot.clone(), id: facts.id }));
     }
-    Err(NameError::Foreign { path: path.clone(), kind: FileKind(facts.kind) })
+    Err(NameError::Foreign { spot: spot.clone(), kind: FileKind(facts.kind) })
 }
 
 /// Whether a socket of any network namespace is bound to this file: sock_diag shows only one

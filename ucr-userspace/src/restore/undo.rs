@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::files::Entry;
+use super::plan::spot::Spot;
 use super::plan::step::Aside;
 use crate::image::FileId;
 use crate::model::name::Escaped;
@@ -16,7 +17,7 @@ pub(super) const HIDDEN: &str = ".ucr-aside-";
 #[derive(Debug)]
 enum Deed {
     /// `bind` made this file.
-    Made { path: Vec<u8>, entry: Entry, id: FileId },
+    Made { spot: Spot, entry: Entry, id: FileId },
     /// `bind` made a file elsewhere than under its path, and nobody knows for sure where.
     Astray { path: Vec<u8> },
     /// A file was renamed; `hidden` is where it is now.
@@ -27,10 +28,10 @@ enum Deed {
 #[derive(Debug, thiserror::Error)]
 pub enum UndoProblem {
     /// A file that was made is still there.
-    #[error("remove the socket file {}: {source}", Escaped(path))]
+    #[error("remove the socket file {spot}: {source}")]
     Made {
         /// Where.
-        path: Vec<u8>,
+        spot: Spot,
         /// Why.
         source: io::Error,
     },
@@ -44,13 +45,21 @@ pub enum UndoProblem {
         path: Vec<u8>,
     },
     /// A file that was moved aside is still there.
-    #[error("{} is now {}: {source}", Escaped(path), Escaped(hidden))]
+    #[error("{spot} is now {hidden}: {source}")]
     Moved {
         /// Where it was.
-        path: Vec<u8>,
+        spot: Spot,
         /// Where it is.
-        hidden: Vec<u8>,
+        hidden: Spot,
         /// Why it cannot be moved back.
+        source: io::Error,
+    },
+    /// The directory in which sockets were bound is still there.
+    #[error("remove the private directory {}: {source}", Escaped(path))]
+    Private {
+        /// Where it is.
+        path: Vec<u8>,
+        /// Why it cannot be removed.
         source: io::Error,
     },
 }
@@ -65,14 +74,14 @@ pub struct Undo {
     /// Which deed made a file.
     made: HashMap<FileId, usize>,
     /// Which deed moved away what lay at a path.
-    moved: HashMap<Vec<u8>, usize>,
+    moved: HashMap<Spot, usize>,
 }
 
 impl Undo {
     fn remember(&mut self, deed: Deed) {
         match &deed {
             Deed::Made { id, .. } => self.made.insert(*id, self.count),
-            Deed::Moved { aside, .. } => self.moved.insert(aside.path.clone(), self.count),
+            Deed::Moved { aside, .. } => self.moved.insert(aside.spot.clone(), self.count),
             Deed::Astray { .. } => None,
         };
         self.deeds.insert(self.count, deed);
@@ -80,15 +89,24 @@ impl Undo {
     }
 
     /// Remembers a file that was made.
-    pub(super) fn made(&mut self, path: Vec<u8>, entry: Entry, id: FileId) {
-        self.remember(Deed::Made { path, entry, id });
+    pub(super) fn made(&mut self, spot: Spot, entry: Entry, id: FileId) {
+        self.remember(Deed::Made { spot, entry, id });
+    }
+
+    /// Where a file was made.
+    pub(super) fn entry(&self, id: FileId) -> Option<&Entry> {
+        match self.deeds.get(self.made.get(&id)?)? {
+            Deed::Made { entry, .. } => Some(entry),
+            Deed::Astray { .. } | Deed::Moved { .. } => None,
+        }
     }
 
     /// Remembers a file that was made in another directory than it should have been: `path` is what
     /// the kernel calls it.
     pub(super) fn made_astray(&mut self, path: Vec<u8>, id: FileId) {
-        match Entry::of(&path) {
-            Ok(entry) if entry.is(id) => self.made(path, entry, id),
+        let spot = Spot::here(path.clone());
+        match Entry::of(&spot) {
+            Ok(entry) if entry.is(id) => self.made(spot, entry, id),
             _ => self.remember(Deed::Astray { path }),
         }
     }
@@ -99,7 +117,7 @@ impl Undo {
     ///
     /// If it is not that file any more, or cannot be renamed.
     pub(super) fn move_aside(&mut self, aside: &Aside) -> io::Result<()> {
-        let entry = Entry::of(&aside.path)?;
+        let entry = Entry::of(&aside.spot)?;
         if !entry.is(aside.id) {
             return Err(io::Error::other("another file lies there now"));
         }
@@ -120,48 +138,17 @@ impl Undo {
         if is_it { Ok(()) } else { Err(io::Error::other("another file lies there now")) }
     }
 
-    /// Removes a file that was made before.
-    ///
-    /// # Errors
-    ///
-    /// If another file lies there now, or it cannot be removed.
-    pub(super) fn unlink(&mut self, id: FileId) -> io::Result<()> {
-        let number = self.made.remove(&id).ok_or(io::ErrorKind::NotFound)?;
-        let Some(Deed::Made { entry, .. }) = self.deeds.remove(&number) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        if entry.unlink_if(id)? {
-            Ok(())
-        } else {
-            Err(io::Error::other("another file lies there now"))
-        }
-    }
-
-    /// Renames a file that was moved aside back.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be renamed; then it is still remembered.
-    pub(super) fn put_back(&mut self, aside: &Aside) -> io::Result<()> {
-        let number = *self.moved.get(&aside.path).ok_or(io::ErrorKind::NotFound)?;
-        if let Some(Deed::Moved { hidden, name, .. }) = self.deeds.get(&number) {
-            hidden.rename(name)?;
-        }
-        self.forget(&aside.path);
-        Ok(())
-    }
-
     /// Deletes a file that was moved aside.
     ///
     /// # Errors
     ///
     /// If it cannot be removed.
     pub(super) fn discard(&mut self, aside: &Aside) -> io::Result<()> {
-        let number = *self.moved.get(&aside.path).ok_or(io::ErrorKind::NotFound)?;
+        let number = *self.moved.get(&aside.spot).ok_or(io::ErrorKind::NotFound)?;
         if let Some(Deed::Moved { hidden, .. }) = self.deeds.get(&number) {
             hidden.unlink_if(aside.id)?;
         }
-        self.forget(&aside.path);
+        self.forget(&aside.spot);
         Ok(())
     }
 
@@ -171,15 +158,15 @@ impl Undo {
     ///
     /// If it was not moved aside.
     pub(super) fn doomed(&self, aside: &Aside) -> io::Result<Doomed<'_>> {
-        let number = self.moved.get(&aside.path).ok_or(io::ErrorKind::NotFound)?;
+        let number = self.moved.get(&aside.spot).ok_or(io::ErrorKind::NotFound)?;
         match self.deeds.get(number) {
             Some(Deed::Moved { hidden, .. }) => hidden.doomed(aside.id),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
-    fn forget(&mut self, path: &[u8]) {
-        self.moved.remove(path).and_then(|number| self.deeds.remove(&number));
+    fn forget(&mut self, spot: &Spot) {
+        self.moved.remove(spot).and_then(|number| self.deeds.remove(&number));
     }
 
     /// Takes everything back, the latest first, and says what could not be.
@@ -188,16 +175,16 @@ impl Undo {
         while let Some((_, deed)) = self.deeds.pop_last() {
             match deed {
                 // If it is gone or another one, it is no longer ours to remove.
-                Deed::Made { path, entry, id } => {
+                Deed::Made { spot, entry, id } => {
                     if let Err(source) = entry.unlink_if(id) {
-                        problems.push(UndoProblem::Made { path, source });
+                        problems.push(UndoProblem::Made { spot, source });
                     }
                 }
                 Deed::Astray { path } => problems.push(UndoProblem::Astray { path }),
                 Deed::Moved { aside, hidden, name } => {
                     if let Err(source) = hidden.rename(&name) {
-                        let hidden = hidden.beside(&aside.path);
-                        problems.push(UndoProblem::Moved { path: aside.path, hidden, source });
+                        let hidden = aside.spot.beside(hidden.file_name());
+                        problems.push(UndoProblem::Moved { spot: aside.spot, hidden, source });
                     }
                 }
             }

@@ -3,18 +3,21 @@
 mod queues;
 
 use std::fmt;
+use std::os::fd::AsRawFd as _;
 
 pub use self::queues::look_deeper;
 
 use super::execute::Restored;
-use super::plan::step::Place;
+use super::plan::spot::Spot;
+use super::plan::{file_spot, named_spot};
 use crate::image::{
     Bound, Connection, External, Image, Role, Socket, SocketFile, SocketIndex, Was,
 };
 use crate::model::name::Escaped;
 use crate::model::option_table;
 use crate::model::{Credentials, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View};
-use crate::process::files::Facts;
+use crate::process::beneath;
+use crate::process::files::{BoundFile, Facts, same_file};
 use crate::process::state::{self, Defaults, SocketDetails, StateError};
 
 /// One socket as it is now.
@@ -22,8 +25,10 @@ use crate::process::state::{self, Defaults, SocketDetails, StateError};
 pub struct Observed {
     /// Read through our descriptor.
     pub details: SocketDetails,
-    /// What lies under its path, if its name is one.
+    /// What lies where its file is to be; or under its name, if that is a path and it is to have none.
     pub file: Option<Facts>,
+    /// The file that it is bound to, if we may ask.
+    pub bound: Option<BoundFile>,
 }
 
 /// Something that is not as the image says.
@@ -81,7 +86,7 @@ pub enum Field {
     PeerCredentials,
     /// User and group that clients of a listener will see.
     ListenerCredentials,
-    /// Whether its socket file lies under its name.
+    /// Whether its socket file lies where it is to be, or nowhere.
     File,
     /// The file's permission bits.
     FileMode,
@@ -134,10 +139,10 @@ pub enum ObserveError {
         source: StateError,
     },
     /// The socket file cannot be looked at.
-    #[error("look at {}", Escaped(path))]
+    #[error("look at {spot}")]
     File {
         /// Where.
-        path: Vec<u8>,
+        spot: Spot,
         /// Why not.
         #[source]
         source: std::io::Error,
@@ -170,21 +175,30 @@ pub fn observe(image: &Image, restored: &Restored) -> Result<Vec<Option<Observed
             }
         };
         let details = state::read(descriptor, new).map_err(failed)?;
-        let path = socket.name.as_ref().and_then(path_of);
-        let file = match path {
-            None => None,
-            Some(path) => match Facts::at(&path) {
-                Ok(facts) => facts,
-                Err(source) => return Err(ObserveError::File { path, source }),
-            },
-        };
-        all.push(Some(Observed { details, file }));
+        let name = socket.name.as_ref();
+        let file = name.map_or(Ok(None), |bound| lies_at(bound, restored.beneath()))?;
+        let is_path = name.is_some_and(|bound| matches!(bound.name, UnixName::Pathname(_)));
+        let bound = if is_path { BoundFile::of(descriptor) } else { Ok(None) };
+        let fd = descriptor.as_raw_fd();
+        let bound = bound.map_err(|source| {
+            failed(StateError::Read { operation: "the socket file", fd, source })
+        })?;
+        all.push(Some(Observed { details, file, bound }));
     }
     Ok(all)
 }
 
-fn path_of(bound: &Bound) -> Option<Vec<u8>> {
-    Place { name: bound.name.clone(), directory: bound.directory.clone() }.path()
+/// What lies where the file is to be, or where it is not to be.
+fn lies_at(bound: &Bound, beneath: Option<&[u8]>) -> Result<Option<Facts>, ObserveError> {
+    let wanted = file_spot(bound, beneath);
+    let must_be = wanted.is_some();
+    let Some(spot) = wanted.or_else(|| named_spot(bound, beneath)) else { return Ok(None) };
+    match beneath::facts(&spot.roots, &spot.path) {
+        Ok(facts) => Ok(facts),
+        // Where no path leads, no file of ours lies.
+        Err(_) if !must_be => Ok(None),
+        Err(source) => Err(ObserveError::File { spot, source }),
+    }
 }
 
 /// What an image says of a socket's other end.
@@ -389,18 +403,28 @@ impl Check<'_> {
 
     fn file(&mut self, socket: &Socket, observed: &Observed, seen: &SeenSocket) {
         let Some(bound) = &socket.name else { return };
-        let lies_there = observed.file.is_some_and(|facts| {
-            seen.file == Some(VfsFile::from_stat(facts.id.device, facts.id.inode))
+        // sock_diag's numbers are those of the file system below, which an overlay hides.
+        let lies_there = observed.file.is_some_and(|facts| match &observed.bound {
+            Some(own) => same_file(own.facts.id, facts.id),
+            None => seen.file == Some(VfsFile::from_stat(facts.id.device, facts.id.inode)),
         });
         let there = |is: bool| {
-            if is { "under its name" } else { "not under its name" }
+            if is { "in its place" } else { "not in its place" }
         };
-        let wanted = matches!(bound.file, Some(SocketFile::Present { .. }));
+        let wanted = file_spot(bound, None).is_some();
         if wanted != lies_there {
             self.differs(Field::File, there(wanted), there(lies_there));
         }
-        if let (Some(SocketFile::Present { mode, uid, gid, .. }), Some(facts)) =
-            (&bound.file, observed.file)
+        if let Some(own) = observed.bound.as_ref().filter(|own| !wanted && own.facts.links > 0) {
+            self.differs(Field::File, "none", Escaped(&own.path));
+        }
+        if let (
+            Some(
+                SocketFile::Present { mode, uid, gid, .. }
+                | SocketFile::Moved { mode, uid, gid, .. },
+            ),
+            Some(facts),
+        ) = (&bound.file, observed.file)
         {
             let octal = |mode: u32| format!("{mode:04o}");
             self.equal(Field::FileMode, &octal(*mode), &octal(facts.mode));

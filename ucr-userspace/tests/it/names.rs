@@ -10,7 +10,7 @@ use ucr::model::*;
 use ucr::process::files::Facts;
 use ucr::restore::execute::{Execution, Failed, StepError, execute};
 use ucr::restore::names::{Foreign, Here, NameError, spellings, survey};
-use ucr::restore::plan::{plan, plan_knowing};
+use ucr::restore::plan::{PlanError, plan, plan_knowing};
 
 use crate::execution::{differences, files};
 use crate::support::*;
@@ -31,18 +31,24 @@ fn one_file_under_several_spellings_is_one_name() {
     b.listener(SocketType::Stream, path_name(at("varrun/x"), SocketFile::Replaced));
     b.listener(SocketType::Stream, path_name(at("run/../run/x"), SocketFile::Deleted));
     b.listener(SocketType::Stream, path_name(at("run/x"), own.clone()));
-    b.listener(SocketType::Stream, path_name(at("varrun/other"), own));
-    let first = plan(&b.0).unwrap();
-    assert_eq!(first.paths.len(), 4);
-    let plan = plan_knowing(&b.0, &spellings(&first)).unwrap();
+    b.listener(SocketType::Stream, path_name(at("varrun/other"), own.clone()));
+    let plan = plan(&b.0).unwrap();
     assert_eq!(plan.paths.len(), 2);
+    assert!(spellings(&plan).is_empty());
     let seen = view();
-    // Whose file it is, is known from one spelling; it is in the way of all of them.
     let here = Here { boot_id: "this boot", view: &seen, somaxconn: None };
     let asides = survey(&plan, &b.0, here, Foreign::Refuse).unwrap();
     assert_eq!(asides.len(), 1);
     let restored = execute(&plan.with_asides(asides), &b.0, Execution::default()).unwrap();
     assert_eq!(differences(&b.0, &restored), []);
+    drop(restored);
+
+    // Two that keep one place are found out by whoever looks.
+    b.listener(SocketType::Stream, path_name(at("varrun/x"), own));
+    let first = ucr::restore::plan::plan(&b.0).unwrap();
+    assert_eq!(first.paths.len(), 3);
+    let error = plan_knowing(&b.0, &spellings(&first)).unwrap_err();
+    assert!(matches!(error, PlanError::NameTwice { .. }), "{error}");
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Strangers {
     ) -> Result<(), PlanError> {
         let mut named = |made: Holder, socket_type: SocketType, name: &UnixName| {
             if name.is_named() {
-                binders.push(binder(made, socket_type, &lost(name), None)?);
+                binders.push(binder(made, socket_type, &lost(name), None, None)?);
             }
             Ok::<(), PlanError>(())
         };

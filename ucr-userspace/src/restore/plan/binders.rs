@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::PlanError;
+use super::spot::{Landing, Spot, normal};
 use super::step::{Holder, Identity, Place};
 use crate::image::{Bound, Connection, Image, Role, Socket, SocketFile, SocketIndex, Was};
 use crate::model::{SocketType, UnixName};
@@ -16,7 +17,9 @@ pub(super) fn indexed(image: &Image) -> impl Iterator<Item = (SocketIndex, &Sock
 /// What the kernel keeps apart: a path is one file, an abstract name is one per type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Key {
-    Path(Vec<u8>),
+    Path(Spot),
+    /// A path that no file stays at: nobody else wants it.
+    Nobodys,
     Abstract(Vec<u8>, SocketType),
 }
 
@@ -26,6 +29,7 @@ pub(super) struct Binder {
     pub(super) socket_type: SocketType,
     pub(super) place: Place,
     pub(super) key: Key,
+    pub(super) landing: Landing,
     pub(super) file: Option<SocketFile>,
     /// For a listener: its backlog and the credentials it has in the end.
     pub(super) listens: Option<(u32, Option<Identity>)>,
@@ -47,8 +51,29 @@ fn place_of(bound: &Bound) -> Place {
     Place { name: bound.name.clone(), directory: bound.directory.clone() }
 }
 
-fn is_present(bound: &Bound) -> bool {
-    matches!(bound.file, Some(SocketFile::Present { .. }))
+/// Where a name leads, if it is a path: beneath a directory, if one is given.
+#[must_use]
+pub fn named_spot(bound: &Bound, beneath: Option<&[u8]>) -> Option<Spot> {
+    let roots = beneath.into_iter().chain(bound.root.as_deref()).map(<[u8]>::to_vec).collect();
+    Some(Spot { roots, path: place_of(bound).path()? })
+}
+
+/// Where the file that is bound to a name is to lie, if it is to be anywhere.
+#[must_use]
+pub fn file_spot(bound: &Bound, beneath: Option<&[u8]>) -> Option<Spot> {
+    match bound.file.as_ref()? {
+        SocketFile::Present { .. } => named_spot(bound, beneath),
+        SocketFile::Moved { path, .. } => {
+            let roots = beneath.into_iter().map(<[u8]>::to_vec).collect();
+            Some(Spot { roots, path: normal(&[path]) })
+        }
+        SocketFile::Deleted | SocketFile::Replaced => None,
+    }
+}
+
+fn names_a_file(path: &[u8]) -> bool {
+    let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    !last.is_empty() && last != b"." && last != b".."
 }
 
 pub(super) fn binder(
@@ -56,32 +81,44 @@ pub(super) fn binder(
     socket_type: SocketType,
     bound: &Bound,
     listens: Option<(u32, Option<Identity>)>,
+    beneath: Option<&[u8]>,
 ) -> Result<Binder, PlanError> {
     let place = place_of(bound);
-    let key = match place.path() {
-        None => Key::Abstract(bound.name.as_bytes().to_vec(), socket_type),
-        Some(path) => {
-            let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-            let slash = bound.name.as_bytes().ends_with(b"/");
-            if slash || last.is_empty() || last == b".." {
+    let name = bound.name.as_bytes();
+    let spot = file_spot(bound, beneath);
+    let (key, landing) = match (&bound.name, spot) {
+        (UnixName::Pathname(_), Some(spot)) => {
+            if !names_a_file(name) || !names_a_file(&spot.path) {
                 return Err(PlanError::NoFileName { name: bound.name.clone(), made });
             }
-            Key::Path(path)
+            // Without other roots the name leads there.
+            let is_named = matches!(bound.file, Some(SocketFile::Present { .. }));
+            let landing = match is_named && spot.roots.is_empty() {
+                true => Landing::ByName,
+                false => Landing::At(spot.clone()),
+            };
+            (Key::Path(spot), landing)
         }
+        (UnixName::Pathname(_), None) if !names_a_file(name) => {
+            return Err(PlanError::NoFileName { name: bound.name.clone(), made });
+        }
+        (UnixName::Pathname(_), None) => (Key::Nobodys, Landing::Nowhere),
+        _ => (Key::Abstract(name.to_vec(), socket_type), Landing::ByName),
     };
     let stays = match key {
         Key::Abstract(..) => matches!(made, Holder::Saved(_)),
-        Key::Path(_) => is_present(bound),
+        Key::Path(_) => true,
+        Key::Nobodys => false,
     };
     let file = bound.file.clone();
-    Ok(Binder { made, socket_type, place, key, file, listens, stays, contested: false })
+    Ok(Binder { made, socket_type, place, key, landing, file, listens, stays, contested: false })
 }
 
 /// Finds names that have more than one binder; only one of them may keep it.
 pub(super) fn mark_contested(binders: &mut [Binder]) -> Result<(), PlanError> {
     let mut count: HashMap<Key, usize> = HashMap::new();
     let mut keeper: HashMap<&Key, &Binder> = HashMap::new();
-    for binder in &*binders {
+    for binder in binders.iter().filter(|binder| binder.key != Key::Nobodys) {
         *count.entry(binder.key.clone()).or_default() += 1;
         if binder.stays
             && let Some(other) = keeper.insert(&binder.key, binder)

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Planner;
-use super::binders::{Binder, indexed};
+use super::binders::indexed;
 use super::step::{Holder, Identity, Step};
 use crate::image::Connection;
 use crate::model::SocketType;
@@ -82,12 +82,5 @@ impl Planner<'_> {
                 self.steps.push(Step::ConnectDatagram { sender, receiver, place });
             }
         }
-        let lost = |binder: &&Binder| {
-            let is_path = binder.place.path().is_some();
-            !binder.stays && is_path && self.receivers.contains(&binder.made)
-        };
-        let unlink =
-            |binder: &Binder| Step::Unlink { made: binder.made, place: binder.place.clone() };
-        self.steps.extend(self.binders.iter().filter(lost).map(unlink));
     }
 }

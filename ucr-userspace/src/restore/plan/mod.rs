@@ -2,9 +2,9 @@
 //!
 //! The order, and why:
 //! 1. Pairs are made: they may have names.
-//! 2. A name that several sockets of the image had one after another is given to those that lost it
-//!    (their file is gone) before the one that still has it: each binds, makes its connections, and
-//!    its file is unlinked.
+//! 2. An abstract name that a listener had which is gone, and that another socket has now, is given to
+//!    temporary listeners before that one: each binds, makes its connections, and is closed. (A path is
+//!    contested by nobody: what has lost its file is bound where nobody else comes.)
 //! 3. All other listeners bind and listen, temporary ones among them.
 //! 4. Each connection in the saved order: the client binds and connects, which does not wait for
 //!    `accept`; then the other end is accepted. One at a time, so that no backlog is too small.
@@ -21,6 +21,7 @@ mod binders;
 mod datagrams;
 mod paths;
 mod queues;
+pub mod spot;
 pub mod step;
 
 use std::collections::{BTreeSet, HashMap};
@@ -28,10 +29,12 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use self::binders::{file_spot, named_spot};
 pub use self::paths::{PathUse, Spellings};
 
 use self::binders::{Binder, Key, Link, Links, binder, indexed, link, mark_contested};
-use self::step::{Afterwards, Aside, Holder, Identity, Step};
+use self::spot::Landing;
+use self::step::{Aside, Holder, Identity, Step};
 use crate::image::datagrams::{Order, order};
 use crate::image::validate::{self, Invalid};
 use crate::image::{Connection, Image, Role, Socket, SocketFile, SocketIndex, SocketOption};
@@ -53,14 +56,6 @@ pub enum PlanError {
         first: Holder,
         /// The other one.
         second: Holder,
-    },
-    /// It has to be connected to by a name that it lost to another socket of the image.
-    #[error("{receiver} has lost the name {name}, by which others are to be connected to it")]
-    LostName {
-        /// The datagram socket.
-        receiver: Holder,
-        /// The name.
-        name: UnixName,
     },
     /// Temporary sockets keep their names until all is sent.
     #[error("a socket that has closed had the name {name}, which another one of the image has now")]
@@ -118,8 +113,11 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Done when all is verified; these cannot be undone.
     pub finishing: Vec<Step>,
-    /// The paths that are bound.
+    /// Where socket files are made that stay.
     pub paths: Vec<PathUse>,
+    /// The directory beneath which all paths of the image are looked up, if not ours.
+    #[serde(skip)]
+    pub beneath: Option<Vec<u8>>,
     /// The abstract names that are bound, with the type of socket: the kernel keeps them apart.
     pub abstract_names: Vec<(Vec<u8>, SocketType)>,
     /// In numbers.
@@ -132,13 +130,16 @@ impl Plan {
     pub fn with_asides(mut self, asides: Vec<Aside>) -> Self {
         let moves = asides.iter().cloned().map(Step::MoveAside);
         self.steps = moves.chain(self.steps).collect();
-        for aside in asides {
-            match aside.afterwards {
-                Afterwards::PutBack => self.steps.push(Step::PutBack(aside)),
-                Afterwards::Discard => self.finishing.push(Step::Discard(aside)),
-            }
-        }
+        self.finishing.extend(asides.into_iter().map(Step::Discard));
         self
+    }
+
+    /// Whether sockets are bound beneath a root directory of their own.
+    #[must_use]
+    pub fn binds_privately(&self) -> bool {
+        self.steps.iter().any(|step| {
+            matches!(step, Step::Bind { landing: Landing::Nowhere | Landing::At(_), .. })
+        })
     }
 }
 
@@ -167,6 +168,19 @@ pub fn plan(image: &Image) -> Result<Plan, PlanError> {
 ///
 /// As [`plan`].
 pub fn plan_knowing(image: &Image, spellings: &Spellings) -> Result<Plan, PlanError> {
+    plan_beneath(image, spellings, None)
+}
+
+/// Makes a plan in which every path of the image is looked up beneath a directory.
+///
+/// # Errors
+///
+/// As [`plan`].
+pub fn plan_beneath(
+    image: &Image,
+    spellings: &Spellings,
+    beneath: Option<&[u8]>,
+) -> Result<Plan, PlanError> {
     validate::check(image)?;
     for (index, socket) in indexed(image) {
         if let Some(option) = socket.options.iter().find(|o| option_table::known(o.name).is_none())
@@ -175,9 +189,9 @@ pub fn plan_knowing(image: &Image, spellings: &Spellings) -> Result<Plan, PlanEr
         }
     }
     queues::check(image)?;
-    let mut planner = Planner::new(image, spellings)?;
+    let mut planner = Planner::new(image, spellings, beneath)?;
     planner.pairs();
-    planner.give_up_names_first()?;
+    planner.give_up_names_first();
     planner.listeners();
     planner.connections();
     planner.others();
@@ -192,7 +206,7 @@ pub fn plan_knowing(image: &Image, spellings: &Spellings) -> Result<Plan, PlanEr
     planner.bury();
     planner.leave();
     planner.finish();
-    Ok(planner.done())
+    Ok(planner.done(beneath))
 }
 
 struct Planner<'a> {
@@ -205,8 +219,6 @@ struct Planner<'a> {
     through: HashMap<Holder, Vec<usize>>,
     /// What connects the datagram sockets.
     datagrams: Order,
-    /// Datagram sockets that are connected to by name.
-    receivers: BTreeSet<Holder>,
     /// Temporary sockets so far.
     temporary: usize,
     /// Who is at the other end of each socket that is connected, of whatever kind.
@@ -229,7 +241,11 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(image: &'a Image, spellings: &Spellings) -> Result<Self, PlanError> {
+    fn new(
+        image: &'a Image,
+        spellings: &Spellings,
+        beneath: Option<&[u8]>,
+    ) -> Result<Self, PlanError> {
         let Links { links, stopgaps, gone, temporary } = link(image);
         let accepted = links.iter().filter_map(|link| match link.server {
             Holder::Saved(server) => Some(server),
@@ -242,7 +258,8 @@ impl<'a> Planner<'a> {
         for stopgap in &stopgaps {
             // One is enough: the connections are made one at a time.
             let listens = Some((1, None));
-            binders.push(binder(stopgap.made, stopgap.socket_type, &stopgap.bound, listens)?);
+            let (made, kind) = (stopgap.made, stopgap.socket_type);
+            binders.push(binder(made, kind, &stopgap.bound, listens, beneath)?);
         }
         for (index, socket) in indexed(image) {
             if let Some(bound) = &socket.name
@@ -255,14 +272,15 @@ impl<'a> Planner<'a> {
                     }
                     Role::Unconnected | Role::Connected | Role::Embryo => None,
                 };
-                binders.push(binder(Holder::Saved(index), socket.socket_type, bound, listens)?);
+                let made = Holder::Saved(index);
+                binders.push(binder(made, socket.socket_type, bound, listens, beneath)?);
             }
         }
         let mut strangers = across::Strangers::new(temporary);
         strangers.find(image, &gone, &mut binders)?;
         for binder in &mut binders {
-            if let Key::Path(path) = &mut binder.key {
-                *path = spellings.first(std::mem::take(path));
+            if let Key::Path(spot) = &mut binder.key {
+                *spot = spellings.first(std::mem::take(spot));
             }
         }
         mark_contested(&mut binders)?;
@@ -280,11 +298,7 @@ impl<'a> Planner<'a> {
             through.entry(link.listener).or_default().push(number);
         }
         let datagrams = order(image).unwrap_or_default();
-        let receivers = datagrams.named.iter().map(|(_, receiver)| Holder::Saved(*receiver));
-        let receivers: BTreeSet<Holder> =
-            receivers.chain(strangers.datagrams.values().copied()).collect();
         Ok(Self {
-            receivers,
             datagrams,
             temporary: strangers.temporary,
             across: across.into_iter().chain(strangers.across).collect(),
@@ -326,26 +340,23 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Creates and binds; a listener listens too. A file that nobody connects through and that is
-    /// not to stay is unlinked at once; that of a datagram socket's peer later.
+    /// Creates and binds; a listener listens too.
     fn bind(&mut self, number: usize) {
         let Some(binder) = self.binders.get(number) else {
             return;
         };
         let (made, place, listens) = (binder.made, binder.place.clone(), binder.listens);
-        let (socket_type, transient) = (binder.socket_type, !binder.stays);
+        let (socket_type, landing) = (binder.socket_type, binder.landing.clone());
         if !self.bound.insert(made) {
             return;
         }
         self.create(made, socket_type);
-        self.steps.push(Step::Bind { made, place: place.clone() });
+        self.steps.push(Step::Bind { made, place, landing });
         if let Some((_, finally)) = listens {
             let first = self.through.get(&made).and_then(|numbers| numbers.first());
             let first = first.and_then(|number| self.links.get(*number));
             let wanted = first.and_then(|link| self.seen_by_holder(link.client));
             self.listen(made, wanted.or(finally));
-        } else if transient && place.path().is_some() && !self.receivers.contains(&made) {
-            self.steps.push(Step::Unlink { made, place });
         }
     }
 
@@ -390,12 +401,12 @@ impl<'a> Planner<'a> {
     }
 
     /// The end of a listener's part: the credentials that its next clients will see, or, for a
-    /// temporary one, its close; and its file, if it is not to stay.
+    /// temporary one, its close.
     fn release(&mut self, number: usize) {
         let Some(binder) = self.binders.get(number) else {
             return;
         };
-        let (made, place, stays) = (binder.made, binder.place.clone(), binder.stays);
+        let made = binder.made;
         let Some((backlog, finally)) = binder.listens else { return };
         let is_crowded = self.crowds.get(&made).is_some_and(|crowd| *crowd > backlog);
         let is_wrong = finally.is_some() && self.listening_as.get(&made) != Some(&finally);
@@ -404,22 +415,10 @@ impl<'a> Planner<'a> {
         } else if is_crowded || is_wrong {
             self.steps.push(Step::Listen { made, backlog, identity: finally });
         }
-        if !stays && place.path().is_some() {
-            self.steps.push(Step::Unlink { made, place });
-        }
     }
 
-    fn give_up_names_first(&mut self) -> Result<(), PlanError> {
-        for number in self.select(|b| b.contested && !b.stays && b.listens.is_none()) {
-            if let Some(binder) = self.binders.get(number)
-                && self.receivers.contains(&binder.made)
-            {
-                let name = binder.place.name.clone();
-                return Err(PlanError::LostName { receiver: binder.made, name });
-            }
-            self.bind(number);
-        }
-        for number in self.select(|b| b.contested && !b.stays && b.listens.is_some()) {
+    fn give_up_names_first(&mut self) {
+        for number in self.select(Self::is_early) {
             self.bind(number);
             if let Some(made) = self.binders.get(number).map(|binder| binder.made) {
                 for link in self.through.get(&made).cloned().unwrap_or_default() {
@@ -428,7 +427,6 @@ impl<'a> Planner<'a> {
             }
             self.release(number);
         }
-        Ok(())
     }
 
     fn is_early(binder: &Binder) -> bool {
@@ -466,6 +464,9 @@ impl<'a> Planner<'a> {
         for number in self.select(|b| b.listens.is_some() && !Self::is_early(b)) {
             self.release(number);
         }
+        if self.binders.iter().any(|binder| binder.landing == Landing::Nowhere) {
+            self.steps.push(Step::LeavePrivate);
+        }
     }
 
     fn finish(&mut self) {
@@ -486,20 +487,25 @@ impl<'a> Planner<'a> {
             }
         }
         for binder in &self.binders {
-            if let Some(SocketFile::Present { mode, uid, gid, .. }) = binder.file {
-                let (made, place) = (binder.made, binder.place.clone());
-                self.steps.push(Step::Attributes { made, place, mode, uid, gid });
+            if let Some(
+                SocketFile::Present { mode, uid, gid, .. }
+                | SocketFile::Moved { mode, uid, gid, .. },
+            ) = binder.file
+                && let Key::Path(spot) = &binder.key
+            {
+                let (made, spot) = (binder.made, spot.clone());
+                self.steps.push(Step::Attributes { made, spot, mode, uid, gid });
             }
         }
     }
 
-    fn done(self) -> Plan {
+    fn done(self, beneath: Option<&[u8]>) -> Plan {
         let abstract_names: BTreeSet<_> = self
             .binders
             .iter()
             .filter_map(|binder| match &binder.key {
                 Key::Abstract(name, socket_type) => Some((name.clone(), *socket_type)),
-                Key::Path(_) => None,
+                Key::Path(_) | Key::Nobodys => None,
             })
             .collect();
         let roles = self.image.sockets.iter().map(|socket| socket.role);
@@ -519,6 +525,7 @@ impl<'a> Planner<'a> {
             steps: self.steps,
             finishing: Vec::new(),
             paths: paths::uses(&self.binders),
+            beneath: beneath.map(<[u8]>::to_vec),
             abstract_names: abstract_names.into_iter().collect(),
             summary,
         }

@@ -5,28 +5,26 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::binders::{Binder, Key};
-use super::step::Afterwards;
+use super::spot::Spot;
 use crate::image::{FileId, SocketFile};
 
-/// A path that a plan binds.
+/// A place where a plan makes a socket file that stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PathUse {
-    /// The absolute path.
-    pub path: Vec<u8>,
+    /// Where.
+    pub spot: Spot,
     /// Files which are known to be the image's own.
     pub own: Vec<FileId>,
-    /// What becomes of a file that lies there now.
-    pub afterwards: Afterwards,
 }
 
 /// Paths that lead to one place: `/var/run/x` and `/run/x`. Text alone does not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spellings(HashMap<Vec<u8>, Vec<u8>>);
+pub struct Spellings(HashMap<Spot, Spot>);
 
 impl Spellings {
-    /// Notes that `path` is only another way of writing `first`.
-    pub fn insert(&mut self, path: Vec<u8>, first: Vec<u8>) {
-        self.0.insert(path, first);
+    /// Notes that `spot` is only another way of writing `first`.
+    pub fn insert(&mut self, spot: Spot, first: Spot) {
+        self.0.insert(spot, first);
     }
 
     /// Whether every path is its own place.
@@ -37,35 +35,25 @@ impl Spellings {
 
     /// The one spelling by which a path is known.
     #[must_use]
-    pub fn first(&self, path: Vec<u8>) -> Vec<u8> {
-        self.0.get(&path).cloned().unwrap_or(path)
+    pub fn first(&self, spot: Spot) -> Spot {
+        self.0.get(&spot).cloned().unwrap_or(spot)
     }
 }
 
 /// The paths of the binders, each place once.
 pub(super) fn uses(binders: &[Binder]) -> Vec<PathUse> {
     let mut paths: Vec<PathUse> = Vec::new();
-    let mut at: HashMap<&[u8], usize> = HashMap::new();
+    let mut at: HashMap<&Spot, usize> = HashMap::new();
     for binder in binders {
-        let Key::Path(path) = &binder.key else { continue };
+        let Key::Path(spot) = &binder.key else { continue };
         let own = binder.file.as_ref().and_then(|file| match file {
             SocketFile::Present { id, .. } | SocketFile::Moved { id, .. } => Some(*id),
             SocketFile::Deleted | SocketFile::Replaced => None,
         });
-        let afterwards = if binder.stays { Afterwards::Discard } else { Afterwards::PutBack };
-        let index = *at.entry(path).or_insert(paths.len());
+        let index = *at.entry(spot).or_insert(paths.len());
         match paths.get_mut(index) {
-            Some(known) => {
-                known.own.extend(own);
-                if binder.stays {
-                    known.afterwards = afterwards;
-                }
-            }
-            None => paths.push(PathUse {
-                path: path.clone(),
-                own: own.into_iter().collect(),
-                afterwards,
-            }),
+            Some(known) => known.own.extend(own),
+            None => paths.push(PathUse { spot: spot.clone(), own: own.into_iter().collect() }),
         }
     }
     paths

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::spot::{Landing, Spot, normal};
 use crate::image::{FileId, SocketIndex, SocketOption};
 use crate::model::name::{Bytes, Escaped, exact};
 use crate::model::option_table;
@@ -54,10 +55,6 @@ pub struct Place {
     pub directory: Option<Vec<u8>>,
 }
 
-fn exact_path<S: Serializer>(path: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    Bytes(path).serialize(serializer)
-}
-
 #[expect(clippy::ref_option, reason = "serde hands the field over by reference")]
 fn exact_directory<S: Serializer>(
     directory: &Option<Vec<u8>>,
@@ -73,15 +70,7 @@ impl Place {
         let UnixName::Pathname(name) = &self.name else {
             return None;
         };
-        let directory = self.directory.iter().flat_map(|path| path.split(|byte| *byte == b'/'));
-        let mut path = Vec::new();
-        for part in directory.chain(name.split(|byte| *byte == b'/')) {
-            if !part.is_empty() && part != b"." {
-                path.push(b'/');
-                path.extend_from_slice(part);
-            }
-        }
-        Some(path)
+        Some(normal(&[self.directory.as_deref().unwrap_or_default(), name]))
     }
 }
 
@@ -95,26 +84,13 @@ impl fmt::Display for Place {
     }
 }
 
-/// What becomes of a file that was moved aside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Afterwards {
-    /// Deleted when everything else has succeeded: a socket of the image takes its place.
-    Discard,
-    /// Moved back: nothing of the image stays under its name.
-    PutBack,
-}
-
-/// A file that lies where a socket is to be bound, and may be moved.
+/// A file that lies where a socket file is to be, and may be moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Aside {
-    /// Where it lies: an absolute path.
-    #[serde(serialize_with = "exact_path")]
-    pub path: Vec<u8>,
+    /// Where it lies.
+    pub spot: Spot,
     /// Which file it is: if it is another one by then, it is not touched.
     pub id: FileId,
-    /// What becomes of it.
-    pub afterwards: Afterwards,
 }
 
 /// One step.
@@ -147,6 +123,8 @@ pub enum Step {
         made: Holder,
         /// To what.
         place: Place,
+        /// What becomes of the file.
+        landing: Landing,
     },
     /// `listen`; again on a listener, it changes whose credentials the next client sees.
     Listen {
@@ -229,15 +207,8 @@ pub enum Step {
         /// Which one.
         made: Holder,
     },
-    /// Remove the file that `bind` made.
-    Unlink {
-        /// Bound by which one.
-        made: Holder,
-        /// Where.
-        place: Place,
-    },
-    /// Move a file back.
-    PutBack(Aside),
+    /// Remove the directory in which files were made that are nowhere.
+    LeavePrivate,
     /// `shutdown`; the peer's side follows by itself.
     Shutdown {
         /// Which one.
@@ -264,7 +235,7 @@ pub enum Step {
         /// Bound by which one.
         made: Holder,
         /// Where.
-        place: Place,
+        spot: Spot,
         /// Permission bits.
         mode: u32,
         /// Owner.
@@ -299,13 +270,20 @@ fn flag_names(flags: i32) -> &'static str {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MoveAside(aside) => write!(f, "move {} aside", Escaped(&aside.path)),
+            Self::MoveAside(aside) => write!(f, "move {} aside", aside.spot),
             Self::Create { made, socket_type } => write!(f, "create {made} ({socket_type})"),
             Self::Pair { a, b, socket_type, identity } => {
                 write!(f, "socketpair of {a} and {b} ({socket_type})")?;
                 As(*identity).fmt(f)
             }
-            Self::Bind { made, place } => write!(f, "bind {made} to {place}"),
+            Self::Bind { made, place, landing } => {
+                write!(f, "bind {made} to {place}")?;
+                match landing {
+                    Landing::ByName => Ok(()),
+                    Landing::Nowhere => f.write_str(" (privately: the file is gone)"),
+                    Landing::At(spot) => write!(f, " (privately: the file goes to {spot})"),
+                }
+            }
             Self::Listen { made, backlog, identity } => {
                 write!(f, "listen on {made} with backlog {backlog}{}", As(*identity))
             }
@@ -341,8 +319,7 @@ impl fmt::Display for Step {
                 write!(f, "send a byte from {} that nobody reads", Holder::Saved(*socket))
             }
             Self::Close { made } => write!(f, "close {made}"),
-            Self::Unlink { made, place } => write!(f, "unlink {place} of {made}"),
-            Self::PutBack(aside) => write!(f, "move {} back", Escaped(&aside.path)),
+            Self::LeavePrivate => f.write_str("remove the private directory"),
             Self::Shutdown { socket, how } => {
                 write!(f, "shut down socket {}: {how}", socket.0)
             }
@@ -358,11 +335,11 @@ impl fmt::Display for Step {
             Self::SetFlags { socket, flags } => {
                 write!(f, "set status flags of socket {}: {}", socket.0, flag_names(*flags))
             }
-            Self::Attributes { place, mode, uid, gid, .. } => {
-                write!(f, "set mode {mode:04o} owner {uid}:{gid} of {place}")
+            Self::Attributes { spot, mode, uid, gid, .. } => {
+                write!(f, "set mode {mode:04o} owner {uid}:{gid} of {spot}")
             }
             Self::Discard(aside) => {
-                write!(f, "delete what was moved aside from {}", Escaped(&aside.path))
+                write!(f, "delete what was moved aside from {}", aside.spot)
             }
         }
     }

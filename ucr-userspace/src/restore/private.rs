@@ -1,0 +1,237 @@
+//! Directories in which a socket is bound to any path at all, where nobody else comes: a helper thread
+//! takes one as its root directory, makes the directories of the path there, and binds. Only the name's
+//! bytes matter to the socket; the file is then removed, or renamed to where it is to be.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat};
+use rustix::process::{chroot, fchdir, umask};
+
+use super::files::{Entry, through_proc};
+use super::plan::step::Place;
+use crate::process::beneath;
+use crate::process::files::Facts;
+use crate::sys::{addr, sockopt};
+
+/// How the name of such a directory begins; our pid and a number follow.
+pub(super) const PRIVATE: &str = ".ucr-root-";
+
+const DIRECTORY: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Where nobody but the owner comes, whatever the umask of before.
+const OWNER_ONLY: Mode = Mode::RWXU;
+
+/// A call that failed, by name.
+pub(super) type Failure = (&'static str, io::Error);
+
+fn failed<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Failure {
+    move |error| (call, error.into())
+}
+
+/// A socket's file, still beneath the private root.
+#[derive(Debug)]
+pub(super) struct Landed {
+    /// Its entry.
+    pub(super) entry: Entry,
+    /// The file (`O_PATH`).
+    pub(super) file: OwnedFd,
+}
+
+/// An empty directory for us alone. It is removed, with whatever is in it, when this is dropped.
+#[derive(Debug)]
+pub(super) struct PrivateRoot {
+    parent: OwnedFd,
+    name: String,
+    directory: OwnedFd,
+    is_there: bool,
+}
+
+impl PrivateRoot {
+    /// Makes one where temporary files are made.
+    pub(super) fn temporary() -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Self::within(open(directory_of_temporary(), flags, Mode::empty())?)
+    }
+
+    /// Makes one in a directory.
+    pub(super) fn within(parent: OwnedFd) -> io::Result<Self> {
+        let mut number = 0;
+        let name = loop {
+            let name = format!("{PRIVATE}{}-{number}", std::process::id());
+            match mkdirat(&parent, &name, OWNER_ONLY) {
+                Err(rustix::io::Errno::EXIST) if number < 10_000 => number += 1,
+                result => break result.map(|()| name)?,
+            }
+        };
+        match openat(&parent, &name, DIRECTORY, Mode::empty()) {
+            Ok(directory) => Ok(Self { parent, name, directory, is_there: true }),
+            Err(error) => {
+                // Nothing is in it yet.
+                unlinkat(&parent, &name, AtFlags::REMOVEDIR).ok();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Binds a socket to the path of a place, beneath this directory as the root.
+    pub(super) fn bind(&self, socket: BorrowedFd<'_>, place: &Place) -> Result<Landed, Failure> {
+        apart(|| {
+            fchdir(&self.directory).map_err(failed("chdir"))?;
+            chroot(".").map_err(failed("chroot"))?;
+            // The file is for its owner alone, whoever may come to the place it is renamed to.
+            umask(Mode::RWXG | Mode::RWXO);
+            let name = place.name.as_bytes();
+            let working = place.directory.as_deref().unwrap_or_default();
+            let mut here = self.descend(None, working)?;
+            fchdir(&here).map_err(failed("chdir"))?;
+            let (parent, last) = beneath::split(name).unwrap_or((b"", name));
+            let start = if name.starts_with(b"/") { None } else { Some(here) };
+            here = self.descend(start, parent)?;
+            addr::bind(socket, name).map_err(failed("bind"))?;
+            let entry = Entry::at(here, last.to_vec());
+            // Without CAP_NET_ADMIN: nobody else has put anything there.
+            let file = sockopt::bound_file(socket).or_else(|_| entry.open());
+            Ok(Landed { file: file.map_err(failed("find the file"))?, entry })
+        })
+    }
+
+    /// Goes down a path from a directory, or from the root, and makes what is missing.
+    fn descend(&self, from: Option<OwnedFd>, path: &[u8]) -> Result<OwnedFd, Failure> {
+        let root = || self.directory.try_clone().map_err(failed("duplicate a descriptor"));
+        let mut here = from.map_or_else(root, Ok)?;
+        for part in path.split(|byte| *byte == b'/') {
+            if part.is_empty() || part == b"." {
+                continue;
+            }
+            let name = OsStr::from_bytes(part);
+            match mkdirat(&here, name, OWNER_ONLY) {
+                // `..` is there, too: above the thread's root there is nothing.
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(failed("mkdir")(error)),
+            }
+            here = openat(&here, name, DIRECTORY, Mode::empty()).map_err(failed("open"))?;
+        }
+        Ok(here)
+    }
+
+    /// Removes it.
+    pub(super) fn remove(mut self) -> io::Result<()> {
+        self.clear()
+    }
+
+    /// Where it is, for a message.
+    pub(super) fn path(&self) -> Vec<u8> {
+        let parent =
+            fs::read_link(OsStr::from_bytes(&through_proc(&self.parent))).unwrap_or_default();
+        parent.join(&self.name).into_os_string().as_bytes().to_vec()
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_there) {
+            return Ok(());
+        }
+        // By descriptor: if somebody has put another directory in its place, that is left alone.
+        for entry in fs::read_dir(OsStr::from_bytes(&through_proc(&self.directory)))? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        let own = Facts::of(&self.directory)?.id;
+        match Facts::in_directory(&self.parent, OsStr::new(&self.name))? {
+            Some(facts) if facts.id == own => {
+                Ok(unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR)?)
+            }
+            _ => Err(io::Error::other("another file lies there now")),
+        }
+    }
+}
+
+impl Drop for PrivateRoot {
+    fn drop(&mut self) {
+        if let Err(error) = self.clear() {
+            tracing::error!(%error, name = self.name, "failed to remove a private directory");
+        }
+    }
+}
+
+/// Where temporary files are made.
+pub(super) fn directory_of_temporary() -> PathBuf {
+    std::env::temp_dir()
+}
+
+/// Runs something in a thread that has root directory, working directory and umask of its own.
+fn apart<T: Send>(run: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+    let inside = || {
+        unshare(CloneFlags::CLONE_FS).map_err(failed("unshare"))?;
+        run()
+    };
+    thread::scope(|scope| {
+        let helper = thread::Builder::new().spawn_scoped(scope, inside);
+        let ended = helper.map_err(failed("start a thread"))?.join();
+        ended.map_err(|_| ("run a thread", io::Error::other("it panicked")))?
+    })
+}
+
+/// Whether a thread of ours may take another root directory. Nothing is changed.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_CHROOT`.
+pub(super) fn check() -> io::Result<()> {
+    apart(|| chroot("/").map_err(failed("chroot"))).map_err(|(_, error)| error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+    use crate::model::UnixName;
+
+    #[test]
+    fn any_path_is_bound_and_nothing_is_left() {
+        let outside = tempfile::tempdir().expect("a directory");
+        let parent = open(outside.path(), DIRECTORY, Mode::empty()).expect("open");
+        let root = PrivateRoot::within(parent).expect("a private root");
+        let before = std::env::current_dir().expect("the working directory");
+        for (name, directory) in [
+            (&b"/run/x"[..], None),
+            (b"//../../run/../../x/./y", None),
+            (b"../../../../../z", Some(&b"/srv/./app"[..])),
+            (b"./sub//\xff\n", Some(b"/srv/app")),
+            (&[b'y'; 108], Some(b"/")),
+        ] {
+            let socket = rustix::net::socket(
+                rustix::net::AddressFamily::UNIX,
+                rustix::net::SocketType::STREAM,
+                None,
+            );
+            let socket = socket.expect("a socket");
+            let place = Place {
+                name: UnixName::Pathname(name.to_vec()),
+                directory: directory.map(<[u8]>::to_vec),
+            };
+            let landed = root.bind(socket.as_fd(), &place).expect("bind");
+            let found = addr::local(socket.as_fd()).expect("getsockname");
+            assert_eq!(UnixName::from_sun_path(&found), place.name);
+            let id = Facts::of(&landed.file).expect("statx").id;
+            assert!(landed.entry.is(id));
+        }
+        assert_eq!(std::env::current_dir().expect("the working directory"), before);
+        let only: Vec<_> = fs::read_dir(outside.path()).expect("list").flatten().collect();
+        assert_eq!(only.len(), 1, "{only:?}");
+        root.remove().expect("remove");
+        assert_eq!(fs::read_dir(outside.path()).expect("list").count(), 0);
+    }
+}
