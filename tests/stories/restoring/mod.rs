@@ -5,6 +5,7 @@ mod images;
 mod names;
 mod programs;
 mod refusals;
+mod settings;
 mod trees;
 
 use std::path::PathBuf;

@@ -201,7 +201,7 @@ impl<'a> Assembly<'a> {
             listener_credentials: details.credentials.filter(|_| listening),
             groups: None,
             options: details.options.clone(),
-            filter: None,
+            filter: details.filter.clone(),
             notification: None,
             error: 0,
             queue: Vec::new(),

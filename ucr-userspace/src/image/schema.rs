@@ -155,10 +155,10 @@ pub enum Source {
     Concluded,
 }
 
-/// A classic BPF filter.
+/// A classic BPF filter, or the lock of a socket that has none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
-    /// `struct sock_filter`: code, jump if true, jump if false, operand.
+    /// `struct sock_filter`: code, jump if true, jump if false, operand. Empty: there is no filter.
     pub instructions: Vec<(u16, u8, u8, u32)>,
     /// `SO_LOCK_FILTER`: it cannot be removed or replaced any more.
     pub locked: bool,

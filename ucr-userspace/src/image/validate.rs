@@ -317,8 +317,9 @@ fn check_socket(socket: &Socket) -> Result<(), Problem> {
     {
         return Err(Problem::Groups(groups.len()));
     }
-    if let Some(Filter { instructions, .. }) = &socket.filter
-        && (instructions.is_empty() || instructions.len() > MAX_INSTRUCTIONS)
+    // Without instructions it is a lock alone.
+    if let Some(Filter { instructions, locked }) = &socket.filter
+        && (instructions.len() > MAX_INSTRUCTIONS || (instructions.is_empty() && !locked))
     {
         return Err(Problem::FilterSize(instructions.len()));
     }

@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, sockopt as typed};
 
+use super::filter::{self, Attached};
 use super::options;
-use crate::image::SocketOption;
 use crate::image::validate::STATUS_FLAGS;
+use crate::image::{Filter, SocketOption};
 use crate::model::option_table;
 use crate::model::{Credentials, Pid, SocketType, UnixName};
 use crate::sys::{addr, descriptor, sockopt};
@@ -38,6 +39,8 @@ pub struct SocketDetails {
     pub credentials: Option<Credentials>,
     /// Options whose value differs from that of a new socket.
     pub options: Vec<SocketOption>,
+    /// `SO_ATTACH_FILTER` and `SO_LOCK_FILTER`.
+    pub filter: Option<Filter>,
     /// What differs from a new socket and cannot be given to another one.
     pub not_restorable: Vec<NotRestorable>,
 }
@@ -51,11 +54,6 @@ pub enum NotRestorable {
         name: &'static str,
         /// The bytes that `getsockopt` gave.
         value: Vec<u8>,
-    },
-    /// A classic filter with so many instructions (`SO_ATTACH_FILTER`).
-    Filter {
-        /// How many.
-        instructions: usize,
     },
     /// An eBPF filter (`SO_ATTACH_BPF`).
     BpfFilter,
@@ -73,9 +71,6 @@ impl fmt::Display for NotRestorable {
             Self::Option { name, value } => {
                 write!(f, "{name} =")?;
                 value.iter().try_for_each(|byte| write!(f, " {byte:02x}"))
-            }
-            Self::Filter { instructions } => {
-                write!(f, "SO_ATTACH_FILTER: a filter of {instructions} instructions")
             }
             Self::Unlooked => f.write_str(
                 "SO_PEEK_OFF of a socket that is shut down: what waits to be received, which cannot be \
@@ -177,19 +172,6 @@ fn reported(socket: BorrowedFd<'_>) -> Result<Vec<(&'static str, Vec<u8>)>, Stat
         }
     }
     Ok(values)
-}
-
-fn filter(socket: BorrowedFd<'_>) -> Result<Option<NotRestorable>, StateError> {
-    match sockopt::get_length(socket, libc::SO_GET_FILTER) {
-        Ok(0) => Ok(None),
-        Ok(instructions) => Ok(Some(NotRestorable::Filter { instructions })),
-        // A filter without the classic program it was made from (`sk_get_filter`).
-        Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
-            Ok(Some(NotRestorable::BpfFilter))
-        }
-        Err(error) if options::is_unknown(&error) => Ok(None),
-        Err(error) => Err(failed("SO_GET_FILTER", socket, error)),
-    }
 }
 
 fn int(socket: BorrowedFd<'_>, number: i32, name: &'static str) -> Result<i32, StateError> {
@@ -296,7 +278,14 @@ pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails
         .filter(|pair| !defaults.reported.contains(pair))
         .map(|(name, value)| NotRestorable::Option { name, value })
         .collect();
-    not_restorable.extend(filter(socket)?);
+    let filter = match filter::read(socket).map_err(|(name, error)| failed(name, socket, error))? {
+        Attached::Nothing => None,
+        Attached::Classic(filter) => Some(filter),
+        Attached::Extended => {
+            not_restorable.push(NotRestorable::BpfFilter);
+            None
+        }
+    };
     not_restorable.extend(notification(socket, flags)?.map(NotRestorable::Notification));
 
     let peeks_at = differing.iter().any(|option| option.name == libc::SO_PEEK_OFF);
@@ -318,6 +307,7 @@ pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails
         status_flags: flags & STATUS_FLAGS,
         credentials: credentials(socket)?,
         options: differing,
+        filter,
         not_restorable,
     })
 }

@@ -178,7 +178,8 @@ fn state(socket: &Socket) -> String {
     }
     parts.extend(socket.options.iter().map(|option| option_table::name(option.name)));
     if let Some(filter) = &socket.filter {
-        parts.push(format!("filter of {} instructions", filter.instructions.len()));
+        let count = Count(filter.instructions.len(), "instruction");
+        parts.push(format!("filter of {count}{}", if filter.locked { ", locked" } else { "" }));
     }
     if socket.notification.is_some() {
         parts.push("tells by a signal".to_owned());

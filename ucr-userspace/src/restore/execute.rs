@@ -22,7 +22,7 @@ use crate::kernel::interrupts::HeldBack;
 use crate::model::name::Escaped;
 use crate::model::{Pid, Shutdown, SocketType};
 use crate::process::files::{Facts, same_file};
-use crate::process::{options, state};
+use crate::process::{filter, options, state};
 use crate::sys::janitor::Doomed;
 use crate::sys::{addr, sockopt};
 
@@ -343,6 +343,8 @@ impl Restored {
                     result => result.map_err(call("setsockopt")),
                 }
             }
+            Step::SetFilter { socket, filter } => filter::set(self.saved(*socket)?, filter)
+                .map_err(|(call, source)| StepError::Call { call, source }),
             Step::SetFlags { socket, flags } => {
                 let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
                 fcntl_setfl(self.saved(*socket)?, wanted).map_err(call("fcntl F_SETFL"))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::execute::Restored;
 use super::plan::step::Place;
-use crate::image::{Bound, Image, Role, Socket, SocketFile, SocketIndex};
+use crate::image::{Bound, Filter, Image, Role, Socket, SocketFile, SocketIndex};
 use crate::model::name::Escaped;
 use crate::model::option_table;
 use crate::model::{Credentials, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View};
@@ -61,7 +61,9 @@ pub enum Field {
     StatusFlags,
     /// An option, by number.
     Option(i32),
-    /// What an image cannot hold, such as a filter.
+    /// `SO_ATTACH_FILTER`, `SO_LOCK_FILTER`.
+    Filter,
+    /// What an image cannot hold, such as an eBPF filter.
     NotRestorable,
     /// What waits to be received.
     Queue,
@@ -91,6 +93,7 @@ impl fmt::Display for Field {
             Self::Peer => "peer",
             Self::Shutdown => "shutdown",
             Self::StatusFlags => "status flags",
+            Self::Filter => "filter",
             Self::NotRestorable => "not restorable",
             Self::Queue => "receive queue",
             Self::PeerCredentials => "peer credentials",
@@ -235,6 +238,13 @@ fn ids(credentials: Option<Credentials>) -> Shown<String> {
     Shown(credentials.map(|Credentials { uid, gid, .. }| format!("uid {uid} gid {gid}")))
 }
 
+fn program(filter: Option<&Filter>) -> Shown<String> {
+    Shown(filter.map(|Filter { instructions, locked }| {
+        let locked = if *locked { " locked" } else { "" };
+        format!("{} instructions{locked}: {instructions:x?}", instructions.len())
+    }))
+}
+
 struct Check<'a> {
     socket: SocketIndex,
     differences: &'a mut Vec<Difference>,
@@ -274,6 +284,13 @@ impl Check<'_> {
             self.equal(field, &ids(wanted), &ids(details.credentials));
         }
         self.options(socket, details);
+        if socket.filter != details.filter {
+            self.differs(
+                Field::Filter,
+                program(socket.filter.as_ref()),
+                program(details.filter.as_ref()),
+            );
+        }
         // Somebody else was quicker than the peer.
         if details.has_messages {
             self.differs(Field::Queue, "empty", "a message");

@@ -59,7 +59,7 @@ pub(crate) struct World {
 /// Why an order was not carried out: an errno's name, or words.
 pub(crate) type Refusal = String;
 
-type Done = Result<String, Refusal>;
+pub(crate) type Done = Result<String, Refusal>;
 
 impl World {
     pub(crate) fn new(base: PathBuf) -> Self {
@@ -186,7 +186,8 @@ impl World {
             },
             ["exec"] => Err(text_of(&own_program()?.arg(&self.base).exec())),
             ["exit"] => std::process::exit(0),
-            _ => Err(format!("no such order: {line}")),
+            words => super::settings::obey(self, words)
+                .unwrap_or_else(|| Err(format!("no such order: {line}"))),
         }
     }
 
@@ -198,7 +199,7 @@ impl World {
 
     /// Does something with a descriptor: through the very number if the victim made it itself, so
     /// that a tracer sees that number; else through a duplicate.
-    fn with<T>(
+    pub(crate) fn with<T>(
         &self,
         fd: &str,
         act: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
@@ -364,7 +365,7 @@ impl Kind {
     }
 }
 
-fn done() -> Done {
+pub(crate) fn done() -> Done {
     Ok(String::new())
 }
 
@@ -416,11 +417,11 @@ fn own_program() -> Result<Command, Refusal> {
     std::env::current_exe().map(Command::new).map_err(|error| text_of(&error))
 }
 
-fn number<N: std::str::FromStr>(text: &str) -> Result<N, Refusal> {
+pub(crate) fn number<N: std::str::FromStr>(text: &str) -> Result<N, Refusal> {
     text.parse().map_err(|_| format!("not a number: {text}"))
 }
 
-fn name_of(errno: Errno) -> Refusal {
+pub(crate) fn name_of(errno: Errno) -> Refusal {
     format!("{errno:?}")
 }
 

@@ -11,10 +11,12 @@
 //! 5. Unconnected sockets, and names that had to wait for step 2; then datagram sockets are connected,
 //!    each before its peer is.
 //! 6. Temporary listeners are closed, files that were gone are unlinked.
-//! 7. Shutdown, options, flags; last the mode of the socket files, which lets others in.
+//! 7. Shutdown, options, flags; then filters, which may drop what is still to be sent; last the mode of
+//!    the socket files, which lets others in.
 
 mod binders;
 mod datagrams;
+mod last;
 mod paths;
 pub mod step;
 
@@ -415,6 +417,7 @@ impl<'a> Planner<'a> {
                 self.steps.push(Step::SetFlags { socket, flags: saved.status_flags });
             }
         }
+        self.filters();
         for binder in &self.binders {
             if let Some(&SocketFile::Present { mode, uid, gid, .. }) = binder.file {
                 let (made, place) = (binder.made, binder.place.clone());

@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::image::{FileId, SocketIndex, SocketOption};
+use crate::image::{FileId, Filter, SocketIndex, SocketOption};
 use crate::model::name::{Bytes, Escaped, exact};
 use crate::model::option_table;
-use crate::model::{Credentials, Shutdown, SocketType, UnixName};
+use crate::model::{Count, Credentials, Shutdown, SocketType, UnixName};
 
 /// A socket that a plan makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -217,6 +217,13 @@ pub enum Step {
         /// What.
         option: SocketOption,
     },
+    /// `SO_ATTACH_FILTER` and `SO_LOCK_FILTER`.
+    SetFilter {
+        /// Which one.
+        socket: SocketIndex,
+        /// What.
+        filter: Filter,
+    },
     /// `fcntl(F_SETFL)`.
     SetFlags {
         /// Which one.
@@ -299,6 +306,18 @@ impl fmt::Display for Step {
                         write!(f, " {}", i32::from_ne_bytes(*bytes))
                     }
                     _ => option.value.iter().try_for_each(|byte| write!(f, " {byte:02x}")),
+                }
+            }
+            Self::SetFilter { socket, filter: Filter { instructions, locked } } => {
+                match instructions.len() {
+                    0 => {
+                        write!(f, "lock the filter of socket {}, of which there is none", socket.0)
+                    }
+                    count => {
+                        let then = if *locked { ", locked" } else { "" };
+                        let count = Count(count, "instruction");
+                        write!(f, "set the filter of socket {} ({count}{then})", socket.0)
+                    }
                 }
             }
             Self::SetFlags { socket, flags } => {
