@@ -6,6 +6,7 @@ mod names;
 mod programs;
 mod refusals;
 mod settings;
+mod signals;
 mod trees;
 
 use std::path::PathBuf;

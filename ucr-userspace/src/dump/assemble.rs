@@ -10,6 +10,7 @@ use super::{
     inventory::{Inventory, Stock},
     names::{NameError, Named, Outlook, describe},
     obstacle::{Obstacle, Party, Reason},
+    owner::lost,
 };
 use crate::{
     image::{
@@ -61,6 +62,9 @@ pub fn assemble(
             Some(known) => *known,
             None => *outlooks.entry(holder).or_insert(Outlook::of(holder)?),
         };
+        if let Some(setting) = lost(stock.details.notification, &processes) {
+            work.refuse(stock, Reason::Setting { setting });
+        }
         sockets.push(work.socket(stock, holder, outlook, own_netns)?);
     }
     work.inherit_names(&mut sockets);
@@ -199,10 +203,10 @@ impl<'a> Assembly<'a> {
             shutdown: seen.map_or(Shutdown::default(), |seen| seen.shutdown),
             peer_credentials: details.credentials.filter(|_| !listening),
             listener_credentials: details.credentials.filter(|_| listening),
-            groups: None,
+            groups: details.groups.clone(),
             options: details.options.clone(),
             filter: details.filter.clone(),
-            notification: None,
+            notification: details.notification,
             error: 0,
             queue: Vec::new(),
             known_from: known_from(tracked),

@@ -9,6 +9,7 @@ pub mod inventory;
 pub mod names;
 pub mod obstacle;
 mod outside;
+mod owner;
 
 use std::{
     io,

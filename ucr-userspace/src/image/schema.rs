@@ -3,6 +3,8 @@
 //! A change of meaning or order in any of these types is a new format version: postcard stores
 //! fields by position. `header.rs` lists the versions.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::connection::Connection;
@@ -185,6 +187,17 @@ pub enum Owner {
     Process(Pid),
     /// `F_OWNER_PGRP`.
     Group(Pid),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("nobody"),
+            Self::Thread(pid) => write!(f, "thread {pid}"),
+            Self::Process(pid) => write!(f, "process {pid}"),
+            Self::Group(pid) => write!(f, "process group {pid}"),
+        }
+    }
 }
 
 /// What a socket is doing.

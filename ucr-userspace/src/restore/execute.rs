@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use rustix::fs::{AtFlags, Mode, OFlags, chmod, chownat, fchmod, fcntl_getfl, fcntl_setfl};
 use rustix::net::{self, AddressFamily, SocketFlags};
 
+use super::arm;
 use super::files::{Entry, InDirectory, known_as, through_proc};
 use super::identity::Assumed;
 use super::plan::Plan;
@@ -124,6 +125,7 @@ pub struct Restored {
     /// Where sockets are put at once.
     homes: HashMap<SocketIndex, RawFd>,
     reserved: Reserved,
+    arming: Vec<Step>,
     finishing: Vec<Step>,
 }
 
@@ -153,6 +155,7 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
         undo: Undo::default(),
         homes: homes(image),
         reserved,
+        arming: plan.arming.clone(),
         finishing: plan.finishing.clone(),
     };
     let last = "the end of the plan";
@@ -219,6 +222,12 @@ impl Restored {
         // Closed first, so that nobody connects to a file that is about to go.
         self.sockets.clear();
         self.undo.undo()
+    }
+
+    /// Who is to be told by signals, as steps.
+    #[must_use]
+    pub fn arming(&self) -> &[Step] {
+        &self.arming
     }
 
     /// What was moved aside and is to be deleted when nothing can fail any more.
@@ -348,6 +357,10 @@ impl Restored {
             Step::SetFlags { socket, flags } => {
                 let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
                 fcntl_setfl(self.saved(*socket)?, wanted).map_err(call("fcntl F_SETFL"))
+            }
+            Step::Notify { socket, notification, flags } => {
+                arm::set(self.saved(*socket)?, *notification, *flags)
+                    .map_err(call("fcntl F_SETOWN_EX, F_SETSIG, F_SETFL"))
             }
             Step::Attributes { made, place, mode, uid, gid } => {
                 let id = *self.files.get(made).ok_or(StepError::Missing(*made))?;

@@ -1,6 +1,7 @@
 //! From an image back to sockets: a plan, its execution and its undoing, the check of the result,
 //! and the programs that get the sockets.
 
+pub mod arm;
 pub mod execute;
 pub mod files;
 pub mod identity;

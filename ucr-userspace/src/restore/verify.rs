@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::execute::Restored;
 use super::plan::step::Place;
-use crate::image::{Bound, Filter, Image, Role, Socket, SocketFile, SocketIndex};
+use crate::image::{Bound, Filter, Image, Notification, Role, Socket, SocketFile, SocketIndex};
 use crate::model::name::Escaped;
 use crate::model::option_table;
 use crate::model::{Credentials, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View};
@@ -63,6 +63,8 @@ pub enum Field {
     Option(i32),
     /// `SO_ATTACH_FILTER`, `SO_LOCK_FILTER`.
     Filter,
+    /// `F_SETOWN`, `F_SETSIG`.
+    Notification,
     /// What an image cannot hold, such as an eBPF filter.
     NotRestorable,
     /// What waits to be received.
@@ -94,6 +96,7 @@ impl fmt::Display for Field {
             Self::Shutdown => "shutdown",
             Self::StatusFlags => "status flags",
             Self::Filter => "filter",
+            Self::Notification => "notification by signal",
             Self::NotRestorable => "not restorable",
             Self::Queue => "receive queue",
             Self::PeerCredentials => "peer credentials",
@@ -266,7 +269,16 @@ impl Check<'_> {
         let details = &observed.details;
         self.equal(Field::Type, &socket.socket_type, &details.socket_type);
         self.equal(Field::Name, &name_of(socket), &details.name);
-        self.equal(Field::StatusFlags, &socket.status_flags, &details.status_flags);
+        // Signals are switched on later, and read back by `arm`.
+        let flags = socket.status_flags & !libc::O_ASYNC;
+        self.equal(Field::StatusFlags, &flags, &details.status_flags);
+        if let Some(Notification { owner, .. }) = details.notification {
+            self.differs(
+                Field::Notification,
+                "nobody told yet",
+                format!("{owner} told by a signal"),
+            );
+        }
         let listening = matches!(socket.role, Role::Listening { .. });
         if listening != details.accepting {
             let role = |accepting| {

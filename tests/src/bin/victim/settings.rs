@@ -9,7 +9,7 @@ use std::{
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     sys::{prctl::set_pdeathsig, signal::Signal},
-    unistd::{Gid, Uid, setgroups, setresgid, setresuid},
+    unistd::{Gid, Pid, Uid, setgroups, setpgid, setresgid, setresuid},
 };
 use ucr::sys::{
     filter,
@@ -61,6 +61,9 @@ pub(crate) fn obey(world: &World, words: &[&str]) -> Option<Done> {
             came.is_some_and(|(_, came)| came.load(std::sync::atomic::Ordering::Relaxed))
                 .to_string()
         }),
+        ["lead"] => {
+            setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(name_of).and_then(|()| done())
+        }
         ["ids", uid, gid] => effective(uid, gid),
         ["groups", list @ ..] => groups(list),
         ["peergroups", fd] => world.with(fd, peer::groups).map(|groups| {

@@ -3,6 +3,7 @@
 use super::Planner;
 use super::binders::indexed;
 use super::step::Step;
+use crate::image::{Image, Notification, Owner};
 
 impl Planner<'_> {
     /// A filter can drop what is sent, and one that is locked cannot be taken away for it.
@@ -12,4 +13,18 @@ impl Planner<'_> {
             self.steps.extend(filter.map(|filter| Step::SetFilter { socket, filter }));
         }
     }
+}
+
+/// Who is told by signals: set when whoever is told is there, and nothing is done any more that it
+/// would be told of.
+pub(super) fn arming(image: &Image) -> Vec<Step> {
+    let nobody = Notification { owner: Owner::Nobody, signal: 0 };
+    let told = indexed(image).filter(|(_, saved)| {
+        saved.notification.is_some() || saved.status_flags & libc::O_ASYNC != 0
+    });
+    told.map(|(socket, saved)| {
+        let (notification, flags) = (saved.notification.unwrap_or(nobody), saved.status_flags);
+        Step::Notify { socket, notification, flags }
+    })
+    .collect()
 }

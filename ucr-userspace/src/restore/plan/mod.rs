@@ -97,7 +97,9 @@ pub struct Summary {
 pub struct Plan {
     /// Done one after another; each can be undone.
     pub steps: Vec<Step>,
-    /// Done when all is verified; these cannot be undone.
+    /// Done when all is verified and the processes are there; read back at once.
+    pub arming: Vec<Step>,
+    /// Done when the root's program runs; these cannot be undone.
     pub finishing: Vec<Step>,
     /// The paths that are bound.
     pub paths: Vec<PathUse>,
@@ -129,6 +131,9 @@ impl fmt::Display for Plan {
             writeln!(f, "{number:>4}  {step}")?;
         }
         writeln!(f, "      verify against the image")?;
+        for step in &self.arming {
+            writeln!(f, "      {step}")?;
+        }
         self.finishing.iter().try_for_each(|step| writeln!(f, "      {step}"))
     }
 }
@@ -413,8 +418,9 @@ impl<'a> Planner<'a> {
             let set = in_order(saved).into_iter();
             let set = set.map(|option| Step::SetOption { socket, option });
             self.steps.extend(set);
-            if saved.status_flags != 0 {
-                self.steps.push(Step::SetFlags { socket, flags: saved.status_flags });
+            let flags = saved.status_flags & !libc::O_ASYNC;
+            if flags != 0 {
+                self.steps.push(Step::SetFlags { socket, flags });
             }
         }
         self.filters();
@@ -447,6 +453,7 @@ impl<'a> Planner<'a> {
             datagram_peers: of(|connection| matches!(connection, Connection::Datagram { .. })),
         };
         Plan {
+            arming: last::arming(self.image),
             steps: self.steps,
             finishing: Vec::new(),
             paths: paths::uses(&self.binders),

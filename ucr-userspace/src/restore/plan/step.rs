@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::image::{FileId, Filter, SocketIndex, SocketOption};
+use crate::image::{FileId, Filter, Notification, Owner, SocketIndex, SocketOption};
 use crate::model::name::{Bytes, Escaped, exact};
 use crate::model::option_table;
 use crate::model::{Count, Credentials, Shutdown, SocketType, UnixName};
@@ -228,6 +228,15 @@ pub enum Step {
     SetFlags {
         /// Which one.
         socket: SocketIndex,
+        /// `O_NONBLOCK`; `O_ASYNC` comes later.
+        flags: i32,
+    },
+    /// `F_SETSIG`, `F_SETOWN_EX`, `O_ASYNC`.
+    Notify {
+        /// Which one.
+        socket: SocketIndex,
+        /// Who is told by which signal.
+        notification: Notification,
         /// `O_NONBLOCK`, `O_ASYNC` or neither.
         flags: i32,
     },
@@ -322,6 +331,15 @@ impl fmt::Display for Step {
             }
             Self::SetFlags { socket, flags } => {
                 write!(f, "set status flags of socket {}: {}", socket.0, flag_names(*flags))
+            }
+            Self::Notify { socket, notification: Notification { owner, signal }, flags } => {
+                let name = Holder::Saved(*socket);
+                match (owner, *signal) {
+                    (Owner::Nobody, 0) => write!(f, "of {name} nobody is told by a signal")?,
+                    (_, 0) => write!(f, "of {name} {owner} is told by SIGIO")?,
+                    _ => write!(f, "of {name} {owner} is told by signal {signal}")?,
+                }
+                write!(f, ", status flags: {}", flag_names(*flags))
             }
             Self::Attributes { place, mode, uid, gid, .. } => {
                 write!(f, "set mode {mode:04o} owner {uid}:{gid} of {place}")
