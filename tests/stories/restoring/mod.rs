@@ -1,5 +1,6 @@
 //! `ucr restore`: what was dumped stands again, in other programs, and nothing else was touched.
 
+mod credentials;
 mod datagrams;
 mod images;
 mod names;

@@ -13,11 +13,11 @@ use rustix::net::{self, AddressFamily, SocketFlags};
 
 use super::arm;
 use super::files::{Entry, InDirectory, known_as, through_proc};
-use super::identity::Assumed;
 use super::plan::Plan;
-use super::plan::step::{Holder, Identity, Place, Step};
+use super::plan::step::{Holder, Place, Step};
 use super::reserve::{ReserveError, Reserved, Wanted};
 use super::undo::{Undo, UndoProblem};
+use super::workers::Workers;
 use crate::image::{FileId, Image, SocketIndex, SocketOption};
 use crate::kernel::interrupts::HeldBack;
 use crate::model::name::Escaped;
@@ -25,6 +25,7 @@ use crate::model::{Pid, Shutdown, SocketType};
 use crate::process::files::{Facts, same_file};
 use crate::process::{filter, options, state};
 use crate::sys::janitor::Doomed;
+use crate::sys::worker::Call;
 use crate::sys::{addr, sockopt};
 
 /// Mode of a new socket file until all is done: nobody else connects meanwhile.
@@ -119,6 +120,8 @@ impl std::error::Error for RestoreError {
 /// Sockets that were made. Dropping it undoes the restore.
 #[derive(Debug)]
 pub struct Restored {
+    /// They share our descriptors: they end before those are closed.
+    workers: Workers,
     sockets: HashMap<Holder, OwnedFd>,
     files: HashMap<Holder, FileId>,
     undo: Undo,
@@ -150,6 +153,7 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
     let reserved = Reserved::new(&Wanted::by(image))
         .map_err(|error| RestoreError { failed: Failed::Reserve(error), left: Vec::new() })?;
     let mut restored = Restored {
+        workers: Workers::default(),
         sockets: HashMap::new(),
         files: HashMap::new(),
         undo: Undo::default(),
@@ -174,6 +178,7 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
             return Err(RestoreError { failed, left: restored.undo() });
         }
     }
+    restored.workers.end();
     Ok(restored)
 }
 
@@ -216,9 +221,16 @@ impl Restored {
         &self.reserved
     }
 
+    /// Who made the calls, as far as it was not this process; all have ended.
+    #[must_use]
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
     /// Takes everything back and says what could not be.
     #[must_use]
     pub fn undo(mut self) -> Vec<UndoProblem> {
+        self.workers.end();
         // Closed first, so that nobody connects to a file that is about to go.
         self.sockets.clear();
         self.undo.undo()
@@ -288,30 +300,31 @@ impl Restored {
                 self.keep(*made, socket)
             }
             Step::Pair { a, b, socket_type, identity } => {
-                let kind = kind(*socket_type);
-                let (one, other) = under(*identity, || {
-                    net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
-                        .map_err(call("socketpair"))
-                })?;
+                let pair = Call::Pair(kind(*socket_type).as_raw().cast_signed());
+                let made =
+                    self.workers.make(identity.as_ref(), pair).map_err(call("socketpair"))?;
+                let (one, other) = made.ends.ok_or(StepError::Missing(*a))?;
                 self.keep(*a, one)?;
                 self.keep(*b, other)
             }
             Step::Bind { made, place } => self.bind(*made, place),
             Step::Listen { made, backlog, identity } => {
-                let socket = self.get(*made)?;
-                let backlog = i32::try_from(*backlog).unwrap_or(i32::MAX);
-                under(*identity, || net::listen(socket, backlog).map_err(call("listen")))
+                let socket = self.sockets.get(made).ok_or(StepError::Missing(*made))?;
+                let listen =
+                    Call::Listen(socket.as_fd(), (*backlog).try_into().unwrap_or(i32::MAX));
+                self.workers.make(identity.as_ref(), listen).map(drop).map_err(call("listen"))
             }
-            Step::Connect { client, place, identity, .. } => {
-                let socket = self.saved(*client)?;
+            Step::Connect { client, listener, place, identity } => {
+                let client = Holder::Saved(*client);
+                let socket = self.sockets.get(&client).ok_or(StepError::Missing(client))?.as_fd();
                 let name = place.name.to_sun_path();
                 let inside = InDirectory::enter(place.directory.as_deref());
                 let inside = inside.map_err(call("chdir"))?;
-                under(*identity, || {
-                    without_waiting(socket, || {
-                        addr::connect(socket, &name).map_err(call("connect"))
-                    })
+                let made = without_waiting(socket, || {
+                    let connect = Call::Connect(socket, &name);
+                    self.workers.make(identity.as_ref(), connect).map_err(call("connect"))
                 })?;
+                self.workers.connected(*listener, made.by);
                 inside.leave().map_err(call("chdir back"))
             }
             Step::ConnectDatagram { sender, place, .. } => {
@@ -405,22 +418,11 @@ impl Restored {
             source: io::Error::other(error),
         })?;
         let pid = who.map_or(Pid(0), |who| who.pid);
-        if u32::try_from(pid.0) != Ok(std::process::id()) {
+        if pid != self.workers.next(listener) {
             return Err(StepError::Stranger(pid));
         }
         self.keep(Holder::Saved(server), accepted)
     }
-}
-
-/// Runs one call under other effective ids.
-fn under<T>(
-    identity: Option<Identity>,
-    run: impl FnOnce() -> Result<T, StepError>,
-) -> Result<T, StepError> {
-    let assumed = Assumed::enter(identity).map_err(call("seteuid"))?;
-    let result = run();
-    assumed.leave().map_err(call("seteuid back"))?;
-    result
 }
 
 /// Runs one call with `O_NONBLOCK`: strangers who fill a queue, or take a connection out of it, give

@@ -14,3 +14,4 @@ pub mod reserve;
 pub mod target;
 pub mod undo;
 pub mod verify;
+pub mod workers;

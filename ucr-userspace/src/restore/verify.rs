@@ -1,13 +1,17 @@
 //! What was made, held against the image, up to renumbering.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::execute::Restored;
+use super::identity::same_groups;
 use super::plan::step::Place;
 use crate::image::{Bound, Filter, Image, Notification, Role, Socket, SocketFile, SocketIndex};
 use crate::model::name::Escaped;
 use crate::model::option_table;
-use crate::model::{Credentials, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View};
+use crate::model::{
+    Credentials, Pid, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View,
+};
 use crate::process::files::Facts;
 use crate::process::state::{self, Defaults, SocketDetails, StateError};
 
@@ -73,6 +77,8 @@ pub enum Field {
     PeerCredentials,
     /// User and group that clients of a listener will see.
     ListenerCredentials,
+    /// `SO_PEERGROUPS`.
+    Groups,
     /// Whether its socket file lies under its name.
     File,
     /// The file's permission bits.
@@ -101,6 +107,7 @@ impl fmt::Display for Field {
             Self::Queue => "receive queue",
             Self::PeerCredentials => "peer credentials",
             Self::ListenerCredentials => "listener credentials",
+            Self::Groups => "groups of the credentials",
             Self::File => "socket file",
             Self::FileMode => "socket file mode",
             Self::FileOwner => "socket file owner",
@@ -207,18 +214,21 @@ pub fn compare(image: &Image, observed: &[Observed], view: &View) -> Vec<Differe
     differences
 }
 
-/// How many connected sockets have another pid in `SO_PEERCRED` than the image: the kernel gives
-/// everybody the pid of whoever makes the call, so this cannot be restored in general.
+/// The pids that `SO_PEERCRED` of sockets should show and does not, and of how many: the kernel shows
+/// whoever made the call, and not every pid can be had for that ([`super::workers`]).
 #[must_use]
-pub fn other_pids(image: &Image, observed: &[Observed]) -> usize {
-    let pairs = image.sockets.iter().zip(observed);
+pub fn other_pids(image: &Image, observed: &[Observed]) -> BTreeMap<Pid, usize> {
+    let mut others = BTreeMap::new();
     let pid = |credentials: Option<Credentials>| credentials.map(|credentials| credentials.pid);
-    pairs
-        .filter(|(socket, observed)| {
-            let wanted = socket.peer_credentials.or(socket.listener_credentials);
-            wanted.is_some() && pid(wanted) != pid(observed.details.credentials)
-        })
-        .count()
+    for (socket, observed) in image.sockets.iter().zip(observed) {
+        let wanted = pid(socket.peer_credentials.or(socket.listener_credentials));
+        if let Some(wanted) =
+            wanted.filter(|wanted| Some(*wanted) != pid(observed.details.credentials))
+        {
+            *others.entry(wanted).or_default() += 1;
+        }
+    }
+    others
 }
 
 fn name_of(socket: &Socket) -> UnixName {
@@ -294,6 +304,7 @@ impl Check<'_> {
         // An image may not know them.
         if wanted.is_some() {
             self.equal(field, &ids(wanted), &ids(details.credentials));
+            self.groups(socket, details);
         }
         self.options(socket, details);
         if socket.filter != details.filter {
@@ -309,6 +320,14 @@ impl Check<'_> {
         }
         for found in &details.not_restorable {
             self.differs(Field::NotRestorable, "none", found);
+        }
+    }
+
+    fn groups(&mut self, socket: &Socket, details: &SocketDetails) {
+        let Some(wanted) = &socket.groups else { return };
+        let found = details.groups.as_deref().unwrap_or_default();
+        if !same_groups(wanted, found) {
+            self.differs(Field::Groups, format!("{wanted:?}"), format!("{found:?}"));
         }
     }
 

@@ -14,3 +14,4 @@ pub mod readiness;
 pub mod sockopt;
 pub mod spawn;
 pub mod tracee;
+pub mod worker;

@@ -157,6 +157,11 @@ impl World {
             ["unshare"] => unshare(CloneFlags::CLONE_NEWNET).map_err(name_of).and_then(|()| done()),
             ["limit", count] => self.limit(number(count)?),
             ["child", base] => self.child(base),
+            ["reap"] => {
+                let ended =
+                    self.children.drain(..).try_for_each(|mut child| child.wait().map(drop));
+                ended.map_err(|error| text_of(&error)).and_then(|()| done())
+            }
             ["zombie"] => self.zombie(),
             ["count"] => self.count(),
             ["counter"] => Ok(self.counter.load(Ordering::Relaxed).to_string()),

@@ -211,7 +211,7 @@ impl<'a> Planner<'a> {
             {
                 let listens = match socket.role {
                     Role::Listening { backlog } => {
-                        Some((backlog, socket.listener_credentials.map(Identity::from)))
+                        Some((backlog, Identity::of(socket, socket.listener_credentials)))
                     }
                     Role::Unconnected | Role::Connected | Role::Embryo => None,
                 };
@@ -269,7 +269,7 @@ impl<'a> Planner<'a> {
         let Some(binder) = self.binders.get(number) else {
             return;
         };
-        let (made, place, listens) = (binder.made, binder.place.clone(), binder.listens);
+        let (made, place, listens) = (binder.made, binder.place.clone(), binder.listens.clone());
         let (socket_type, transient) = (binder.socket_type, !binder.stays);
         if !self.bound.insert(made) {
             return;
@@ -292,12 +292,14 @@ impl<'a> Planner<'a> {
 
     /// Whose credentials a socket's `SO_PEERCRED` is to show.
     fn seen_by(&self, index: SocketIndex) -> Option<Identity> {
-        self.socket(index)?.peer_credentials.map(Identity::from)
+        let socket = self.socket(index)?;
+        Identity::of(socket, socket.peer_credentials)
     }
 
     fn listen(&mut self, made: Holder, identity: Option<Identity>) {
-        if let Some((backlog, _)) = self.binder_of(made).and_then(|binder| binder.listens) {
-            self.steps.push(Step::Listen { made, backlog, identity });
+        let listens = self.binder_of(made).and_then(|binder| binder.listens.as_ref());
+        if let Some(&(backlog, _)) = listens {
+            self.steps.push(Step::Listen { made, backlog, identity: identity.clone() });
             self.listening_as.insert(made, identity);
         }
     }
@@ -335,7 +337,7 @@ impl<'a> Planner<'a> {
             return;
         };
         let (made, place, stays) = (binder.made, binder.place.clone(), binder.stays);
-        let finally = binder.listens.and_then(|(_, identity)| identity);
+        let finally = binder.listens.clone().and_then(|(_, identity)| identity);
         if matches!(made, Holder::Temporary(_)) {
             self.steps.push(Step::Close { made });
         } else if finally.is_some() && self.listening_as.get(&made) != Some(&finally) {

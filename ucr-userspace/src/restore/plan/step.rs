@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::image::{FileId, Filter, Notification, Owner, SocketIndex, SocketOption};
+use crate::image::{FileId, Filter, Notification, Owner, Socket, SocketIndex, SocketOption};
 use crate::model::name::{Bytes, Escaped, exact};
 use crate::model::option_table;
-use crate::model::{Count, Credentials, Shutdown, SocketType, UnixName};
+use crate::model::{Count, Credentials, Pid, Shutdown, SocketType, UnixName};
 
 /// A socket that a plan makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -28,18 +28,25 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The effective ids under which a call is made, for the sake of `SO_PEERCRED`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Who makes a call, for the sake of `SO_PEERCRED` and `SO_PEERGROUPS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Identity {
+    /// Process; 0 if it does not matter.
+    pub pid: Pid,
     /// Effective user id.
     pub uid: u32,
     /// Effective group id.
     pub gid: u32,
+    /// Supplementary groups; `None` if they do not matter.
+    pub groups: Option<Vec<u32>>,
 }
 
-impl From<Credentials> for Identity {
-    fn from(credentials: Credentials) -> Self {
-        Self { uid: credentials.uid, gid: credentials.gid }
+impl Identity {
+    /// Of these credentials of a socket, which its groups go with.
+    #[must_use]
+    pub fn of(socket: &Socket, credentials: Option<Credentials>) -> Option<Self> {
+        let Credentials { pid, uid, gid } = credentials?;
+        Some(Self { pid, uid, gid, groups: socket.groups.clone() })
     }
 }
 
@@ -257,13 +264,23 @@ pub enum Step {
     Discard(Aside),
 }
 
-struct As(Option<Identity>);
+struct As<'a>(&'a Option<Identity>);
 
-impl fmt::Display for As {
+impl fmt::Display for As<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(Identity { uid, gid }) => write!(f, " as uid {uid} gid {gid}"),
+        let Some(Identity { pid, uid, gid, groups }) = self.0 else { return Ok(()) };
+        f.write_str(" as")?;
+        if pid.0 != 0 {
+            write!(f, " pid {pid}")?;
+        }
+        write!(f, " uid {uid} gid {gid}")?;
+        match groups.as_deref() {
             None => Ok(()),
+            Some([]) => f.write_str(" without groups"),
+            Some(groups) => {
+                f.write_str(" groups")?;
+                groups.iter().try_for_each(|group| write!(f, " {group}"))
+            }
         }
     }
 }
@@ -284,15 +301,15 @@ impl fmt::Display for Step {
             Self::Create { made, socket_type } => write!(f, "create {made} ({socket_type})"),
             Self::Pair { a, b, socket_type, identity } => {
                 write!(f, "socketpair of {a} and {b} ({socket_type})")?;
-                As(*identity).fmt(f)
+                As(identity).fmt(f)
             }
             Self::Bind { made, place } => write!(f, "bind {made} to {place}"),
             Self::Listen { made, backlog, identity } => {
-                write!(f, "listen on {made} with backlog {backlog}{}", As(*identity))
+                write!(f, "listen on {made} with backlog {backlog}{}", As(identity))
             }
             Self::Connect { client, listener, place, identity } => {
                 let client = Holder::Saved(*client);
-                write!(f, "connect {client} to {listener} at {place}{}", As(*identity))
+                write!(f, "connect {client} to {listener} at {place}{}", As(identity))
             }
             Self::ConnectDatagram { sender, receiver, place } => {
                 let (sender, receiver) = (Holder::Saved(*sender), Holder::Saved(*receiver));
