@@ -98,29 +98,6 @@ fn a_relative_path_s_directory_is_known_from_the_file() {
 }
 
 #[test]
-fn who_is_to_be_signalled_is_refused() {
-    if !needs::met(&[Need::Root, Need::Program("perl")]) {
-        return;
-    }
-    let world = world();
-    let mut perl = Perl::start();
-    let (a, _) = perl.pair();
-    let pid = perl.pid().to_string();
-    let image = world.path("image").display().to_string();
-    let run = || world.ucr.run(&["dump", "--json", "--pid", &pid, "-o", &image]);
-    let _written = run().done();
-    fs::remove_file(&image).expect("remove the image");
-    // F_SETOWN
-    perl.ask("fcntl($kept[0], 8, $$ + 0) or die $!");
-    let report = run().ended(REFUSED).json();
-    assert_eq!(at(&report, a)["kind"], "setting", "{report:#}");
-    let setting = at(&report, a)["setting"].as_str().expect("text");
-    assert!(setting.contains(&pid), "{setting}");
-    assert_eq!(outside::flags(perl.pid(), a) & OFlag::O_ASYNC.bits(), 0, "left alone");
-    assert!(!world.path("image").exists());
-}
-
-#[test]
 fn a_listener_that_is_gone_is_not_taken_for_its_successor() {
     if !needs::met(&[Need::Root]) {
         return;

@@ -1,6 +1,7 @@
 //! `ucr restore`: what was dumped stands again, in other programs, and nothing else was touched.
 
 mod beneath;
+mod credentials;
 mod datagrams;
 mod endings;
 mod images;
@@ -9,6 +10,8 @@ mod places;
 mod programs;
 mod queues;
 mod refusals;
+mod settings;
+mod signals;
 mod trees;
 mod waiting;
 

@@ -218,8 +218,8 @@ fn credentials_that_were_sent_along_are_told() {
         |message: Result<String, String>| field(&message.expect("a message"), "creds").to_owned();
     assert_eq!(creds(next(&mut victim, b, "")), "1,1234,5678");
     assert_eq!(creds(next(&mut victim, d, "")), "1,0,4321");
-    let own = creds(next(&mut victim, d, ""));
-    assert!(own == format!("{pid},0,0") || own == format!("{},0,0", victim.pid()), "{own}");
+    // By a process that is gone.
+    assert_eq!(creds(next(&mut victim, d, "")), format!("{pid},0,0"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `ucr restore`: bring the sockets of an image back and give them to programs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufWriter, Write};
@@ -16,7 +16,7 @@ use crate::causes::one_line;
 use crate::image::Image;
 use crate::image::file;
 use crate::kernel::interrupts::HeldBack;
-use crate::model::View;
+use crate::model::{Pid, View};
 use crate::render::{json, output};
 use crate::restore::execute::{Execution, Restored, execute};
 use crate::restore::leftover;
@@ -27,6 +27,7 @@ use crate::restore::program::{self, Program, ProgramError};
 use crate::restore::target;
 use crate::restore::undo::UndoProblem;
 use crate::restore::verify;
+use crate::restore::workers::Workers;
 
 /// Bring the sockets of an image back and run programs with them
 ///
@@ -162,6 +163,27 @@ fn plural(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Which pids `SO_PEERCRED` does not show as before, and why.
+fn note_of_pids(others: &BTreeMap<Pid, usize>, workers: &Workers) -> Option<String> {
+    const NAMED: usize = 5;
+    let count: usize = others.values().sum();
+    let reason = |pid: &Pid| match workers.unavailable().get(pid) {
+        None if pid.0 == 0 => "it was outside of the pid namespace that was dumped from".to_owned(),
+        None => "a socket of another process made it".to_owned(),
+        Some(why) => why.to_string(),
+    };
+    let reasons: Vec<_> =
+        others.keys().take(NAMED).map(|pid| format!("pid {pid}: {}", reason(pid))).collect();
+    let more = match others.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; {more} more"),
+    };
+    let (own, reasons) = (std::process::id(), reasons.join("; "));
+    (count > 0).then(|| {
+        format!("note: {count} of them show pid {own} in SO_PEERCRED, not the saved one ({reasons}{more})")
+    })
+}
+
 fn left_behind(problems: &[UndoProblem]) {
     problems.iter().for_each(|problem| say(&format!("left behind: {problem}")));
 }
@@ -205,10 +227,8 @@ fn verified(
     let sockets = plural(sum.sockets, "socket");
     let line = format!("restored {sockets} ({}), verified: 0 differences", parts.join(", "));
     say(&line);
-    let other = verify::other_pids(image, &observed);
-    if other > 0 {
-        let pid = std::process::id();
-        say(&format!("note: {other} of them show pid {pid} in SO_PEERCRED, not the saved one"));
+    if let Some(note) = note_of_pids(&verify::other_pids(image, &observed), restored.workers()) {
+        say(&note);
     }
     Ok(Some(restored))
 }

@@ -15,6 +15,7 @@ use super::{
     inventory::{Inventory, Stock},
     names::{Named, Outlook, describe},
     obstacle::{Obstacle, Party, Reason},
+    owner::lost,
 };
 use crate::{
     image::{self, Bound, Descriptor, KnownFrom, Origin, Process, Role, Socket, SocketIndex},
@@ -68,6 +69,9 @@ pub fn assemble(
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => unknown.insert(Outlook::of(holder)?),
         };
+        if let Some(setting) = lost(stock.details.notification, &processes) {
+            work.refuse(stock, Reason::Setting { setting });
+        }
         sockets.push(work.socket(stock, holder, outlook, own_netns)?);
     }
     work.inherit_names(&mut sockets);
@@ -238,10 +242,10 @@ impl<'a> Assembly<'a> {
             shutdown: Shutdown(stock.sock.shutdown & Shutdown::BOTH.0),
             peer_credentials: details.credentials.filter(|_| !listening),
             listener_credentials: details.credentials.filter(|_| listening),
-            groups: None,
+            groups: details.groups.clone(),
             options: details.options.clone(),
-            filter: None,
-            notification: None,
+            filter: details.filter.clone(),
+            notification: details.notification,
             error: 0,
             queue: Vec::new(),
             known_from: known_from(tracked),

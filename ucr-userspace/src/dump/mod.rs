@@ -11,6 +11,7 @@ pub mod inventory;
 pub mod names;
 pub mod obstacle;
 mod outside;
+mod owner;
 mod reader;
 
 use std::{

@@ -3,6 +3,8 @@
 //! A change of meaning or order in any of these types is a new format version: postcard stores
 //! fields by position. `header.rs` lists the versions.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::connection::Connection;
@@ -155,10 +157,10 @@ pub enum Source {
     Concluded,
 }
 
-/// A classic BPF filter.
+/// A classic BPF filter, or the lock of a socket that has none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
-    /// `struct sock_filter`: code, jump if true, jump if false, operand.
+    /// `struct sock_filter`: code, jump if true, jump if false, operand. Empty: there is no filter.
     pub instructions: Vec<(u16, u8, u8, u32)>,
     /// `SO_LOCK_FILTER`: it cannot be removed or replaced any more.
     pub locked: bool,
@@ -185,6 +187,17 @@ pub enum Owner {
     Process(Pid),
     /// `F_OWNER_PGRP`.
     Group(Pid),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("nobody"),
+            Self::Thread(pid) => write!(f, "thread {pid}"),
+            Self::Process(pid) => write!(f, "process {pid}"),
+            Self::Group(pid) => write!(f, "process group {pid}"),
+        }
+    }
 }
 
 /// What a socket is doing.

@@ -7,7 +7,9 @@ use std::collections::HashSet;
 
 pub use self::queues::{MAX_MESSAGES, MAX_PASSED};
 
-use super::schema::{Bound, Descriptor, Filter, Image, Role, Socket, SocketFile, SocketIndex};
+use super::schema::{
+    Bound, Descriptor, Filter, Image, Owner, Role, Socket, SocketFile, SocketIndex,
+};
 use crate::model::{Credentials, Pid, Shutdown, SocketType, UnixName};
 
 /// No socket option of the kernel is longer than this many bytes in an image.
@@ -168,6 +170,9 @@ pub enum Problem {
     /// No such signal.
     #[error("signal {0} is not possible")]
     Signal(i32),
+    /// Nobody's id.
+    #[error("pid {0}, which it tells by a signal, is not possible")]
+    Owner(Pid),
     /// Not an errno.
     #[error("error number {0} is not possible")]
     Errno(i32),
@@ -317,15 +322,22 @@ fn check_socket(socket: &Socket) -> Result<(), Problem> {
     {
         return Err(Problem::Groups(groups.len()));
     }
-    if let Some(Filter { instructions, .. }) = &socket.filter
-        && (instructions.is_empty() || instructions.len() > MAX_INSTRUCTIONS)
+    // Without instructions it is a lock alone.
+    if let Some(Filter { instructions, locked }) = &socket.filter
+        && (instructions.len() > MAX_INSTRUCTIONS || (instructions.is_empty() && !locked))
     {
         return Err(Problem::FilterSize(instructions.len()));
     }
-    if let Some(notification) = socket.notification
-        && !(0..=64).contains(&notification.signal)
-    {
-        return Err(Problem::Signal(notification.signal));
+    if let Some(notification) = socket.notification {
+        if !(0..=64).contains(&notification.signal) {
+            return Err(Problem::Signal(notification.signal));
+        }
+        match notification.owner {
+            Owner::Thread(pid) | Owner::Process(pid) | Owner::Group(pid) if pid.0 <= 0 => {
+                return Err(Problem::Owner(pid));
+            }
+            _ => {}
+        }
     }
     if !(0..=MAX_ERRNO).contains(&socket.error) {
         return Err(Problem::Errno(socket.error));

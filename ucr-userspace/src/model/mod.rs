@@ -3,6 +3,7 @@
 pub mod count;
 pub mod directory;
 pub mod name;
+pub mod option_list;
 pub mod option_table;
 pub mod socket;
 pub mod verdict;

@@ -122,6 +122,13 @@ pub const TABLE: &[Known] = &[
     plain(libc::SO_MAX_PACING_RATE, "SO_MAX_PACING_RATE"),
     plain(SO_RCVMARK, "SO_RCVMARK"),
     plain(SO_RCVPRIORITY, "SO_RCVPRIORITY"),
+    plain(libc::SO_INCOMING_CPU, "SO_INCOMING_CPU"),
+    plain(libc::SO_WIFI_STATUS, "SO_WIFI_STATUS"),
+    plain(libc::SO_NOFCS, "SO_NOFCS"),
+    plain(libc::SO_TXTIME, "SO_TXTIME"),
+    plain(SO_BINDTOIFINDEX, "SO_BINDTOIFINDEX"),
+    plain(SO_PREFER_BUSY_POLL, "SO_PREFER_BUSY_POLL"),
+    plain(SO_TXREHASH, "SO_TXREHASH"),
     plain(libc::SO_PEEK_OFF, "SO_PEEK_OFF"),
 ];
 
@@ -129,18 +136,14 @@ const SO_TIMESTAMP_NEW: i32 = 63;
 const SO_TIMESTAMPNS_NEW: i32 = 64;
 const SO_TIMESTAMPING_NEW: i32 = 65;
 
+const SO_BINDTOIFINDEX: i32 = 62;
+const SO_PREFER_BUSY_POLL: i32 = 69;
+const SO_TXREHASH: i32 = 74;
+
 /// Options that are read to be reported only: with a value other than a new socket's, the socket
 /// cannot be restored faithfully.
-pub const REPORTED: &[(i32, &str)] = &[
-    (libc::SO_LOCK_FILTER, "SO_LOCK_FILTER"),
-    (SO_BINDTOIFINDEX, "SO_BINDTOIFINDEX"),
-    (libc::SO_WIFI_STATUS, "SO_WIFI_STATUS"),
-    (libc::SO_NOFCS, "SO_NOFCS"),
-    (libc::SO_TXTIME, "SO_TXTIME"),
-    (SO_RESERVE_MEM, "SO_RESERVE_MEM"),
-];
+pub const REPORTED: &[(i32, &str)] = &[(SO_RESERVE_MEM, "SO_RESERVE_MEM")];
 
-const SO_BINDTOIFINDEX: i32 = 62;
 const SO_RESERVE_MEM: i32 = 73;
 
 /// The entry for an option number.

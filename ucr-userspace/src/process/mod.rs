@@ -2,6 +2,7 @@
 
 pub mod beneath;
 pub mod files;
+pub mod filter;
 pub mod freeze;
 pub mod options;
 pub mod peek;

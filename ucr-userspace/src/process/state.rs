@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, sockopt as typed};
 
+use super::filter::{self, Attached};
 use super::options;
-use crate::image::SocketOption;
 use crate::image::validate::STATUS_FLAGS;
+use crate::image::{Filter, Notification, Owner, SocketOption};
 use crate::model::option_table;
 use crate::model::{Credentials, Pid, SocketType, UnixName};
-use crate::sys::{addr, descriptor, sockopt};
+use crate::sys::{addr, notify, peer, sockopt};
 
 /// What a descriptor tells about its socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,8 +37,14 @@ pub struct SocketDetails {
     /// `SO_PEERCRED`, if it is set. For a listener these are the credentials of the task that
     /// called `listen` (`unix_listen`), which its clients will see.
     pub credentials: Option<Credentials>,
+    /// `SO_PEERGROUPS`: the supplementary groups that go with them, in ascending order.
+    pub groups: Option<Vec<u32>>,
     /// Options whose value differs from that of a new socket.
     pub options: Vec<SocketOption>,
+    /// `SO_ATTACH_FILTER` and `SO_LOCK_FILTER`.
+    pub filter: Option<Filter>,
+    /// `F_SETOWN` and `F_SETSIG`, if either was set.
+    pub notification: Option<Notification>,
     /// What differs from a new socket and cannot be given to another one.
     pub not_restorable: Vec<NotRestorable>,
 }
@@ -52,19 +59,12 @@ pub enum NotRestorable {
         /// The bytes that `getsockopt` gave.
         value: Vec<u8>,
     },
-    /// A classic filter with so many instructions (`SO_ATTACH_FILTER`).
-    Filter {
-        /// How many.
-        instructions: usize,
-    },
     /// An eBPF filter (`SO_ATTACH_BPF`).
     BpfFilter,
     /// The next call on it fails with an error that only that call would tell.
     PendingError,
     /// A message may wait, but looking for it would move `SO_PEEK_OFF`.
     Unlooked,
-    /// Somebody gets a signal when something happens (`F_SETOWN`, `F_SETSIG`, `O_ASYNC`).
-    Notification(Notification),
 }
 
 impl fmt::Display for NotRestorable {
@@ -74,33 +74,14 @@ impl fmt::Display for NotRestorable {
                 write!(f, "{name} =")?;
                 value.iter().try_for_each(|byte| write!(f, " {byte:02x}"))
             }
-            Self::Filter { instructions } => {
-                write!(f, "SO_ATTACH_FILTER: a filter of {instructions} instructions")
-            }
             Self::Unlooked => f.write_str(
                 "SO_PEEK_OFF of a socket that is shut down: what waits to be received, which cannot be \
                  looked at without moving it,",
             ),
             Self::PendingError => f.write_str("SO_ERROR: an error that is yet to be told"),
             Self::BpfFilter => f.write_str("SO_ATTACH_BPF: an eBPF filter"),
-            Self::Notification(n) => {
-                let on = if n.flags & libc::O_ASYNC != 0 { "on" } else { "off" };
-                write!(f, "F_SETOWN {} with F_SETSIG {}, O_ASYNC {on}:", n.owner, n.signal)?;
-                f.write_str(" a notification by signal")
-            }
         }
     }
-}
-
-/// Who is told by which signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Notification {
-    /// `F_GETOWN`: a process, or a process group if it is negative; 0 for nobody.
-    pub owner: i32,
-    /// `F_GETSIG`: 0 for `SIGIO`.
-    pub signal: i32,
-    /// `F_GETFL`.
-    pub flags: i32,
 }
 
 /// Why a socket's state could not be read.
@@ -179,19 +160,6 @@ fn reported(socket: BorrowedFd<'_>) -> Result<Vec<(&'static str, Vec<u8>)>, Stat
     Ok(values)
 }
 
-fn filter(socket: BorrowedFd<'_>) -> Result<Option<NotRestorable>, StateError> {
-    match sockopt::get_length(socket, libc::SO_GET_FILTER) {
-        Ok(0) => Ok(None),
-        Ok(instructions) => Ok(Some(NotRestorable::Filter { instructions })),
-        // A filter without the classic program it was made from (`sk_get_filter`).
-        Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
-            Ok(Some(NotRestorable::BpfFilter))
-        }
-        Err(error) if options::is_unknown(&error) => Ok(None),
-        Err(error) => Err(failed("SO_GET_FILTER", socket, error)),
-    }
-}
-
 fn int(socket: BorrowedFd<'_>, number: i32, name: &'static str) -> Result<i32, StateError> {
     let value = sockopt::get(socket, number).map_err(|error| failed(name, socket, error))?;
     sockopt::as_int(&value).ok_or_else(|| failed(name, socket, io::ErrorKind::UnexpectedEof.into()))
@@ -215,6 +183,14 @@ pub fn credentials(socket: BorrowedFd<'_>) -> Result<Option<Credentials>, StateE
     Ok((uid != u32::MAX || gid != u32::MAX).then_some(Credentials { pid, uid, gid }))
 }
 
+/// `SO_PEERGROUPS`, in ascending order; `None` where the kernel has none.
+fn groups(socket: BorrowedFd<'_>) -> Result<Option<Vec<u32>>, StateError> {
+    let mut groups =
+        peer::groups(socket).map_err(|error| failed("SO_PEERGROUPS", socket, error))?;
+    groups.iter_mut().for_each(|groups| groups.sort_unstable());
+    Ok(groups)
+}
+
 /// The inode number in sockfs: 32 bits there, also where `stat` has more room.
 ///
 /// # Errors
@@ -225,12 +201,19 @@ pub fn inode(socket: BorrowedFd<'_>) -> Result<u32, StateError> {
     Ok(u32::try_from(stat.st_ino & u64::from(u32::MAX)).unwrap_or_default())
 }
 
-/// What differs from a new socket in how it tells of events.
-fn notification(socket: BorrowedFd<'_>, flags: i32) -> Result<Option<Notification>, StateError> {
-    let (owner, signal) = descriptor::notification(socket)
-        .map_err(|source| failed("F_GETOWN, F_GETSIG", socket, source))?;
-    let any = owner != 0 || signal != 0 || flags & libc::O_ASYNC != 0;
-    Ok(any.then_some(Notification { owner, signal, flags }))
+/// Who is told by which signal, if anybody is.
+fn notification(socket: BorrowedFd<'_>) -> Result<Option<Notification>, StateError> {
+    let (owner, signal) =
+        notify::get(socket).map_err(|source| failed("F_GETOWN_EX, F_GETSIG", socket, source))?;
+    // An owner that is gone is pid 0 as well (`f_getown_ex`).
+    let owner = match (owner.pid, owner.kind) {
+        (0, _) => Owner::Nobody,
+        (pid, notify::THREAD) => Owner::Thread(Pid(pid)),
+        (pid, notify::GROUP) => Owner::Group(Pid(pid)),
+        (pid, _) => Owner::Process(Pid(pid)),
+    };
+    let any = owner != Owner::Nobody || signal != 0;
+    Ok(any.then_some(Notification { owner, signal }))
 }
 
 /// What waits for the user of a datagram socket.
@@ -296,8 +279,14 @@ pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails
         .filter(|pair| !defaults.reported.contains(pair))
         .map(|(name, value)| NotRestorable::Option { name, value })
         .collect();
-    not_restorable.extend(filter(socket)?);
-    not_restorable.extend(notification(socket, flags)?.map(NotRestorable::Notification));
+    let filter = match filter::read(socket).map_err(|(name, error)| failed(name, socket, error))? {
+        Attached::Nothing => None,
+        Attached::Classic(filter) => Some(filter),
+        Attached::Extended => {
+            not_restorable.push(NotRestorable::BpfFilter);
+            None
+        }
+    };
 
     let peeks_at = differing.iter().any(|option| option.name == libc::SO_PEEK_OFF);
     let awaited = match socket_type {
@@ -317,7 +306,10 @@ pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails
         accepting: int(socket, libc::SO_ACCEPTCONN, "SO_ACCEPTCONN")? != 0,
         status_flags: flags & STATUS_FLAGS,
         credentials: credentials(socket)?,
+        groups: groups(socket)?,
         options: differing,
+        filter,
+        notification: notification(socket)?,
         not_restorable,
     })
 }

@@ -6,7 +6,9 @@ use std::fmt;
 use comfy_table::{Table, presets};
 
 use super::time::{SinceBoot, UtcSeconds};
-use crate::image::{Descriptor, Image, KnownFrom, Process, Role, Socket, SocketFile, SocketIndex};
+use crate::image::{
+    Descriptor, Image, KnownFrom, Notification, Process, Role, Socket, SocketFile, SocketIndex,
+};
 use crate::model::name::Escaped;
 use crate::model::option_table;
 use crate::model::{Count, Pid};
@@ -179,10 +181,12 @@ fn state(socket: &Socket) -> String {
     }
     parts.extend(socket.options.iter().map(|option| option_table::name(option.name)));
     if let Some(filter) = &socket.filter {
-        parts.push(format!("filter of {} instructions", filter.instructions.len()));
+        let count = Count(filter.instructions.len(), "instruction");
+        parts.push(format!("filter of {count}{}", if filter.locked { ", locked" } else { "" }));
     }
-    if socket.notification.is_some() {
-        parts.push("tells by a signal".to_owned());
+    if let Some(Notification { owner, signal }) = socket.notification {
+        let signal = if signal == 0 { "SIGIO".to_owned() } else { format!("signal {signal}") };
+        parts.push(format!("tells {owner} by {signal}"));
     }
     if socket.error != 0 {
         parts.push(format!("error {} pending", socket.error));

@@ -243,8 +243,9 @@ fn lines(steps: &[Step]) -> impl Serialize + '_ {
 impl Serialize for Planned<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let summary = self.plan.summary;
-        let mut fields = serializer.serialize_struct("Plan", 8)?;
+        let mut fields = serializer.serialize_struct("Plan", 9)?;
         fields.serialize_field("steps", &lines(&self.plan.steps))?;
+        fields.serialize_field("arming", &lines(&self.plan.arming))?;
         fields.serialize_field("finishing", &lines(&self.plan.finishing))?;
         fields.serialize_field("sockets", &summary.sockets)?;
         fields.serialize_field("listeners", &summary.listeners)?;

@@ -1,5 +1,6 @@
 //! Sends again what waited to be received.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -118,6 +119,10 @@ impl Restored {
         let queue = image.sockets.get(to.get()).map(|socket| socket.queue.as_slice());
         let messages = queue.and_then(|queue| queue.get(range));
         let messages = messages.ok_or(StepError::Missing(Holder::Saved(to)))?;
+        // The kernel takes only the pid of a process that is there.
+        let pids = messages.iter().filter_map(|message| Some(message.credentials?.pid));
+        let pids: BTreeSet<Pid> = pids.filter(|pid| pid.0 > 0).collect();
+        let held: Vec<_> = pids.into_iter().map(|pid| self.workers.hold(pid)).collect();
         let sender = self.get(from)?;
         let room = Roomy::new(sender, messages).map_err(call("make room for what waits"))?;
         let way = place.map(|place| self.way_to(Holder::Saved(to), place)).transpose()?;
@@ -134,7 +139,7 @@ impl Restored {
             }
             let mut who = message.credentials;
             let mut sent = send(sender, message, &files, who, name);
-            // The kernel takes only the pid of a process that is there.
+            // One that cannot be had.
             if let (Err(error), Some(who)) = (&sent, &mut who)
                 && error.raw_os_error() == Some(libc::ESRCH)
             {
@@ -146,6 +151,7 @@ impl Restored {
                 take_out_of_band(self.saved(to)?).map_err(call("recv MSG_OOB"))?;
             }
         }
+        drop(held);
         room.leave().map_err(call("setsockopt SO_SNDBUF"))
     }
 

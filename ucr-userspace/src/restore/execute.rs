@@ -11,19 +11,21 @@ use nix::sys::signal::Signal;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::{self, AddressFamily, SocketFlags};
 
-use super::identity::Assumed;
+use super::arm;
 use super::plan::Plan;
-use super::plan::step::{Holder, Identity, Step};
+use super::plan::step::{Holder, Step};
 use super::private::PrivateRoot;
 use super::reserve::{ReserveError, Reserved, Wanted};
 use super::undo::{Undo, UndoProblem};
+use super::workers::Workers;
 use crate::image::{FileId, Image, SocketIndex, SocketOption};
 use crate::kernel::interrupts::HeldBack;
 use crate::model::name::Escaped;
 use crate::model::{Pid, Shutdown, SocketType};
-use crate::process::{options, state};
+use crate::process::{filter, options, state};
 use crate::sys::addr;
 use crate::sys::janitor::Doomed;
+use crate::sys::worker::Call;
 
 /// How a plan is executed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -111,6 +113,8 @@ impl std::error::Error for RestoreError {
 /// Sockets that were made. Dropping it undoes the restore.
 #[derive(Debug)]
 pub struct Restored {
+    /// They share our descriptors: they end before those are closed.
+    pub(super) workers: Workers,
     sockets: HashMap<Holder, OwnedFd>,
     /// Files that were made and stay.
     files: HashMap<Holder, FileId>,
@@ -122,6 +126,7 @@ pub struct Restored {
     /// Where sockets are put at once.
     homes: HashMap<SocketIndex, RawFd>,
     reserved: Reserved,
+    arming: Vec<Step>,
     finishing: Vec<Step>,
     /// The directory beneath which all paths of the image are looked up, if not ours.
     beneath: Option<Vec<u8>>,
@@ -148,6 +153,7 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
     let reserved = Reserved::new(&Wanted::by(image))
         .map_err(|error| RestoreError { failed: Failed::Reserve(error), left: Vec::new() })?;
     let mut restored = Restored {
+        workers: Workers::default(),
         sockets: HashMap::new(),
         files: HashMap::new(),
         unreachable: HashMap::new(),
@@ -155,6 +161,7 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
         undo: Undo::default(),
         homes: homes(image),
         reserved,
+        arming: plan.arming.clone(),
         finishing: plan.finishing.clone(),
         beneath: plan.beneath.clone(),
     };
@@ -176,6 +183,7 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
     }
     // Nobody connects through them any more.
     restored.unreachable.clear();
+    restored.workers.end();
     Ok(restored)
 }
 
@@ -224,9 +232,16 @@ impl Restored {
         &self.reserved
     }
 
+    /// Who made the calls, as far as it was not this process; all have ended.
+    #[must_use]
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
     /// Takes everything back and says what could not be.
     #[must_use]
     pub fn undo(mut self) -> Vec<UndoProblem> {
+        self.workers.end();
         // Closed first, so that nobody connects to a file that is about to go.
         self.sockets.clear();
         let private = self.private.take().and_then(|private| {
@@ -235,6 +250,12 @@ impl Restored {
             Some(UndoProblem::Private { path, source })
         });
         self.undo.undo().into_iter().chain(private).collect()
+    }
+
+    /// Who is to be told by signals, as steps.
+    #[must_use]
+    pub fn arming(&self) -> &[Step] {
+        &self.arming
     }
 
     /// What was moved aside and is to be deleted when nothing can fail any more.
@@ -294,28 +315,29 @@ impl Restored {
                 self.keep(*made, socket)
             }
             Step::Pair { a, b, socket_type, identity } => {
-                let kind = kind(*socket_type);
-                let (one, other) = under(*identity, || {
-                    net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
-                        .map_err(call("socketpair"))
-                })?;
+                let pair = Call::Pair(kind(*socket_type).as_raw().cast_signed());
+                let made =
+                    self.workers.make(identity.as_ref(), pair).map_err(call("socketpair"))?;
+                let (one, other) = made.ends.ok_or(StepError::Missing(*a))?;
                 self.keep(*a, one)?;
                 self.keep(*b, other)
             }
             Step::Bind { made, place, landing } => self.bind(*made, place, landing),
             Step::Listen { made, backlog, identity } => {
-                let socket = self.get(*made)?;
-                let backlog = i32::try_from(*backlog).unwrap_or(i32::MAX);
-                under(*identity, || net::listen(socket, backlog).map_err(call("listen")))
+                let socket = self.sockets.get(made).ok_or(StepError::Missing(*made))?;
+                let listen =
+                    Call::Listen(socket.as_fd(), (*backlog).try_into().unwrap_or(i32::MAX));
+                self.workers.make(identity.as_ref(), listen).map(drop).map_err(call("listen"))
             }
             Step::Connect { client, listener, place, identity } => {
-                let socket = self.get(*client)?;
+                let socket = self.sockets.get(client).ok_or(StepError::Missing(*client))?.as_fd();
                 let (name, _file) = self.way_to(*listener, place)?;
-                under(*identity, || {
-                    without_waiting(socket, || {
-                        addr::connect(socket, &name).map_err(call("connect"))
-                    })
-                })
+                let made = without_waiting(socket, || {
+                    let connect = Call::Connect(socket, &name);
+                    self.workers.make(identity.as_ref(), connect).map_err(call("connect"))
+                })?;
+                self.workers.connected(*listener, made.by);
+                Ok(())
             }
             Step::ConnectDatagram { sender, receiver, place } => {
                 self.connect_datagram(self.saved(*sender)?, *receiver, place)
@@ -361,9 +383,15 @@ impl Restored {
                     result => result.map_err(call("setsockopt")),
                 }
             }
+            Step::SetFilter { socket, filter } => filter::set(self.saved(*socket)?, filter)
+                .map_err(|(call, source)| StepError::Call { call, source }),
             Step::SetFlags { socket, flags } => {
                 let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
                 fcntl_setfl(self.saved(*socket)?, wanted).map_err(call("fcntl F_SETFL"))
+            }
+            Step::Notify { socket, notification, flags } => {
+                arm::set(self.saved(*socket)?, *notification, *flags)
+                    .map_err(call("fcntl F_SETOWN_EX, F_SETSIG, F_SETFL"))
             }
             Step::Attributes { made, mode, uid, gid, .. } => {
                 self.set_attributes(*made, *mode, *uid, *gid)
@@ -381,22 +409,11 @@ impl Restored {
             source: io::Error::other(error),
         })?;
         let pid = who.map_or(Pid(0), |who| who.pid);
-        if u32::try_from(pid.0) != Ok(std::process::id()) {
+        if pid != self.workers.next(listener) {
             return Err(StepError::Stranger(pid));
         }
         self.keep(server, accepted)
     }
-}
-
-/// Runs one call under other effective ids.
-fn under<T>(
-    identity: Option<Identity>,
-    run: impl FnOnce() -> Result<T, StepError>,
-) -> Result<T, StepError> {
-    let assumed = Assumed::enter(identity).map_err(call("seteuid"))?;
-    let result = run();
-    assumed.leave().map_err(call("seteuid back"))?;
-    result
 }
 
 /// Runs one call with `O_NONBLOCK`: strangers who fill a queue, or take a connection out of it, give

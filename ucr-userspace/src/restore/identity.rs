@@ -1,16 +1,17 @@
 //! Calls made under other effective ids, so that `SO_PEERCRED` shows the saved ones.
 //!
 //! `SO_PEERCRED` reports the *effective* ids of the task that called `listen`, `connect` or
-//! `socketpair`. `connect` also checks the permission to write to the socket file, with the *file
-//! system* ids, which follow the effective ones; and a change of the effective uid from 0 clears
-//! the effective capabilities (`cap_task_fix_setuid`). So the file system ids are set back at once:
-//! for uid 0 that also raises the file system capabilities again, and permissions are checked as if
-//! nothing had changed. These calls act on the calling thread alone.
+//! `socketpair`, and `SO_PEERGROUPS` its supplementary groups. `connect` also checks the permission to
+//! write to the socket file, with the *file system* ids, which follow the effective ones; and a change
+//! of the effective uid from 0 clears the effective capabilities (`cap_task_fix_setuid`). So the file
+//! system ids are set back at once: for uid 0 that also raises the file system capabilities again, and
+//! permissions are checked as if nothing had changed. These calls act on the calling thread alone.
 
 use std::io;
 
 use nix::unistd::{Gid, Uid, getegid, geteuid, setfsgid, setfsuid};
-use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+use rustix::process::getgroups;
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::plan::step::Identity;
 
@@ -18,11 +19,8 @@ use super::plan::step::Identity;
 #[derive(Debug)]
 #[must_use]
 pub struct Assumed {
-    before: Option<Identity>,
-}
-
-fn current() -> Identity {
-    Identity { uid: geteuid().as_raw(), gid: getegid().as_raw() }
+    ids: Option<(u32, u32)>,
+    groups: Option<Vec<u32>>,
 }
 
 /// Asks for nothing: an id of -1 changes nothing and returns the present one.
@@ -38,20 +36,58 @@ fn set_effective_gid(gid: u32) -> io::Result<()> {
     Ok(set_thread_res_gid(None, rustix::process::Gid::from_raw(gid), None)?)
 }
 
+fn set_groups(groups: &[u32]) -> io::Result<()> {
+    let groups: Vec<_> =
+        groups.iter().map(|group| rustix::process::Gid::from_raw(*group)).collect();
+    Ok(set_thread_groups(&groups)?)
+}
+
+/// The supplementary groups of this thread, in ascending order.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn own_groups() -> io::Result<Vec<u32>> {
+    let mut groups: Vec<u32> = getgroups()?.into_iter().map(rustix::process::Gid::as_raw).collect();
+    groups.sort_unstable();
+    Ok(groups)
+}
+
+/// Whether two lists are the same groups.
+#[must_use]
+pub fn same_groups(a: &[u32], b: &[u32]) -> bool {
+    let sorted = |list: &[u32]| {
+        let mut list = list.to_vec();
+        list.sort_unstable();
+        list
+    };
+    sorted(a) == sorted(b)
+}
+
 impl Assumed {
-    /// Takes these ids if they differ from the present ones.
+    /// Takes these ids and groups if they differ from the present ones.
     ///
     /// # Errors
     ///
     /// `EPERM` without the right to (`CAP_SETUID`, `CAP_SETGID`); then nothing is changed.
-    pub fn enter(wanted: Option<Identity>) -> io::Result<Self> {
-        let before = current();
-        let Some(wanted) = wanted.filter(|wanted| *wanted != before) else {
-            return Ok(Self { before: None });
-        };
+    pub fn enter(wanted: Option<&Identity>) -> io::Result<Self> {
+        let mut assumed = Self { ids: None, groups: None };
+        let Some(wanted) = wanted else { return Ok(assumed) };
+        // The right to change groups goes with the user, so that they come first. From here on dropping
+        // undoes.
+        if let Some(groups) = &wanted.groups {
+            let before = own_groups()?;
+            if !same_groups(groups, &before) {
+                set_groups(groups)?;
+                assumed.groups = Some(before);
+            }
+        }
+        let before = (geteuid().as_raw(), getegid().as_raw());
+        if before == (wanted.uid, wanted.gid) {
+            return Ok(assumed);
+        }
         let (fsuid, fsgid) = file_system_ids();
-        // The group first: the right to change it goes with the user. From here on dropping undoes.
-        let assumed = Self { before: Some(before) };
+        assumed.ids = Some(before);
         set_effective_gid(wanted.gid)?;
         set_effective_uid(wanted.uid)?;
         setfsgid(fsgid);
@@ -72,11 +108,11 @@ impl Assumed {
     }
 
     fn restore(&mut self) -> io::Result<()> {
-        let Some(before) = self.before.take() else {
-            return Ok(());
-        };
-        set_effective_uid(before.uid)?;
-        set_effective_gid(before.gid)
+        if let Some((uid, gid)) = self.ids.take() {
+            set_effective_uid(uid)?;
+            set_effective_gid(gid)?;
+        }
+        self.groups.take().map_or(Ok(()), |groups| set_groups(&groups))
     }
 }
 

@@ -1,6 +1,7 @@
 //! From an image back to sockets: a plan, its execution and its undoing, the check of the result,
 //! and the programs that get the sockets.
 
+pub mod arm;
 mod deliver;
 pub mod execute;
 pub mod files;
@@ -15,3 +16,4 @@ pub mod reserve;
 pub mod target;
 pub mod undo;
 pub mod verify;
+pub mod workers;

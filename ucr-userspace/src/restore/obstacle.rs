@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::arm::{self, OwnerError};
 use super::names::{self, Foreign, Here, NameError};
 use super::plan::Plan;
 use super::plan::step::Aside;
@@ -30,6 +31,9 @@ pub enum Obstacle {
     /// Descriptor numbers cannot be had.
     #[error(transparent)]
     Descriptors(ReserveError),
+    /// Who is told by a signal cannot be.
+    #[error(transparent)]
+    Owner(OwnerError),
     /// A program cannot be executed.
     #[error(transparent)]
     Command(CommandError),
@@ -45,6 +49,7 @@ impl Obstacle {
                 Some("raise net.core.somaxconn first, with sysctl -w in this network namespace")
             }
             Self::Descriptors(error) => error.hint(),
+            Self::Owner(error) => Some(error.hint()),
             Self::Command(_) => None,
         }
     }
@@ -58,6 +63,7 @@ impl Serialize for Obstacle {
             Self::Name(_) => "name",
             Self::Backlog { .. } => "backlog",
             Self::Descriptors(_) => "descriptors",
+            Self::Owner(_) => "owner",
             Self::Command(_) => "command",
         };
         let mut fields = serializer.serialize_struct("Obstacle", 3)?;
@@ -94,6 +100,7 @@ pub fn survey(
             }
         }
     }
+    obstacles.extend(arm::check(image, here.boot_id).into_iter().map(Obstacle::Owner));
     let limit = reserve::check(&Wanted::by(image));
     obstacles.extend(limit.err().map(Obstacle::Descriptors));
     obstacles.extend(program::resolve(programs).into_iter().map(Obstacle::Command));

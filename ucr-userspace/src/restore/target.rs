@@ -21,6 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use super::arm::{self, ArmError, People};
 use super::execute::Restored;
 use super::program::Program;
 use super::undo::UndoProblem;
@@ -61,6 +62,9 @@ pub enum LaunchFailure {
         #[source]
         source: io::Error,
     },
+    /// Who is to be told by signals is not.
+    #[error(transparent)]
+    Arm(#[from] ArmError),
     /// Somebody wants us to end.
     #[error("interrupted by {0} before starting")]
     Interrupted(Signal),
@@ -145,13 +149,18 @@ pub fn launch(
         let _marked = Marked::begin().map_err(call("mark the process for"))?;
         let process = File::open("/proc/self").map_err(call("open /proc/self for"))?;
         let mut gate = Gate::new().map_err(call("make a pipe for"))?;
+        // Before the forks: a signal that comes before the programs run has nobody to take it.
+        arm::swallow(&restored);
+        let mut people = People::of(image);
         // Dropped before the gate.
         let mut children = Children::default();
         for program in others {
             current = program;
+            let others_pid = program.pid;
             let program = prepared(&restored, &owned, program)?;
             let pid = spawn::start(&program, &mut gate, process.as_fd()).map_err(call("start"))?;
             children.0.push(nix::unistd::Pid::from_raw(pid));
+            people.add(others_pid, pid);
         }
         current = root;
         let doomed = restored.doomed().map_err(call("find what was moved aside for"))?;
@@ -159,6 +168,7 @@ pub fn launch(
             janitor::start(&doomed, &mut gate, process.as_fd())
                 .map_err(call("start what deletes the files that were moved aside for"))?;
         }
+        arm::arm(&restored, &people)?;
         if let Some(signal) = signals.came() {
             return Err(LaunchFailure::Interrupted(signal));
         }

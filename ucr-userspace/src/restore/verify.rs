@@ -2,20 +2,25 @@
 
 mod queues;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::AsRawFd as _;
 
 pub use self::queues::look_deeper;
 
 use super::execute::Restored;
+use super::identity::same_groups;
 use super::plan::spot::Spot;
 use super::plan::{file_spot, named_spot};
 use crate::image::{
-    Bound, Connection, External, Image, Role, Socket, SocketFile, SocketIndex, Was,
+    Bound, Connection, External, Filter, Image, Notification, Role, Socket, SocketFile,
+    SocketIndex, Was,
 };
 use crate::model::name::Escaped;
 use crate::model::option_table;
-use crate::model::{Credentials, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View};
+use crate::model::{
+    Credentials, Pid, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View,
+};
 use crate::process::beneath;
 use crate::process::files::{BoundFile, Facts, same_file};
 use crate::process::state::{self, Defaults, SocketDetails, StateError};
@@ -72,7 +77,11 @@ pub enum Field {
     StatusFlags,
     /// An option, by number.
     Option(i32),
-    /// What an image cannot hold, such as a filter.
+    /// `SO_ATTACH_FILTER`, `SO_LOCK_FILTER`.
+    Filter,
+    /// `F_SETOWN`, `F_SETSIG`.
+    Notification,
+    /// What an image cannot hold, such as an eBPF filter.
     NotRestorable,
     /// What waits to be received.
     Queue,
@@ -86,6 +95,8 @@ pub enum Field {
     PeerCredentials,
     /// User and group that clients of a listener will see.
     ListenerCredentials,
+    /// `SO_PEERGROUPS`.
+    Groups,
     /// Whether its socket file lies where it is to be, or nowhere.
     File,
     /// The file's permission bits.
@@ -109,12 +120,15 @@ impl fmt::Display for Field {
             Self::Peer => "peer",
             Self::Shutdown => "shutdown",
             Self::StatusFlags => "status flags",
+            Self::Filter => "filter",
+            Self::Notification => "notification by signal",
             Self::NotRestorable => "not restorable",
             Self::Queue => "receive queue",
             Self::Waiting => "connections that wait",
             Self::Error => "pending error",
             Self::PeerCredentials => "peer credentials",
             Self::ListenerCredentials => "listener credentials",
+            Self::Groups => "groups of the credentials",
             Self::File => "socket file",
             Self::FileMode => "socket file mode",
             Self::FileOwner => "socket file owner",
@@ -271,19 +285,22 @@ pub fn compare(image: &Image, observed: &[Option<Observed>], view: &View) -> Vec
     differences
 }
 
-/// How many connected sockets have another pid in `SO_PEERCRED` than the image: the kernel gives
-/// everybody the pid of whoever makes the call, so this cannot be restored in general.
+/// The pids that `SO_PEERCRED` of sockets should show and does not, and of how many: the kernel shows
+/// whoever made the call, and not every pid can be had for that ([`super::workers`]).
 #[must_use]
-pub fn other_pids(image: &Image, observed: &[Option<Observed>]) -> usize {
-    let pairs = image.sockets.iter().zip(observed);
+pub fn other_pids(image: &Image, observed: &[Option<Observed>]) -> BTreeMap<Pid, usize> {
+    let mut others = BTreeMap::new();
     let pid = |credentials: Option<Credentials>| credentials.map(|credentials| credentials.pid);
-    pairs
-        .filter(|(socket, observed)| {
-            let Some(observed) = observed else { return false };
-            let wanted = socket.peer_credentials.or(socket.listener_credentials);
-            wanted.is_some() && pid(wanted) != pid(observed.details.credentials)
-        })
-        .count()
+    for (socket, observed) in image.sockets.iter().zip(observed) {
+        let Some(observed) = observed else { continue };
+        let wanted = pid(socket.peer_credentials.or(socket.listener_credentials));
+        if let Some(wanted) =
+            wanted.filter(|wanted| Some(*wanted) != pid(observed.details.credentials))
+        {
+            *others.entry(wanted).or_default() += 1;
+        }
+    }
+    others
 }
 
 fn name_of(socket: &Socket) -> UnixName {
@@ -304,6 +321,13 @@ impl<T: fmt::Display> fmt::Display for Shown<T> {
 
 fn ids(credentials: Option<Credentials>) -> Shown<String> {
     Shown(credentials.map(|Credentials { uid, gid, .. }| format!("uid {uid} gid {gid}")))
+}
+
+fn program(filter: Option<&Filter>) -> Shown<String> {
+    Shown(filter.map(|Filter { instructions, locked }| {
+        let locked = if *locked { " locked" } else { "" };
+        format!("{} instructions{locked}: {instructions:x?}", instructions.len())
+    }))
 }
 
 struct Check<'a> {
@@ -327,7 +351,16 @@ impl Check<'_> {
         let details = &observed.details;
         self.equal(Field::Type, &socket.socket_type, &details.socket_type);
         self.equal(Field::Name, &name_of(socket), &details.name);
-        self.equal(Field::StatusFlags, &socket.status_flags, &details.status_flags);
+        // Signals are switched on later, and read back by `arm`.
+        let flags = socket.status_flags & !libc::O_ASYNC;
+        self.equal(Field::StatusFlags, &flags, &details.status_flags);
+        if let Some(Notification { owner, .. }) = details.notification {
+            self.differs(
+                Field::Notification,
+                "nobody told yet",
+                format!("{owner} told by a signal"),
+            );
+        }
         let listening = matches!(socket.role, Role::Listening { .. });
         if listening != details.accepting {
             let role = |accepting| {
@@ -343,14 +376,30 @@ impl Check<'_> {
         // An image may not know them.
         if wanted.is_some() {
             self.equal(field, &ids(wanted), &ids(details.credentials));
+            self.groups(socket, details);
         }
         self.options(socket, details);
+        if socket.filter != details.filter {
+            self.differs(
+                Field::Filter,
+                program(socket.filter.as_ref()),
+                program(details.filter.as_ref()),
+            );
+        }
         // Somebody else was quicker than the peer.
         if details.has_messages && socket.queue.is_empty() {
             self.differs(Field::Queue, "empty", "a message");
         }
         for found in &details.not_restorable {
             self.differs(Field::NotRestorable, "none", found);
+        }
+    }
+
+    fn groups(&mut self, socket: &Socket, details: &SocketDetails) {
+        let Some(wanted) = &socket.groups else { return };
+        let found = details.groups.as_deref().unwrap_or_default();
+        if !same_groups(wanted, found) {
+            self.differs(Field::Groups, format!("{wanted:?}"), format!("{found:?}"));
         }
     }
 

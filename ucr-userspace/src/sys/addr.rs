@@ -33,6 +33,11 @@ pub(super) fn address(sun_path: &[u8]) -> io::Result<(Address, libc::socklen_t)>
     Ok((address, length))
 }
 
+/// The bytes of an address, and how many of them count.
+pub(super) fn bytes(sun_path: &[u8]) -> io::Result<([u8; 128], libc::socklen_t)> {
+    address(sun_path).map(|(address, length)| (address.0, length))
+}
+
 fn checked(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -78,36 +78,3 @@ pub fn close_number(number: RawFd) {
     // SAFETY: the caller put the descriptor there itself; no owner will close it a second time.
     unsafe { libc::close(number) };
 }
-
-/// Who gets a signal when something happens (`F_GETOWN`), and which (`F_GETSIG`); 0 for nobody and
-/// for the usual one.
-///
-/// # Errors
-///
-/// The kernel's.
-pub fn notification(of: BorrowedFd<'_>) -> io::Result<(i32, i32)> {
-    let mut owner = OwnerEx { kind: 0, pid: 0 };
-    // F_GETOWN cannot tell a process group below -4096 from an error; F_GETOWN_EX can.
-    // SAFETY: the kernel writes one `struct f_owner_ex`.
-    if unsafe { libc::fcntl(of.as_raw_fd(), F_GETOWN_EX, &raw mut owner) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: fcntl with F_GETSIG touches no memory.
-    let signal = unsafe { libc::fcntl(of.as_raw_fd(), F_GETSIG) };
-    if signal < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let pid = if owner.kind == F_OWNER_PGRP { -owner.pid } else { owner.pid };
-    Ok((pid, signal))
-}
-
-/// `struct f_owner_ex` (`include/uapi/asm-generic/fcntl.h`).
-#[repr(C)]
-struct OwnerEx {
-    kind: libc::c_int,
-    pid: libc::pid_t,
-}
-
-const F_GETSIG: libc::c_int = 11;
-const F_GETOWN_EX: libc::c_int = 16;
-const F_OWNER_PGRP: libc::c_int = 2;

@@ -5,10 +5,14 @@
 pub mod addr;
 pub mod bpf;
 pub mod descriptor;
+pub mod filter;
 pub mod gate;
 pub mod janitor;
 pub mod message;
+pub mod notify;
+pub mod peer;
 pub mod readiness;
 pub mod sockopt;
 pub mod spawn;
 pub mod tracee;
+pub mod worker;

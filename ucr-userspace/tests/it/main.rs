@@ -12,6 +12,8 @@ mod hooks;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod option_list;
+#[cfg(test)]
 mod options;
 #[cfg(test)]
 mod planning;

@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use ucr::image::SocketOption;
+use ucr::image::{Filter, SocketOption};
 use ucr::model::option_table;
 use ucr::model::*;
-use ucr::process::options;
-use ucr::process::state::{self, Defaults, NotRestorable};
+use ucr::process::state::{self, Defaults};
+use ucr::process::{filter, options};
 use ucr::sys::sockopt;
 
 fn stream() -> OwnedFd {
@@ -99,7 +99,7 @@ fn an_option_outside_the_table_is_never_set() {
 }
 
 #[test]
-fn what_cannot_be_restored_is_named() {
+fn a_filter_is_saved_with_its_lock() {
     let defaults = Defaults::probe(SocketType::Stream).unwrap();
     let socket = stream();
     // "return all": BPF_RET | BPF_K. struct sock_fprog: length, padding, pointer.
@@ -108,9 +108,24 @@ fn what_cannot_be_restored_is_named() {
     fprog.extend_from_slice(&program.as_ptr().expose_provenance().to_ne_bytes());
     sockopt::set(socket.as_fd(), libc::SO_ATTACH_FILTER, &fprog).unwrap();
     sockopt::set(socket.as_fd(), libc::SO_LOCK_FILTER, &int(1)).unwrap();
-    let found = state::read(socket.as_fd(), &defaults).unwrap().not_restorable;
-    let lock = NotRestorable::Option { name: "SO_LOCK_FILTER", value: int(1) };
-    assert_eq!(found, [lock, NotRestorable::Filter { instructions: 1 }]);
+    let found = state::read(socket.as_fd(), &defaults).unwrap();
+    let filter = Filter { instructions: vec![(6, 0, 0, u32::MAX)], locked: true };
+    assert_eq!((found.not_restorable, found.filter), (Vec::new(), Some(filter.clone())));
+    // Given to another one, which then cannot be given any more.
+    let other = stream();
+    filter::set(other.as_fd(), &filter).unwrap();
+    assert_eq!(state::read(other.as_fd(), &defaults).unwrap().filter, Some(filter.clone()));
+    let (_, error) = filter::set(other.as_fd(), &filter).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+}
+
+#[test]
+fn a_lock_alone_is_saved_as_well() {
+    let defaults = Defaults::probe(SocketType::Stream).unwrap();
+    let socket = stream();
+    let lock = Filter { instructions: Vec::new(), locked: true };
+    filter::set(socket.as_fd(), &lock).unwrap();
+    assert_eq!(state::read(socket.as_fd(), &defaults).unwrap().filter, Some(lock));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! and one that holds a conversation (`victim talk …`), for the demonstration.
 
 mod messages;
+mod settings;
 mod talk;
 mod world;
 

@@ -61,7 +61,7 @@ pub(crate) struct World {
 /// Why an order was not carried out: an errno's name, or words.
 pub(crate) type Refusal = String;
 
-type Done = Result<String, Refusal>;
+pub(crate) type Done = Result<String, Refusal>;
 
 impl World {
     pub(crate) fn new(base: PathBuf) -> Self {
@@ -176,6 +176,11 @@ impl World {
             ["unshare"] => unshare(CloneFlags::CLONE_NEWNET).map_err(name_of).and_then(|()| done()),
             ["limit", count] => self.limit(number(count)?),
             ["child", base] => self.child(base),
+            ["reap"] => {
+                let ended =
+                    self.children.drain(..).try_for_each(|mut child| child.wait().map(drop));
+                ended.map_err(|error| text_of(&error)).and_then(|()| done())
+            }
             ["zombie"] => self.zombie(),
             ["count"] => self.count(),
             ["counter"] => Ok(self.counter.load(Ordering::Relaxed).to_string()),
@@ -205,7 +210,8 @@ impl World {
             },
             ["exec"] => Err(text_of(&own_program()?.arg(&self.base).exec())),
             ["exit"] => std::process::exit(0),
-            _ => Err(format!("no such order: {line}")),
+            words => super::settings::obey(self, words)
+                .unwrap_or_else(|| Err(format!("no such order: {line}"))),
         }
     }
 
@@ -217,7 +223,7 @@ impl World {
 
     /// Does something with a descriptor: through the very number if the victim made it itself, so
     /// that a tracer sees that number; else through a duplicate.
-    fn with<T>(
+    pub(crate) fn with<T>(
         &self,
         fd: &str,
         act: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
@@ -383,7 +389,7 @@ impl Kind {
     }
 }
 
-fn done() -> Done {
+pub(crate) fn done() -> Done {
     Ok(String::new())
 }
 
@@ -439,7 +445,7 @@ pub(crate) fn number<N: std::str::FromStr>(text: &str) -> Result<N, Refusal> {
     text.parse().map_err(|_| format!("not a number: {text}"))
 }
 
-fn name_of(errno: Errno) -> Refusal {
+pub(crate) fn name_of(errno: Errno) -> Refusal {
     format!("{errno:?}")
 }
 

@@ -17,11 +17,16 @@ pub(super) fn find(
     let mut across: HashMap<_, _> =
         peers.map(|(this, other)| (this, Holder::Saved(other))).collect();
     across.extend(gone);
+    (across, kept(image))
+}
+
+/// Sockets that are taken from others as they are.
+pub(super) fn kept(image: &Image) -> BTreeSet<SocketIndex> {
     let kept = image.connections.iter().filter_map(|connection| match connection {
         Connection::External { socket, how: External::Keep { .. } } => Some(*socket),
         _ => None,
     });
-    (across, kept.collect())
+    kept.collect()
 }
 
 /// How many connections wait at each listener.

@@ -14,11 +14,13 @@
 //!    then only their peers may; then what waits for all others, whose ends were temporary sockets are
 //!    closed. Every socket is there by then: it may be in flight.
 //! 7. Temporary listeners are closed, files that were gone are unlinked.
-//! 8. Shutdown, options, flags; last the mode of the socket files, which lets others in.
+//! 8. Shutdown, options, flags; then filters, which may drop what is still to be sent; last the mode of
+//!    the socket files, which lets others in.
 
 mod across;
 mod binders;
 mod datagrams;
+mod last;
 mod paths;
 mod queues;
 pub mod spot;
@@ -111,7 +113,9 @@ pub struct Summary {
 pub struct Plan {
     /// Done one after another; each can be undone.
     pub steps: Vec<Step>,
-    /// Done when all is verified; these cannot be undone.
+    /// Done when all is verified and the processes are there; read back at once.
+    pub arming: Vec<Step>,
+    /// Done when the root's program runs; these cannot be undone.
     pub finishing: Vec<Step>,
     /// Where socket files are made that stay.
     pub paths: Vec<PathUse>,
@@ -149,6 +153,9 @@ impl fmt::Display for Plan {
             writeln!(f, "{number:>4}  {step}")?;
         }
         writeln!(f, "      verify against the image")?;
+        for step in &self.arming {
+            writeln!(f, "      {step}")?;
+        }
         self.finishing.iter().try_for_each(|step| writeln!(f, "      {step}"))
     }
 }
@@ -268,7 +275,7 @@ impl<'a> Planner<'a> {
             {
                 let listens = match socket.role {
                     Role::Listening { backlog } => {
-                        Some((backlog, socket.listener_credentials.map(Identity::from)))
+                        Some((backlog, Identity::of(socket, socket.listener_credentials)))
                     }
                     Role::Unconnected | Role::Connected | Role::Embryo => None,
                 };
@@ -345,7 +352,7 @@ impl<'a> Planner<'a> {
         let Some(binder) = self.binders.get(number) else {
             return;
         };
-        let (made, place, listens) = (binder.made, binder.place.clone(), binder.listens);
+        let (made, place, listens) = (binder.made, binder.place.clone(), binder.listens.clone());
         let (socket_type, landing) = (binder.socket_type, binder.landing.clone());
         if !self.bound.insert(made) {
             return;
@@ -366,7 +373,8 @@ impl<'a> Planner<'a> {
 
     /// Whose credentials a socket's `SO_PEERCRED` is to show.
     fn seen_by(&self, index: SocketIndex) -> Option<Identity> {
-        self.socket(index)?.peer_credentials.map(Identity::from)
+        let socket = self.socket(index)?;
+        Identity::of(socket, socket.peer_credentials)
     }
 
     fn seen_by_holder(&self, holder: Holder) -> Option<Identity> {
@@ -377,10 +385,11 @@ impl<'a> Planner<'a> {
     }
 
     fn listen(&mut self, made: Holder, identity: Option<Identity>) {
-        if let Some((backlog, _)) = self.binder_of(made).and_then(|binder| binder.listens) {
+        let listens = self.binder_of(made).and_then(|binder| binder.listens.as_ref());
+        if let Some(&(backlog, _)) = listens {
             // A backlog may have been lowered since so many came.
             let backlog = backlog.max(self.crowds.get(&made).copied().unwrap_or(0));
-            self.steps.push(Step::Listen { made, backlog, identity });
+            self.steps.push(Step::Listen { made, backlog, identity: identity.clone() });
             self.listening_as.insert(made, identity);
         }
     }
@@ -407,7 +416,7 @@ impl<'a> Planner<'a> {
             return;
         };
         let made = binder.made;
-        let Some((backlog, finally)) = binder.listens else { return };
+        let Some((backlog, finally)) = binder.listens.clone() else { return };
         let is_crowded = self.crowds.get(&made).is_some_and(|crowd| *crowd > backlog);
         let is_wrong = finally.is_some() && self.listening_as.get(&made) != Some(&finally);
         if matches!(made, Holder::Temporary(_)) {
@@ -482,10 +491,12 @@ impl<'a> Planner<'a> {
             let set = in_order(saved).into_iter();
             let set = set.map(|option| Step::SetOption { socket, option });
             self.steps.extend(set);
-            if saved.status_flags != 0 {
-                self.steps.push(Step::SetFlags { socket, flags: saved.status_flags });
+            let flags = saved.status_flags & !libc::O_ASYNC;
+            if flags != 0 {
+                self.steps.push(Step::SetFlags { socket, flags });
             }
         }
+        self.filters();
         for binder in &self.binders {
             if let Some(
                 SocketFile::Present { mode, uid, gid, .. }
@@ -522,6 +533,7 @@ impl<'a> Planner<'a> {
             datagram_peers: of(|connection| matches!(connection, Connection::Datagram { .. })),
         };
         Plan {
+            arming: last::arming(self.image),
             steps: self.steps,
             finishing: Vec::new(),
             paths: paths::uses(&self.binders),

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use super::spot::{Landing, Spot, normal};
-use crate::image::{FileId, SocketIndex, SocketOption};
+use crate::image::{FileId, Filter, Notification, Owner, Socket, SocketIndex, SocketOption};
 use crate::model::name::{Bytes, Escaped, exact};
 use crate::model::option_table;
 use crate::model::{Count, Credentials, Pid, Shutdown, SocketType, UnixName};
@@ -29,18 +29,25 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The effective ids under which a call is made, for the sake of `SO_PEERCRED`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Who makes a call, for the sake of `SO_PEERCRED` and `SO_PEERGROUPS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Identity {
+    /// Process; 0 if it does not matter.
+    pub pid: Pid,
     /// Effective user id.
     pub uid: u32,
     /// Effective group id.
     pub gid: u32,
+    /// Supplementary groups; `None` if they do not matter.
+    pub groups: Option<Vec<u32>>,
 }
 
-impl From<Credentials> for Identity {
-    fn from(credentials: Credentials) -> Self {
-        Self { uid: credentials.uid, gid: credentials.gid }
+impl Identity {
+    /// Of these credentials of a socket, which its groups go with.
+    #[must_use]
+    pub fn of(socket: &Socket, credentials: Option<Credentials>) -> Option<Self> {
+        let Credentials { pid, uid, gid } = credentials?;
+        Some(Self { pid, uid, gid, groups: socket.groups.clone() })
     }
 }
 
@@ -223,10 +230,26 @@ pub enum Step {
         /// What.
         option: SocketOption,
     },
+    /// `SO_ATTACH_FILTER` and `SO_LOCK_FILTER`.
+    SetFilter {
+        /// Which one.
+        socket: SocketIndex,
+        /// What.
+        filter: Filter,
+    },
     /// `fcntl(F_SETFL)`.
     SetFlags {
         /// Which one.
         socket: SocketIndex,
+        /// `O_NONBLOCK`; `O_ASYNC` comes later.
+        flags: i32,
+    },
+    /// `F_SETSIG`, `F_SETOWN_EX`, `O_ASYNC`.
+    Notify {
+        /// Which one.
+        socket: SocketIndex,
+        /// Who is told by which signal.
+        notification: Notification,
         /// `O_NONBLOCK`, `O_ASYNC` or neither.
         flags: i32,
     },
@@ -247,13 +270,23 @@ pub enum Step {
     Discard(Aside),
 }
 
-struct As(Option<Identity>);
+struct As<'a>(&'a Option<Identity>);
 
-impl fmt::Display for As {
+impl fmt::Display for As<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(Identity { uid, gid }) => write!(f, " as uid {uid} gid {gid}"),
+        let Some(Identity { pid, uid, gid, groups }) = self.0 else { return Ok(()) };
+        f.write_str(" as")?;
+        if pid.0 != 0 {
+            write!(f, " pid {pid}")?;
+        }
+        write!(f, " uid {uid} gid {gid}")?;
+        match groups.as_deref() {
             None => Ok(()),
+            Some([]) => f.write_str(" without groups"),
+            Some(groups) => {
+                f.write_str(" groups")?;
+                groups.iter().try_for_each(|group| write!(f, " {group}"))
+            }
         }
     }
 }
@@ -274,7 +307,7 @@ impl fmt::Display for Step {
             Self::Create { made, socket_type } => write!(f, "create {made} ({socket_type})"),
             Self::Pair { a, b, socket_type, identity } => {
                 write!(f, "socketpair of {a} and {b} ({socket_type})")?;
-                As(*identity).fmt(f)
+                As(identity).fmt(f)
             }
             Self::Bind { made, place, landing } => {
                 write!(f, "bind {made} to {place}")?;
@@ -285,10 +318,10 @@ impl fmt::Display for Step {
                 }
             }
             Self::Listen { made, backlog, identity } => {
-                write!(f, "listen on {made} with backlog {backlog}{}", As(*identity))
+                write!(f, "listen on {made} with backlog {backlog}{}", As(identity))
             }
             Self::Connect { client, listener, place, identity } => {
-                write!(f, "connect {client} to {listener} at {place}{}", As(*identity))
+                write!(f, "connect {client} to {listener} at {place}{}", As(identity))
             }
             Self::ConnectDatagram { sender, receiver, place } => {
                 let sender = Holder::Saved(*sender);
@@ -332,8 +365,29 @@ impl fmt::Display for Step {
                     _ => option.value.iter().try_for_each(|byte| write!(f, " {byte:02x}")),
                 }
             }
+            Self::SetFilter { socket, filter: Filter { instructions, locked } } => {
+                match instructions.len() {
+                    0 => {
+                        write!(f, "lock the filter of socket {}, of which there is none", socket.0)
+                    }
+                    count => {
+                        let then = if *locked { ", locked" } else { "" };
+                        let count = Count(count, "instruction");
+                        write!(f, "set the filter of socket {} ({count}{then})", socket.0)
+                    }
+                }
+            }
             Self::SetFlags { socket, flags } => {
                 write!(f, "set status flags of socket {}: {}", socket.0, flag_names(*flags))
+            }
+            Self::Notify { socket, notification: Notification { owner, signal }, flags } => {
+                let name = Holder::Saved(*socket);
+                match (owner, *signal) {
+                    (Owner::Nobody, 0) => write!(f, "of {name} nobody is told by a signal")?,
+                    (_, 0) => write!(f, "of {name} {owner} is told by SIGIO")?,
+                    _ => write!(f, "of {name} {owner} is told by signal {signal}")?,
+                }
+                write!(f, ", status flags: {}", flag_names(*flags))
             }
             Self::Attributes { spot, mode, uid, gid, .. } => {
                 write!(f, "set mode {mode:04o} owner {uid}:{gid} of {spot}")

@@ -1,0 +1,184 @@
+//! A process with a pid of one's choice that makes calls for this one, under ids of one's choice: what
+//! `SO_PEERCRED` shows is whoever made the call.
+//!
+//! It is a fork that shares descriptors and working directory (`CLONE_FILES`, `CLONE_FS`), so that what it
+//! makes is here at once, and ends with the thread that started it. Orders and answers go through a page
+//! of shared memory ([`desk`]): a pipe's end would be open in the worker as well, which would never see it
+//! closed. Between its start and its end it makes async-signal-safe calls only.
+
+mod desk;
+mod duty;
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::Ordering::Relaxed;
+
+use self::desk::Shared;
+use super::{addr, gate};
+
+/// Effective ids under which a call is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Ids<'a> {
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Supplementary groups; `None`: those of this process.
+    pub groups: Option<&'a [u32]>,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub enum Call<'a> {
+    /// `listen`.
+    Listen(BorrowedFd<'a>, i32),
+    /// `connect` to these `sun_path` bytes.
+    Connect(BorrowedFd<'a>, &'a [u8]),
+    /// `socketpair` of this `SOCK_*` type, close-on-exec.
+    Pair(i32),
+}
+
+/// Two ends that a call made.
+pub type Ends = (OwnedFd, OwnedFd);
+
+/// Such a process; it ends, and is reaped, when this is dropped.
+#[derive(Debug)]
+pub struct Worker {
+    pid: i32,
+    desk: Shared,
+    /// Whether its groups are other ones than it began with.
+    has_groups: bool,
+}
+
+/// `struct clone_args` (`include/uapi/linux/sched.h`), as of Linux 5.7.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+impl Worker {
+    /// Starts one with this pid.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if somebody has the pid, `EPERM` without `CAP_CHECKPOINT_RESTORE` (or `CAP_SYS_ADMIN`) over
+    /// the pid namespace, `EINVAL` for a pid beyond its `pid_max`.
+    pub fn start(pid: i32) -> io::Result<Self> {
+        let desk = Shared::new()?;
+        let parent = std::process::id().cast_signed();
+        let wanted = [pid];
+        let flags = libc::CLONE_FILES | libc::CLONE_FS;
+        let arguments = CloneArguments {
+            flags: u64::try_from(flags).unwrap_or_default(),
+            set_tid: wanted.as_ptr().expose_provenance() as u64,
+            set_tid_size: 1,
+            // No signal tells of its end: whoever is executed later would not expect it.
+            ..CloneArguments::default()
+        };
+        let arguments = &raw const arguments;
+        let size = size_of::<CloneArguments>();
+        // SAFETY: the struct and the pid that it leads to outlive the call. The child has a copy of this
+        // memory, since `CLONE_VM` is not asked for; it makes async-signal-safe calls only, on what was
+        // made before, and never returns.
+        match unsafe { libc::syscall(libc::SYS_clone3, arguments, size) } {
+            0 => duty::serve(desk.get(), parent),
+            made if made > 0 => Ok(Self { pid, desk, has_groups: false }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Lets it make a call.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses it: the ids, or the call itself; and `BrokenPipe` if it is gone.
+    pub fn make(&mut self, ids: Ids<'_>, call: Call<'_>) -> io::Result<Option<Ends>> {
+        let desk = self.desk.get();
+        desk.uid.store(ids.uid, Relaxed);
+        desk.gid.store(ids.gid, Relaxed);
+        let own;
+        let groups = match ids.groups {
+            None if self.has_groups => {
+                own = own_groups()?;
+                Some(own.as_slice())
+            }
+            groups => groups,
+        };
+        desk.put_groups(groups)?;
+        self.has_groups |= groups.is_some();
+        match call {
+            Call::Listen(socket, backlog) => desk.put(desk::LISTEN, socket.as_raw_fd(), backlog),
+            Call::Connect(socket, name) => {
+                let (address, length) = addr::bytes(name)?;
+                desk.address.iter().zip(address).for_each(|(to, from)| to.store(from, Relaxed));
+                let length = i32::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
+                desk.put(desk::CONNECT, socket.as_raw_fd(), length);
+            }
+            Call::Pair(socket_type) => desk.put(desk::PAIR, socket_type, 0),
+        }
+        desk.hand_over(desk::ORDERED);
+        while !desk.wait_for(desk::ANSWERED) {
+            if self.has_ended() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        match desk.answer.load(Relaxed) {
+            0 => {}
+            errno => return Err(io::Error::from_raw_os_error(errno)),
+        }
+        if !matches!(call, Call::Pair(_)) {
+            return Ok(None);
+        }
+        let [a, b] = [&desk.made[0], &desk.made[1]].map(|number| number.load(Relaxed));
+        Ok(Some((owned(a), owned(b))))
+    }
+
+    /// Whether it has ended, by whatever; it stays to be reaped.
+    fn has_ended(&self) -> bool {
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        // SAFETY: the kernel fills the struct, or leaves its zeroes.
+        let result = unsafe {
+            libc::waitid(libc::P_PID, self.pid.cast_unsigned(), info.as_mut_ptr(), options)
+        };
+        // SAFETY: a struct of zeroes is one as well.
+        let info = unsafe { info.assume_init() };
+        result < 0 || info.si_signo != 0
+    }
+}
+
+/// A descriptor that the worker has just made in the table that it shares with this process.
+fn owned(number: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just made it, and nobody else was told its number.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+fn own_groups() -> io::Result<Vec<u32>> {
+    let groups = rustix::process::getgroups()?;
+    Ok(groups.into_iter().map(rustix::process::Gid::as_raw).collect())
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // SAFETY: this touches no memory; the pid is that of our child until it is reaped.
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        loop {
+            // SAFETY: no status is asked for, so the pointer is not followed. `__WALL`: its end has no signal.
+            let got = unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL) };
+            if got >= 0 || gate::errno() != libc::EINTR {
+                return;
+            }
+        }
+    }
+}
