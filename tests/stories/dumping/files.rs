@@ -2,9 +2,8 @@
 
 use std::fs;
 
-use nix::fcntl::OFlag;
 use serde_json::Value;
-use ucr_tests::{Need, Perl, Victim, World, needs, outside, ucr::REFUSED};
+use ucr_tests::{Need, Victim, World, needs, ucr::REFUSED};
 
 use super::{dump, obstacles::at};
 use crate::world;

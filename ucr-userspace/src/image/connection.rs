@@ -115,8 +115,9 @@ impl Connection {
             Self::Accepted { client, server, .. } => Some((client, server)),
             Self::Datagram { sender, receiver } => Some((sender, receiver)),
             Self::Waiting { client: Sender::Socket(client), embryo, .. } => Some((client, embryo)),
-            Self::Waiting { client: Sender::Gone(_), .. } => None,
-            Self::Ended { .. } | Self::External { .. } => None,
+            Self::Waiting { client: Sender::Gone(_), .. }
+            | Self::Ended { .. }
+            | Self::External { .. } => None,
         }
     }
 
@@ -124,8 +125,10 @@ impl Connection {
     #[must_use]
     pub fn alone(&self) -> Option<SocketIndex> {
         match *self {
-            Self::Pair { .. } | Self::Accepted { .. } | Self::Datagram { .. } => None,
-            Self::Waiting { client: Sender::Socket(_), .. } => None,
+            Self::Pair { .. }
+            | Self::Accepted { .. }
+            | Self::Datagram { .. }
+            | Self::Waiting { client: Sender::Socket(_), .. } => None,
             Self::Waiting { client: Sender::Gone(_), embryo, .. } => Some(embryo),
             Self::Ended { survivor, .. } => Some(survivor),
             Self::External { socket, .. } => Some(socket),

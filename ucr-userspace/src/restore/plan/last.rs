@@ -2,11 +2,44 @@
 
 use super::Planner;
 use super::across::kept;
-use super::binders::indexed;
+use super::binders::{Key, indexed};
 use super::step::Step;
-use crate::image::{Image, Notification, Owner};
+use crate::image::{Image, Notification, Owner, Role, Socket, SocketFile, SocketOption};
+use crate::model::option_table;
 
 impl Planner<'_> {
+    pub(super) fn finish(&mut self) {
+        let shut = self.shut_down();
+        for (socket, saved) in indexed(self.image) {
+            if self.kept.contains(&socket) || saved.role == Role::Embryo {
+                continue;
+            }
+            let how = shut.get(&socket).copied().unwrap_or(saved.shutdown);
+            if !how.is_none() {
+                self.steps.push(Step::Shutdown { socket, how });
+            }
+            let set = in_order(saved).into_iter();
+            let set = set.map(|option| Step::SetOption { socket, option });
+            self.steps.extend(set);
+            let flags = saved.status_flags & !libc::O_ASYNC;
+            if flags != 0 {
+                self.steps.push(Step::SetFlags { socket, flags });
+            }
+        }
+        self.filters();
+        for binder in &self.binders {
+            if let Some(
+                SocketFile::Present { mode, uid, gid, .. }
+                | SocketFile::Moved { mode, uid, gid, .. },
+            ) = binder.file
+                && let Key::Path(spot) = &binder.key
+            {
+                let (made, spot) = (binder.made, spot.clone());
+                self.steps.push(Step::Attributes { made, spot, mode, uid, gid });
+            }
+        }
+    }
+
     /// A filter can drop what is sent, and one that is locked cannot be taken away for it.
     pub(super) fn filters(&mut self) {
         for (socket, saved) in indexed(self.image) {
@@ -33,4 +66,17 @@ pub(super) fn arming(image: &Image) -> Vec<Step> {
         Step::Notify { socket, notification, flags }
     })
     .collect()
+}
+
+/// A socket's options in an order in which they can be set. Setting a buffer's size locks it
+/// (`SO_BUF_LOCK`); the image has no lock if it was off, as it is for a new socket.
+fn in_order(saved: &Socket) -> Vec<SocketOption> {
+    let mut options = saved.options.clone();
+    let has = |number| saved.options.iter().any(|option| option.name == number);
+    if (has(libc::SO_SNDBUF) || has(libc::SO_RCVBUF)) && !has(libc::SO_BUF_LOCK) {
+        options.push(SocketOption::unlocked_buffers());
+    }
+    let rank = |number| option_table::TABLE.iter().position(|known| known.number == number);
+    options.sort_by_key(|option| rank(option.name));
+    options
 }

@@ -91,7 +91,7 @@ impl Layout {
         let fragment = if own { "skb_frag" } else { "bio_vec" };
         let of_fragment = |names: [&str; 3]| {
             let found = names.into_iter().map(|name| at(fragment, name));
-            found.reduce(|first, next| first.or(next)).unwrap_or(Ok(0))
+            found.reduce(Result::or).unwrap_or(Ok(0))
         };
         let cb = |member| at("unix_skb_parms", member);
         Ok(Self {
