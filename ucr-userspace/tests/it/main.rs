@@ -14,6 +14,8 @@ mod names;
 #[cfg(test)]
 mod options;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod planning;
 #[cfg(test)]
 mod programs;
