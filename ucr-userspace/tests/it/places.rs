@@ -193,6 +193,29 @@ fn nobody_connects_by_a_name() {
     }
 }
 
+/// Without CAP_NET_ADMIN a socket may not be asked for its file, and what is made has to be kept open.
+#[test]
+fn sockets_that_may_not_be_asked_for_their_files() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    folders(directory.path());
+    // Of this thread alone, which ends with the test.
+    let mut own = capabilities(None).unwrap();
+    own.effective -= CapabilitySet::NET_ADMIN;
+    set_capabilities(None, own).unwrap();
+    for image in
+        [image(directory.path()), everything(directory.path()), datagrams(directory.path())]
+    {
+        let restored = execute(&plan(&image).unwrap(), &image, Execution::default()).unwrap();
+        let bound = observe(&image, &restored).unwrap().into_iter().find_map(|one| one.bound);
+        assert_eq!(bound, None);
+        assert_eq!(differences(&image, &restored), []);
+        assert!(restored.undo().is_empty());
+    }
+    assert_eq!(held_open(directory.path()), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn a_root_is_put_before_every_path() {
     let image = image(Path::new("/srv"));
