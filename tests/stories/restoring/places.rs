@@ -326,6 +326,47 @@ fn names_beneath_another_root() {
 }
 
 #[test]
+fn a_prisoner_whom_nobody_saw() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    fs::create_dir_all(world.path("jail/run")).expect("folders");
+    let mut victim = world.victim();
+    let before = victim.listener("stream", &world.path_name("before"), 3);
+    victim.ask(&format!("chroot {}", world.path("jail").display()));
+    let inside = victim.listener("stream", b"/run/x", 3);
+    victim.ask("chdir /run");
+    let relative = victim.listener("stream", b"relative", 3);
+
+    let image = take(&world, victim);
+    let jail = world.path("jail");
+    assert_eq!(bound(&world, &image, inside)["root"]["text"], jail.to_str().expect("text"));
+    // That one is from before.
+    assert!(bound(&world, &image, before)["root"].is_null());
+    let mut back = bring_back(&world, &image);
+    assert_eq!((back.name(inside), back.name(relative)), (b"/run/x".into(), b"relative".into()));
+    is_reached(&world, &mut back, before, &world.path("before"));
+    is_reached(&world, &mut back, inside, &world.path("jail/run/x"));
+    is_reached(&world, &mut back, relative, &world.path("jail/run/relative"));
+}
+
+#[test]
+fn a_root_that_no_path_leads_to_is_refused() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    fs::create_dir(world.path("jail")).expect("a folder");
+    let mut victim = world.victim();
+    victim.ask(&format!("chroot {}", world.path("jail").display()));
+    victim.listener("stream", b"/x", 3);
+    fs::remove_dir_all(world.path("jail")).expect("remove");
+    let report = crate::dumping::dump(&world, &victim, &world.path("image"), &[]).ended(REFUSED);
+    assert_eq!(report.json()["obstacles"][0]["kind"], "other_root", "{}", report.stdout);
+}
+
+#[test]
 fn who_may_not_change_the_root_is_told() {
     if !needs::met(&[Need::Root]) {
         return;

@@ -26,6 +26,9 @@ pub(super) const PRIVATE: &str = ".ucr-root-";
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// Longest path that the kernel takes, with a NUL.
+const PATH_MAX: usize = 4096;
+
 /// Where nobody but the owner comes, whatever the umask of before.
 const OWNER_ONLY: Mode = Mode::RWXU;
 
@@ -90,6 +93,10 @@ impl PrivateRoot {
             umask(Mode::RWXG | Mode::RWXO);
             let name = place.name.as_bytes();
             let working = place.directory.as_deref().unwrap_or_default();
+            // As long as it could be anywhere else.
+            if working.len() >= PATH_MAX {
+                return Err(failed("chdir")(rustix::io::Errno::NAMETOOLONG));
+            }
             let mut here = self.descend(None, working)?;
             fchdir(&here).map_err(failed("chdir"))?;
             let (parent, last) = beneath::split(name).unwrap_or((b"", name));
@@ -139,14 +146,7 @@ impl PrivateRoot {
             return Ok(());
         }
         // By descriptor: if somebody has put another directory in its place, that is left alone.
-        for entry in fs::read_dir(OsStr::from_bytes(&through_proc(&self.directory)))? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
-            } else {
-                fs::remove_file(entry.path())?;
-            }
-        }
+        empty(&self.directory)?;
         let own = Facts::of(&self.directory)?.id;
         match Facts::in_directory(&self.parent, OsStr::new(&self.name))? {
             Some(facts) if facts.id == own => {
@@ -161,6 +161,29 @@ impl Drop for PrivateRoot {
     fn drop(&mut self) {
         if let Err(error) = self.clear() {
             tracing::error!(%error, name = self.name, "failed to remove a private directory");
+        }
+    }
+}
+
+/// Removes everything in a directory to which nobody else comes, with one descriptor however deep it is.
+fn empty(directory: &OwnedFd) -> io::Result<()> {
+    let mut here = openat(directory, ".", DIRECTORY, Mode::empty())?;
+    let mut names = Vec::new();
+    loop {
+        let first = fs::read_dir(OsStr::from_bytes(&through_proc(&here)))?.next().transpose()?;
+        if let Some(entry) = first {
+            let name = entry.file_name();
+            if entry.file_type()?.is_dir() {
+                here = openat(&here, &name, DIRECTORY, Mode::empty())?;
+                names.push(name);
+            } else {
+                unlinkat(&here, &name, AtFlags::empty())?;
+            }
+        } else if let Some(name) = names.pop() {
+            here = openat(&here, "..", DIRECTORY, Mode::empty())?;
+            unlinkat(&here, &name, AtFlags::REMOVEDIR)?;
+        } else {
+            return Ok(());
         }
     }
 }
@@ -211,6 +234,7 @@ mod tests {
             (b"../../../../../z", Some(&b"/srv/./app"[..])),
             (b"./sub//\xff\n", Some(b"/srv/app")),
             (&[b'y'; 108], Some(b"/")),
+            (b"deep", Some(&b"/d".repeat(2000))),
         ] {
             let socket = rustix::net::socket(
                 rustix::net::AddressFamily::UNIX,

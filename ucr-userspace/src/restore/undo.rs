@@ -121,11 +121,15 @@ impl Undo {
         if !entry.is(aside.id) {
             return Err(io::Error::other("another file lies there now"));
         }
-        let mut number = 0;
+        // Beyond those of before, or thousands would be tried for thousands of files.
+        let first = self.count;
+        let mut number = first;
         let hidden = loop {
             let name = format!("{HIDDEN}{}-{number}", std::process::id());
             match entry.rename(name.as_bytes()) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 10_000 => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && number < first + 10_000 =>
+                {
                     number += 1;
                 }
                 result => break result?,

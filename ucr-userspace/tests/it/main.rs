@@ -16,6 +16,8 @@ mod option_list;
 #[cfg(test)]
 mod options;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod planning;
 #[cfg(test)]
 mod programs;

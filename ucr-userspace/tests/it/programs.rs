@@ -352,6 +352,8 @@ fn what_a_killed_restore_left_is_mentioned() {
     // Beyond what a pid can be (PID_MAX_LIMIT), so surely dead; and one that is alive.
     let dead = directory.path().join(".ucr-aside-2000000000-3");
     fs::write(&dead, "foreign").unwrap();
+    let private = directory.path().join(".ucr-root-2000000000-0");
+    fs::create_dir(&private).unwrap();
     for other in [format!(".ucr-aside-{}-0", std::process::id()), ".ucr-aside-x-y".to_owned()] {
         fs::write(directory.path().join(other), "").unwrap();
     }
@@ -360,11 +362,14 @@ fn what_a_killed_restore_left_is_mentioned() {
     assert_eq!(output.status.code(), Some(0), "{err}");
     let expected = format!(
         "ucr: note: {} is a file that a restore by pid 2000000000 moved aside before it was killed\n\
+         ucr: note: {} is a directory that a restore by pid 2000000000 worked in before it was \
+         killed\n\
          ucr: hint: move such a file back, or delete it; ucr does neither\n",
-        dead.display()
+        dead.display(),
+        private.display()
     );
     assert!(err.ends_with(&expected), "{err}");
-    assert_eq!(err.matches("note: ").count(), 1, "{err}");
+    assert_eq!(err.matches("note: ").count(), 2, "{err}");
 }
 
 fn words(words: &[&str]) -> Vec<OsString> {
