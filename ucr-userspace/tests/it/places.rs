@@ -208,7 +208,7 @@ fn sockets_that_may_not_be_asked_for_their_files() {
         [image(directory.path()), everything(directory.path()), datagrams(directory.path())]
     {
         let restored = execute(&plan(&image).unwrap(), &image, Execution::default()).unwrap();
-        let bound = observe(&image, &restored).unwrap().into_iter().find_map(|one| one.bound);
+        let bound = observe(&image, &restored).unwrap().into_iter().find_map(|one| one?.bound);
         assert_eq!(bound, None);
         assert_eq!(differences(&image, &restored), []);
         assert!(restored.undo().is_empty());

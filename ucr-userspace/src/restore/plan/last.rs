@@ -1,13 +1,50 @@
 //! What sockets get when nothing is sent through them any more.
 
-use super::Planner;
+use std::collections::BTreeSet;
+
 use super::across::kept;
 use super::binders::{Key, indexed};
 use super::step::Step;
-use crate::image::{Image, Notification, Owner, Role, Socket, SocketFile, SocketOption};
+use super::{Plan, Planner, Summary, paths};
+use crate::image::{
+    Connection, Image, Notification, Owner, Role, Socket, SocketFile, SocketOption,
+};
 use crate::model::option_table;
 
 impl Planner<'_> {
+    pub(super) fn done(self, beneath: Option<&[u8]>) -> Plan {
+        let abstract_names: BTreeSet<_> = self
+            .binders
+            .iter()
+            .filter_map(|binder| match &binder.key {
+                Key::Abstract(name, socket_type) => Some((name.clone(), *socket_type)),
+                Key::Path(_) | Key::Nobodys => None,
+            })
+            .collect();
+        let roles = self.image.sockets.iter().map(|socket| socket.role);
+        let of = |fits: fn(&Connection) -> bool| {
+            self.image.connections.iter().filter(|connection| fits(connection)).count()
+        };
+        let summary = Summary {
+            sockets: self.image.sockets.len(),
+            listeners: roles.filter(|role| matches!(role, Role::Listening { .. })).count(),
+            connections: of(|connection| matches!(connection, Connection::Accepted { .. })),
+            waiting: of(|connection| matches!(connection, Connection::Waiting { .. })),
+            messages: self.image.sockets.iter().map(|socket| socket.queue.len()).sum(),
+            pairs: of(|connection| matches!(connection, Connection::Pair { .. })),
+            datagram_peers: of(|connection| matches!(connection, Connection::Datagram { .. })),
+        };
+        Plan {
+            arming: last::arming(self.image),
+            steps: self.steps,
+            finishing: Vec::new(),
+            paths: paths::uses(&self.binders),
+            beneath: beneath.map(<[u8]>::to_vec),
+            abstract_names: abstract_names.into_iter().collect(),
+            summary,
+        }
+    }
+
     pub(super) fn finish(&mut self) {
         let shut = self.shut_down();
         for (socket, saved) in indexed(self.image) {

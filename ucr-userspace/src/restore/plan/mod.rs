@@ -477,37 +477,4 @@ impl<'a> Planner<'a> {
             self.steps.push(Step::LeavePrivate);
         }
     }
-
-    fn done(self, beneath: Option<&[u8]>) -> Plan {
-        let abstract_names: BTreeSet<_> = self
-            .binders
-            .iter()
-            .filter_map(|binder| match &binder.key {
-                Key::Abstract(name, socket_type) => Some((name.clone(), *socket_type)),
-                Key::Path(_) | Key::Nobodys => None,
-            })
-            .collect();
-        let roles = self.image.sockets.iter().map(|socket| socket.role);
-        let of = |fits: fn(&Connection) -> bool| {
-            self.image.connections.iter().filter(|connection| fits(connection)).count()
-        };
-        let summary = Summary {
-            sockets: self.image.sockets.len(),
-            listeners: roles.filter(|role| matches!(role, Role::Listening { .. })).count(),
-            connections: of(|connection| matches!(connection, Connection::Accepted { .. })),
-            waiting: of(|connection| matches!(connection, Connection::Waiting { .. })),
-            messages: self.image.sockets.iter().map(|socket| socket.queue.len()).sum(),
-            pairs: of(|connection| matches!(connection, Connection::Pair { .. })),
-            datagram_peers: of(|connection| matches!(connection, Connection::Datagram { .. })),
-        };
-        Plan {
-            arming: last::arming(self.image),
-            steps: self.steps,
-            finishing: Vec::new(),
-            paths: paths::uses(&self.binders),
-            beneath: beneath.map(<[u8]>::to_vec),
-            abstract_names: abstract_names.into_iter().collect(),
-            summary,
-        }
-    }
 }
