@@ -35,7 +35,7 @@ impl Planner<'_> {
             datagram_peers: of(|connection| matches!(connection, Connection::Datagram { .. })),
         };
         Plan {
-            arming: last::arming(self.image),
+            arming: arming(self.image),
             steps: self.steps,
             finishing: Vec::new(),
             paths: paths::uses(&self.binders),

@@ -39,7 +39,7 @@ use self::spot::Landing;
 use self::step::{Aside, Holder, Identity, Step};
 use crate::image::datagrams::{Order, order};
 use crate::image::validate::{self, Invalid};
-use crate::image::{Connection, Image, Role, Socket, SocketIndex};
+use crate::image::{Image, Role, Socket, SocketIndex};
 use crate::model::option_table;
 use crate::model::{SocketType, UnixName};
 
