@@ -75,26 +75,26 @@ fn what_was_shut_down_before_it_was_connected_is_refused() {
 }
 
 #[test]
-fn who_is_to_be_signalled_is_refused() {
+fn who_is_to_be_signalled_is_in_the_image() {
     if !needs::met(&[Need::Root, Need::Program("perl")]) {
         return;
     }
     let world = world();
     let mut perl = Perl::start();
     let (a, _) = perl.pair();
-    let pid = perl.pid().to_string();
-    let image = world.path("image").display().to_string();
-    let run = || world.ucr.run(&["dump", "--json", "--pid", &pid, "-o", &image]);
-    let _written = run().done();
-    fs::remove_file(&image).expect("remove the image");
     // F_SETOWN
     perl.ask("fcntl($kept[0], 8, $$ + 0) or die $!");
-    let report = run().ended(REFUSED).json();
-    assert_eq!(at(&report, a)["kind"], "setting", "{report:#}");
-    let setting = at(&report, a)["setting"].as_str().expect("text");
-    assert!(setting.contains(&pid), "{setting}");
+    let (pid, path) = (perl.pid().to_string(), world.path("image"));
+    let image = path.display().to_string();
+    let _written = world.ucr.run(&["dump", "--pid", &pid, "-o", &image]).done();
+    let shown = world.ucr.run(&["show", "--json", &image]).done().json();
+    let sockets = shown["sockets"].as_array().expect("a list");
+    let told: Vec<_> = sockets.iter().filter(|socket| !socket["notification"].is_null()).collect();
+    assert_eq!(told.len(), 1, "{shown:#}");
+    let notification = &told[0]["notification"];
+    assert_eq!(notification["owner"]["process"], perl.pid(), "{notification}");
+    assert_eq!(notification["signal"], 0, "{notification}");
     assert_eq!(outside::flags(perl.pid(), a) & OFlag::O_ASYNC.bits(), 0, "left alone");
-    assert!(!world.path("image").exists());
 }
 
 #[test]
