@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use nix::fcntl::OFlag;
 use serde_json::Value;
-use ucr_tests::{Need, Victim, World, needs, ucr::REFUSED};
+use ucr_tests::{Need, Perl, Victim, World, needs, outside, ucr::REFUSED};
 
 use super::{dump, obstacles::at};
 use crate::world;
@@ -94,6 +95,29 @@ fn a_relative_path_s_directory_is_known_from_the_file() {
             fs::remove_dir_all(world.path("sub")).expect("delete");
         }
     }
+}
+
+#[test]
+fn who_is_to_be_signalled_is_in_the_image() {
+    if !needs::met(&[Need::Root, Need::Program("perl")]) {
+        return;
+    }
+    let world = world();
+    let mut perl = Perl::start();
+    let (a, _) = perl.pair();
+    // F_SETOWN
+    perl.ask("fcntl($kept[0], 8, $$ + 0) or die $!");
+    let (pid, path) = (perl.pid().to_string(), world.path("image"));
+    let image = path.display().to_string();
+    let _written = world.ucr.run(&["dump", "--pid", &pid, "-o", &image]).done();
+    let shown = world.ucr.run(&["show", "--json", &image]).done().json();
+    let sockets = shown["sockets"].as_array().expect("a list");
+    let told: Vec<_> = sockets.iter().filter(|socket| !socket["notification"].is_null()).collect();
+    assert_eq!(told.len(), 1, "{shown:#}");
+    let notification = &told[0]["notification"];
+    assert_eq!(notification["owner"]["process"], perl.pid(), "{notification}");
+    assert_eq!(notification["signal"], 0, "{notification}");
+    assert_eq!(outside::flags(perl.pid(), a) & OFlag::O_ASYNC.bits(), 0, "left alone");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! The programs that get the sockets: descriptors at their numbers, then `execve`.
 //!
-//! The root's program replaces ucr, so the pid in `SO_PEERCRED` is its own. The others are its
-//! children; they are forked first, and run as soon as the root's `execve` has succeeded. Only then
-//! are files deleted that were moved aside.
+//! The root's program replaces ucr. The others are its children; they are forked first, and run as
+//! soon as the root's `execve` has succeeded. Only then are files deleted that were moved aside.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;

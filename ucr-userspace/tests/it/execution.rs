@@ -30,7 +30,7 @@ pub(crate) fn differences(image: &Image, restored: &Restored) -> Vec<Difference>
     compare(image, &observe(image, restored).unwrap(), &view())
 }
 
-fn open_descriptors() -> BTreeSet<i32> {
+pub(crate) fn open_descriptors() -> BTreeSet<i32> {
     let entries = fs::read_dir("/proc/self/fd").unwrap();
     let mut numbers: BTreeSet<i32> = entries
         .filter_map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().ok())

@@ -3,6 +3,8 @@
 //! `cfg(test)` tells clippy that helpers, too, may unwrap.
 
 #[cfg(test)]
+mod callers;
+#[cfg(test)]
 mod execution;
 #[cfg(test)]
 mod file;

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::desk::{AS_THEY_ARE, CONNECT, Desk, LISTEN, ORDERED, PAIR};
+use super::desk::{ANSWERED, AS_THEY_ARE, CONNECT, Desk, LISTEN, ORDERED, PAIR};
 use super::gate;
 
 const UNCHANGED: u32 = u32::MAX;
@@ -12,11 +12,11 @@ const UNCHANGED: u32 = u32::MAX;
 pub(super) fn serve(desk: &Desk, parent: i32) -> ! {
     name();
     loop {
-        // Again after each order: a change of ids takes it away (`commit_creds`).
+        // Again after each order, and before its answer: a change of ids takes it away (`commit_creds`).
         end_with(parent);
+        desk.hand_over(ANSWERED);
         while !desk.wait_for(ORDERED) {}
         desk.answer.store(obey(desk).err().unwrap_or(0), Relaxed);
-        desk.hand_over(super::desk::ANSWERED);
     }
 }
 

@@ -93,7 +93,10 @@ impl Worker {
         // made before, and never returns.
         match unsafe { libc::syscall(libc::SYS_clone3, arguments, size) } {
             0 => duty::serve(desk.get(), parent),
-            made if made > 0 => Ok(Self { pid, desk, has_groups: false }),
+            made if made > 0 => {
+                let worker = Self { pid, desk, has_groups: false };
+                worker.hear().map(|()| worker)
+            }
             _ => Err(io::Error::last_os_error()),
         }
     }
@@ -128,11 +131,7 @@ impl Worker {
             Call::Pair(socket_type) => desk.put(desk::PAIR, socket_type, 0),
         }
         desk.hand_over(desk::ORDERED);
-        while !desk.wait_for(desk::ANSWERED) {
-            if self.has_ended() {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-        }
+        self.hear()?;
         match desk.answer.load(Relaxed) {
             0 => {}
             errno => return Err(io::Error::from_raw_os_error(errno)),
@@ -142,6 +141,16 @@ impl Worker {
         }
         let [a, b] = [&desk.made[0], &desk.made[1]].map(|number| number.load(Relaxed));
         Ok(Some((owned(a), owned(b))))
+    }
+
+    /// Waits for its answer; the first one is that it is there, and ends with us.
+    fn hear(&self) -> io::Result<()> {
+        while !self.desk.get().wait_for(desk::ANSWERED) {
+            if self.has_ended() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        Ok(())
     }
 
     /// Whether it has ended, by whatever; it stays to be reaped.
