@@ -71,6 +71,8 @@ offsets! {
     task_tgid: "task_struct" "tgid" Required,
     /// `TS_COMPAT` is a bit of it.
     task_status: "task_struct" "thread_info.status" Required,
+    /// First thread of a task's process.
+    task_leader: "task_struct" "group_leader" Required,
     /// Descriptor table of a task.
     task_files: "task_struct" "files" Required,
     /// Working and root directory of a task.

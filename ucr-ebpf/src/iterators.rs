@@ -131,6 +131,16 @@ fn list_sockets(ctx: *mut TaskFileContext) -> i32 {
     if task.is_null() || file.is_null() {
         return 0;
     }
+    // A thread that shares its process's table has nothing of its own.
+    // SAFETY: `task` is a `struct task_struct *`, and so is what leads its group.
+    let is_shared = unsafe {
+        let leader: Pointer = typed(task, offset!(task_leader));
+        let table = |task: Pointer| typed::<Pointer>(task, offset!(task_files));
+        leader != task.cast_const() && table(leader) == table(task.cast_const())
+    };
+    if is_shared {
+        return 0;
+    }
     // SAFETY: `file` is a `struct file *`.
     let socket: Pointer = unsafe { bpf_sock_from_file(file.cast()) }.cast();
     if socket.is_null() {

@@ -5,6 +5,7 @@ mod files;
 mod namespaces;
 mod obstacles;
 mod output;
+mod provenance;
 mod sharing;
 mod targets;
 mod threads;

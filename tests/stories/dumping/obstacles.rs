@@ -140,10 +140,7 @@ fn looking_at_a_datagram_socket_takes_nothing_from_it() {
     victim.ask(&format!("send {left} unread"));
     victim.ask(&format!("disconnect {turned}"));
     for _ in 0..2 {
-        let report = dump(&world, &victim, &image, &[]).ended(REFUSED).json();
-        assert_eq!(report["obstacles"].as_array().expect("a list").len(), 1, "{report:#}");
-        let text = at(&report, left)["text"].as_str().expect("text");
-        assert!(text.contains("a pending error (Connection reset by peer"), "{text}");
+        dump(&world, &victim, &image, &[]).done();
     }
     assert_eq!(victim.tell(&format!("recv {left}")), Err("ECONNRESET".to_owned()));
     dump(&world, &victim, &image, &[]).done();

@@ -129,3 +129,27 @@ fn each_way_of_shutting_down_comes_back() {
         }
     }
 }
+
+#[test]
+fn what_a_half_threw_away_is_an_error_to_the_other() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let (left, turned) = victim.pair("dgram");
+    victim.ask(&format!("send {left} never-read"));
+    victim.ask(&format!("disconnect {turned}"));
+    let (still, elsewhere) = victim.pair("dgram");
+    let service = victim.socket("dgram");
+    victim.bind(service, &world.abstract_name(b"service"));
+    victim.ask(&format!("send {still} never-read"));
+    victim.connect(elsewhere, &world.abstract_name(b"service"));
+    victim.ask(&format!("send {elsewhere} hello"));
+    let mut victim = bring_back(&world, &take(&world, victim));
+    for fd in [left, still] {
+        assert_eq!(text(&mut victim, fd), "ECONNRESET");
+        assert_eq!(victim.ask(&format!("error {fd}")), "0");
+    }
+    assert_eq!(text(&mut victim, service), "hello");
+}

@@ -4,6 +4,7 @@ mod connections;
 mod peers;
 mod queues;
 mod roles;
+mod sources;
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
@@ -77,6 +78,7 @@ pub fn assemble(
     work.inherit_names(&mut sockets);
     let connections = work.peers(&mut sockets, memory)?;
     work.queues(&mut sockets, &connections);
+    work.sources(&mut sockets);
     let descriptors = work.descriptors();
     let mut obstacles = work.obstacles;
     obstacles.sort_by_key(|o| (o.pid, o.fd));

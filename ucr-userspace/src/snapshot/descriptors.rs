@@ -18,7 +18,7 @@ use zerocopy::FromBytes as _;
 use crate::{
     kernel::btf::Btf,
     model::Pid,
-    sys::bpf::{iterate_all, iterate_process},
+    sys::bpf::{iterate_all, iterate_thread},
     tracer::{
         TracerError,
         object::{LogLevel, Object, Sizes},
@@ -89,15 +89,26 @@ impl Lister {
         self.object.types()
     }
 
-    /// Every descriptor of a process that leads to a socket of any family, by number.
+    /// Every descriptor of a process that leads to a socket of any family, by number; also those of threads
+    /// that have a table of their own.
+    ///
+    /// It is asked thread by thread: where the kernel goes through the threads of a process by itself, it
+    /// takes some for others when it skips those that share their table (until 6.6).
     ///
     /// # Errors
     /// The kernel's; a process that is gone has no descriptors and is no error.
     pub fn sockets_of(&mut self, pid: Pid) -> Result<Vec<SocketDescriptor>, DescriptorError> {
-        let program = self.object.loaded(PROGRAM).map_err(DescriptorError::Prepare)?;
-        let mut found = iterate_process(program.as_fd(), pid.0)
-            .and_then(read)
-            .map_err(|source| DescriptorError::List { pid, source })?;
+        let program = self.object.loaded(PROGRAM).map_err(DescriptorError::Prepare)?.as_fd();
+        let failed = |source| DescriptorError::List { pid, source };
+        let mut found = Vec::new();
+        for thread in threads(pid).map_err(failed)? {
+            match iterate_thread(program, thread).and_then(read) {
+                Ok(of_thread) => found.extend(of_thread),
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        sort(&mut found);
         // The iterator says pids of the initial pid namespace; ours may be another one.
         for descriptor in &mut found {
             let own_table = descriptor.tid != descriptor.pid;
@@ -131,8 +142,23 @@ fn read(mut pass: File) -> io::Result<Vec<SocketDescriptor>> {
         // The kernel may show a descriptor again after a full buffer.
         .filter(|d| seen.insert((d.tid, d.fd)))
         .collect();
-    found.sort_by_key(|d| (d.pid, d.tid != d.pid, d.tid, d.fd));
+    sort(&mut found);
     Ok(found)
+}
+
+fn sort(found: &mut [SocketDescriptor]) {
+    found.sort_by_key(|d| (d.pid, d.tid != d.pid, d.tid, d.fd));
+}
+
+/// The threads of a process; none if it is gone.
+fn threads(pid: Pid) -> io::Result<Vec<i32>> {
+    let entries = match std::fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let thread = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    Ok(entries.flatten().filter_map(thread).collect())
 }
 
 #[cfg(test)]

@@ -41,12 +41,13 @@ struct IterCreate {
     flags: u32,
 }
 
-/// Begins a pass of a task iterator (`iter/task_file`) over the tasks of one process only.
+/// Begins a pass of a task iterator (`iter/task_file`) over one thread only.
 ///
 /// # Errors
-/// The kernel's: among them `EINVAL` where it cannot restrict the iterator (before 6.1).
-pub fn iterate_process(program: BorrowedFd<'_>, pid: i32) -> io::Result<File> {
-    iterate(program, Some(&TaskInfo { tid: 0, pid: pid.cast_unsigned(), pid_fd: 0, padding: 0 }))
+/// The kernel's: among them `EINVAL` where it cannot restrict the iterator (before 6.1), and `ESRCH` for a
+/// thread that is gone.
+pub fn iterate_thread(program: BorrowedFd<'_>, tid: i32) -> io::Result<File> {
+    iterate(program, Some(&TaskInfo { tid: tid.cast_unsigned(), pid: 0, pid_fd: 0, padding: 0 }))
 }
 
 /// Begins a pass of a task iterator over all tasks.

@@ -54,13 +54,23 @@ impl<'a> Assembly<'a> {
         Ok(all)
     }
 
-    /// What the next call on a socket fails with. Only the end of a peer that had not read everything can be
-    /// brought about again.
+    /// What the next call on a socket fails with. It can be brought about again where the peer has closed and
+    /// had not read everything; and of a datagram socket where the other half of its pair has turned away.
     fn error(&mut self, stock: &Stock, sock: &Sock, socket: &mut Socket) {
         let is_reset = sock.error == libc::ECONNRESET
             && socket.role == Role::Connected
-            && socket.socket_type != SocketType::Dgram
-            && !self.by_sk.contains_key(&sock.peer);
+            && if socket.socket_type == SocketType::Dgram {
+                let peer =
+                    self.by_sk.get(&sock.peer).and_then(|at| self.inventory.sockets.get(*at));
+                let is_half = |stock: &Stock| stock.details.credentials.is_some();
+                peer.is_some_and(|peer| {
+                    let is_faithful =
+                        peer.sock.peer == stock.held.sk || peer.details.name.is_named();
+                    is_half(stock) && is_half(peer) && !is_faithful
+                })
+            } else {
+                !self.by_sk.contains_key(&sock.peer)
+            };
         if sock.error == 0 || is_reset {
             socket.error = sock.error;
         } else {

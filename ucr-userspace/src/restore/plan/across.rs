@@ -235,7 +235,8 @@ impl Planner<'_> {
     /// Closes the temporary ends: what they left unread becomes their peer's error.
     pub(super) fn bury(&mut self) {
         let reset = |(index, socket): (SocketIndex, &Socket)| {
-            (socket.error != 0 && socket.role == Role::Connected).then_some(index)
+            let is_datagram = socket.socket_type == SocketType::Dgram;
+            (socket.error != 0 && !is_datagram && socket.role == Role::Connected).then_some(index)
         };
         let spoilt: Vec<_> = super::indexed(self.image).filter_map(reset).collect();
         self.steps.extend(spoilt.into_iter().map(|socket| Step::Spoil { socket }));

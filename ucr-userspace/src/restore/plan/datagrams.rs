@@ -66,7 +66,11 @@ impl Planner<'_> {
             .flat_map(Connection::peers)
             .map(|(from, _)| from)
             .collect();
-        for (_, receiver) in self.datagrams.halves.clone() {
+        for (sender, receiver) in self.datagrams.halves.clone() {
+            // What it had not read when it turned away is an error to its half.
+            if self.socket(sender).is_some_and(|socket| socket.error != 0) {
+                self.steps.push(Step::Spoil { socket: sender });
+            }
             if !connected.contains(&receiver) {
                 self.steps.push(Step::Disconnect { socket: receiver });
             }
