@@ -23,5 +23,6 @@ mod places;
 mod planning;
 #[cfg(test)]
 mod programs;
+mod queues;
 #[cfg(test)]
 mod support;
