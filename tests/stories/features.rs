@@ -42,6 +42,7 @@ fn root_and_nobody_are_told_of_the_same_features() {
         "fentry",
         "fexit",
         "BPF LSM",
+        "kernel memory",
         "sock_diag unix",
         "sock_diag tcp",
         "sock_diag udp",

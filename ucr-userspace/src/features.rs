@@ -22,7 +22,11 @@ use serde::Serialize;
 use crate::{
     causes::{errno, one_line},
     kernel::{btf::Btf, offsets::OffsetTable},
-    snapshot::diag::{self, Family},
+    snapshot::{
+        descriptors::Lister,
+        diag::{self, Family},
+        memory::{Memory, MemoryError},
+    },
     sys::sockopt,
     tracer::{
         TracerError,
@@ -87,6 +91,7 @@ pub fn probe() -> Report {
     add("bpf file system", "maps and links that outlive their process", bpf_file_system());
     add("ring buffer", "events", ring_buffer());
     probe_programs(&mut add);
+    add("kernel memory", "queues, connections that wait, peers that have closed", kernel_memory());
     for (name, purpose, family) in [
         ("sock_diag unix", "snapshots to check the ledger against", Family::Unix),
         ("sock_diag tcp", "the same for TCP (not used yet)", Family::Tcp),
@@ -108,6 +113,24 @@ pub fn probe() -> Report {
         backend,
         reason,
         offers,
+    }
+}
+
+/// Whether what the kernel's memory holds of our own sockets is found there.
+fn kernel_memory() -> Support {
+    let memory = Lister::load().map_err(MemoryError::from);
+    match memory.and_then(|mut lister| Memory::prepare(&mut lister)) {
+        Ok(memory) if memory.reads_pages() => Support::Supported(String::new()),
+        Ok(_) => Support::Supported("not what lies in pages: long messages".to_owned()),
+        Err(error @ (MemoryError::Layout(_) | MemoryError::Senseless(_))) => {
+            Support::Unsupported(one_line(&error))
+        }
+        Err(error) => match errno(&error) {
+            Some(libc::EPERM | libc::EACCES) if may_load() => {
+                Support::Unsupported(one_line(&error))
+            }
+            _ => Support::Unknown(one_line(&error)),
+        },
     }
 }
 
