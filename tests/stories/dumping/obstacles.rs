@@ -87,6 +87,32 @@ fn what_a_process_outside_shares_is_refused_with_its_holder() {
 }
 
 #[test]
+fn what_no_order_of_calls_brings_back_is_not_written() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    // What is queued comes from one that had the name which its receiver has now.
+    let name = world.abstract_name(b"name");
+    let (early, late) = (victim.socket("dgram"), victim.socket("dgram"));
+    let receiver = world.path_name("receiver");
+    victim.bind(late, &receiver);
+    victim.bind(early, &name);
+    victim.ask(&format!("msg send {early} data=78 to={}", ucr_tests::world::hex(&receiver)));
+    victim.close(early);
+    let again = victim.socket("dgram");
+    victim.bind(again, &name);
+    let image = world.path("image");
+    let refused = dump(&world, &victim, &image, &[]).ended(REFUSED);
+    let _said =
+        refused.complains("it could not be restored: a socket that has closed had the name");
+    assert!(!image.exists());
+    victim.close(again);
+    let _written = dump(&world, &victim, &image, &[]).done();
+}
+
+#[test]
 fn a_peer_in_the_tree_is_no_obstacle_but_alone_it_is() {
     if !needs::met(&[Need::Root]) {
         return;

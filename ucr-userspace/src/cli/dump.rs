@@ -23,6 +23,7 @@ use crate::{
         dump::{Outcome, Table, json},
         output::unless_broken_pipe,
     },
+    restore::plan::plan,
     tracer::{hooks::Backend, pins::PinDirectory},
 };
 
@@ -86,7 +87,10 @@ pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let rules = Rules::from(args.external.clone());
     let mut dumped = dump(pid, scope, pins, args.backend, &rules)
         .with_context(|| format!("dump process {pid}"))?;
-    let refused = !dumped.obstacles.is_empty() || is_disputed(&dumped, args.verify);
+    // An image that no order of calls brings back is of no use to anybody.
+    let hopeless = if dumped.obstacles.is_empty() { plan(&dumped.image).err() } else { None };
+    let refused =
+        !dumped.obstacles.is_empty() || hopeless.is_some() || is_disputed(&dumped, args.verify);
     let result = if refused { Ok(None) } else { write_image(args, &dumped).map(Some) };
     let shown = Table::of(&dumped);
     let obstacles = std::mem::take(&mut dumped.obstacles);
@@ -102,6 +106,9 @@ pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
         obstacles,
     };
     print(args, &shown, &outcome)?;
+    if let Some(error) = hopeless {
+        say(&format!("refused: it could not be restored: {error}; nothing was written"));
+    }
     let bytes = result?;
     Ok(ExitCode::from(if bytes.is_some() { exit::OK } else { exit::REFUSED }))
 }
