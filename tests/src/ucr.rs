@@ -185,6 +185,14 @@ impl Ucr {
         }
     }
 
+    /// Uses what somebody else has attached there, and will detach.
+    ///
+    /// # Panics
+    /// When it uses another one already.
+    pub fn share(&self, pins: PathBuf) {
+        self.shared.set(pins).expect("shared once");
+    }
+
     /// The same with a certain backend.
     ///
     /// # Panics
@@ -257,8 +265,9 @@ fn program() -> &'static Path {
         assert!(built.is_ok_and(|status| status.success()), "ucr could not be built");
         // Tests lie in a folder below that of the programs.
         let own = env::current_exe().expect("find out where the test is");
-        let folder = own.ancestors().nth(2).expect("the folder of the programs");
-        folder.join("ucr")
+        let mut folders = own.ancestors().skip(1);
+        let folder = folders.find(|folder| !folder.ends_with("deps"));
+        folder.expect("the folder of the programs").join("ucr")
     })
 }
 

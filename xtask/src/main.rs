@@ -8,6 +8,7 @@ mod test;
 mod tidy;
 mod truth;
 mod vm;
+mod worlds;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ enum Verb {
     Tidy(tidy::Args),
     Truth(truth::Args),
     Vm(vm::Args),
+    Worlds(worlds::Args),
     #[command(hide = true)]
     VmChild(vm::child::Args),
 }
@@ -41,6 +43,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Tidy(args) => args.run(),
         Verb::Truth(args) => args.run(),
         Verb::Vm(args) => args.run(),
+        Verb::Worlds(args) => args.run(),
         Verb::VmChild(args) => args.run(),
     }
 }

@@ -129,6 +129,27 @@ fn what_is_left_of_a_pair_comes_back() {
 }
 
 #[test]
+fn what_the_other_half_of_a_pair_had_sent_before_it_left_is_there() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let _target = bound(&mut victim, &world.abstract_name(b"target"));
+    let (left, free) = victim.pair("dgram");
+    let (still, turned) = victim.pair("dgram");
+    victim.ask(&format!("send {free} before-it-left"));
+    victim.ask(&format!("send {turned} before-it-turned"));
+    victim.ask(&format!("disconnect {free}"));
+    victim.connect(turned, &world.abstract_name(b"target"));
+    victim.ask(&format!("send {left} afterwards"));
+    let mut victim = bring_back(&world, &take(&world, victim));
+    assert_eq!(victim.ask(&format!("recv {left}")), "before-it-left");
+    assert_eq!(victim.ask(&format!("recv {still}")), "before-it-turned");
+    assert_eq!(victim.ask(&format!("recv {free}")), "afterwards");
+}
+
+#[test]
 fn a_tree_sends_across_processes_again() {
     if !needs::met(&[Need::Root]) {
         return;

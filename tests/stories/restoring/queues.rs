@@ -168,6 +168,26 @@ fn descriptors_in_flight_arrive() {
 }
 
 #[test]
+fn a_socket_that_is_twice_in_one_message_and_nowhere_else_arrives_twice() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let (a, b) = victim.pair("stream");
+    let (only, other) = victim.pair("seqpacket");
+    send(&mut victim, a, "twice", &format!("fds={other},{other}"));
+    victim.close(other);
+    let mut victim = twice(&world, victim);
+    let message = next(&mut victim, b, "").expect("a message");
+    let files: Vec<i32> =
+        field(&message, "fds").split(',').map(|fd| fd.parse().expect("a number")).collect();
+    let &[first, second] = files.as_slice() else { panic!("two") };
+    assert_eq!(victim.inode(first), victim.inode(second));
+    ucr_tests::victim::talk_both(&mut victim, only, second);
+}
+
+#[test]
 fn out_of_band_bytes_keep_their_place() {
     if !needs::met(&[Need::Root]) {
         return;

@@ -5,3 +5,4 @@ mod leases;
 mod many;
 mod mortal;
 mod truth;
+mod worlds;

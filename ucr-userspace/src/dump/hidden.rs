@@ -175,6 +175,8 @@ impl Search<'_> {
         let own = Pid(nix::unistd::getpid().as_raw());
         let fd = descriptor.as_raw_fd().cast_unsigned();
         let listed = self.lister.sockets_of(own)?;
+        // More than one, where a message carries it more than once.
+        let ours = listed.iter().filter(|d| d.socket.sk == sk && d.tid == d.pid).count();
         let found = listed.iter().find(|d| d.fd == fd && d.tid == d.pid);
         let Some(listed) = found.filter(|found| found.socket.sk == sk) else {
             return Err(DumpError::OtherSocket { pid: own, fd: descriptor.as_raw_fd() });
@@ -190,8 +192,7 @@ impl Search<'_> {
             sock: self.memory.sock(sk)?,
             queue: Vec::new(),
             waits_at: None,
-            // One of them is ours.
-            references: listed.references.saturating_sub(1),
+            references: listed.references.saturating_sub(u64::try_from(ours).unwrap_or(u64::MAX)),
         });
         self.held.insert(sk, descriptor);
         Ok(())

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::Planner;
 use super::binders::indexed;
 use super::step::{Holder, Identity, Step};
-use crate::image::Connection;
+use crate::image::{Connection, SocketIndex};
 use crate::model::SocketType;
 
 impl Planner<'_> {
@@ -59,13 +59,7 @@ impl Planner<'_> {
     /// Leaves those alone that the other half of a pair has left; what waits for them comes later, since
     /// this would take it away.
     pub(super) fn part(&mut self) {
-        let connected: BTreeSet<_> = self
-            .image
-            .connections
-            .iter()
-            .flat_map(Connection::peers)
-            .map(|(from, _)| from)
-            .collect();
+        let connected = self.connected();
         for (sender, receiver) in self.datagrams.halves.clone() {
             // What it had not read when it turned away is an error to its half.
             if self.socket(sender).is_some_and(|socket| socket.error != 0) {
@@ -75,6 +69,12 @@ impl Planner<'_> {
                 self.steps.push(Step::Disconnect { socket: receiver });
             }
         }
+    }
+
+    /// Everybody who has a peer.
+    pub(super) fn connected(&self) -> BTreeSet<SocketIndex> {
+        let peers = self.image.connections.iter().flat_map(Connection::peers);
+        peers.map(|(from, _)| from).collect()
     }
 
     /// Connects datagram sockets by name.

@@ -204,6 +204,7 @@ pub fn plan_beneath(
     planner.others();
     planner.waiting();
     planner.external();
+    planner.datagram_queues(queues::When::BeforeParted);
     planner.part();
     planner.datagram_queues(queues::When::BeforeConnected);
     planner.datagrams();

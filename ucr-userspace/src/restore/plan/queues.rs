@@ -11,6 +11,8 @@ use crate::model::SocketType;
 /// When the messages of a datagram socket are sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
+    /// By the other half of a pair, before that one leaves it.
+    BeforeParted,
     /// Before it is connected: then only its peer may.
     BeforeConnected,
     /// When it is connected: it gave up an earlier peer then, and with it all that had waited.
@@ -20,10 +22,14 @@ pub(super) enum When {
 impl Planner<'_> {
     /// Sends again what waits for datagram sockets.
     pub(super) fn datagram_queues(&mut self, when: When) {
-        let turned: BTreeSet<SocketIndex> = self.turned();
+        let (turned, left): (BTreeSet<SocketIndex>, BTreeSet<SocketIndex>) =
+            (self.turned(), self.left());
         for (index, socket) in indexed(self.image) {
-            let is_turned = turned.contains(&index);
-            let now = if is_turned { When::Afterwards } else { When::BeforeConnected };
+            let now = match (turned.contains(&index), left.contains(&index)) {
+                (true, _) => When::Afterwards,
+                (false, true) => When::BeforeParted,
+                (false, false) => When::BeforeConnected,
+            };
             if socket.socket_type != SocketType::Dgram || now != when || self.kept.contains(&index)
             {
                 continue;
@@ -53,15 +59,16 @@ impl Planner<'_> {
         }
     }
 
+    /// Halves of pairs whose other half is connected to nobody any more.
+    fn left(&self) -> BTreeSet<SocketIndex> {
+        let connected = self.connected();
+        let halves = self.datagrams.halves.iter();
+        halves.filter(|(_, other)| !connected.contains(other)).map(|(half, _)| *half).collect()
+    }
+
     /// Halves of pairs that have turned to another peer since.
     fn turned(&self) -> BTreeSet<SocketIndex> {
-        let connected: BTreeSet<_> = self
-            .image
-            .connections
-            .iter()
-            .flat_map(Connection::peers)
-            .map(|(from, _)| from)
-            .collect();
+        let connected = self.connected();
         let receivers = self.datagrams.halves.iter().map(|(_, receiver)| *receiver);
         receivers.filter(|receiver| connected.contains(receiver)).collect()
     }
@@ -128,6 +135,10 @@ pub(super) fn check(image: &Image) -> Result<(), PlanError> {
             Connection::Pair { a, b } => halves.extend([(a, Some(b)), (b, Some(a))]),
             Connection::Datagram { sender, receiver } => {
                 halves.entry(receiver).or_insert(Some(sender));
+                // Nothing but `socketpair` can have connected it to that.
+                if image.sockets.get(receiver.get()).is_some_and(|socket| socket.name.is_none()) {
+                    halves.entry(sender).or_insert(Some(receiver));
+                }
             }
             Connection::Ended { survivor, .. } => {
                 halves.insert(survivor, None);
