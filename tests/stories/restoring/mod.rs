@@ -4,7 +4,9 @@ mod beneath;
 mod credentials;
 mod datagrams;
 mod endings;
+mod external;
 mod images;
+mod kept;
 mod names;
 mod places;
 mod programs;
@@ -12,6 +14,7 @@ mod queues;
 mod refusals;
 mod settings;
 mod signals;
+mod stock;
 mod trees;
 mod waiting;
 

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::net::{RecvFlags, recv};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::execute::{Restored, StepError};
 use super::plan::step::{Holder, Place};
@@ -154,27 +153,4 @@ impl Restored {
         drop(held);
         room.leave().map_err(call("setsockopt SO_SNDBUF"))
     }
-
-    /// Takes a socket from a process that has it, if it is the very one.
-    pub(super) fn take_over(
-        &mut self,
-        image: &Image,
-        socket: SocketIndex,
-        pid: Pid,
-        fd: RawFd,
-    ) -> Result<(), StepError> {
-        let taken = take_from(pid, fd).map_err(call("take the socket from a live process"))?;
-        let cookie = rustix::net::sockopt::socket_cookie(&taken).map_err(call("SO_COOKIE"))?;
-        if image.sockets.get(socket.get()).is_none_or(|saved| saved.cookie != cookie) {
-            let source = io::Error::other("another socket has that descriptor now");
-            return Err(StepError::Call { call: "take the socket from a live process", source });
-        }
-        self.keep(Holder::Saved(socket), taken)
-    }
-}
-
-fn take_from(pid: Pid, fd: RawFd) -> io::Result<OwnedFd> {
-    let pid = rustix::process::Pid::from_raw(pid.0).ok_or(io::ErrorKind::InvalidInput)?;
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
-    Ok(pidfd_getfd(process, fd, PidfdGetfdFlags::empty())?)
 }

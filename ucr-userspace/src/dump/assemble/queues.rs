@@ -3,7 +3,7 @@
 use super::{Assembly, Reason, Stock, index};
 use crate::{
     dump::hidden::{Lost, What},
-    image::{Connection, External, Message, OutOfBand, Passed, Sender, Socket},
+    image::{Connection, Message, OutOfBand, Passed, Sender, Socket, SocketIndex},
     model::{SocketType, name::Escaped},
     snapshot::memory::{RawFile, RawMessage},
 };
@@ -13,10 +13,7 @@ impl Assembly<'_> {
     pub(super) fn queues(&mut self, sockets: &mut [Socket], connections: &[Connection]) {
         let inventory = self.inventory;
         // What is kept brings its queue along.
-        let kept = connections.iter().filter_map(|connection| match connection {
-            Connection::External { socket, how: External::Keep { .. } } => Some(socket.get()),
-            _ => None,
-        });
+        let kept = connections.iter().filter_map(Connection::kept).map(SocketIndex::get);
         let kept: std::collections::HashSet<usize> = kept.collect();
         for (at, (stock, socket)) in inventory.sockets.iter().zip(sockets).enumerate() {
             if kept.contains(&at) {
