@@ -106,10 +106,13 @@ fn what_is_connected_to_a_kept_socket_is_kept_as_well() {
     let world = world();
     let mut victim = world.victim();
     let mut outsider = world.victim();
-    // A pair, of which somebody else has both halves; a receiver with two senders, one of them outside.
+    // Pairs, of which somebody else has halves; a receiver with two senders, one of them outside; and what
+    // it has sent to one that nobody else has.
     let (a, b) = victim.pair("stream");
+    let (x, y) = victim.pair("dgram");
     let alone = victim.pair("stream");
-    let name = world.path_name("receiver");
+    std::fs::create_dir(world.path("folder")).expect("make a folder");
+    let name = world.path_name("folder/receiver");
     let receiver = victim.socket("dgram");
     victim.bind(receiver, &name);
     let sender = victim.socket("dgram");
@@ -117,19 +120,28 @@ fn what_is_connected_to_a_kept_socket_is_kept_as_well() {
     let other = outsider.socket("dgram");
     outsider.connect(other, &name);
     let pid = victim.pid();
-    for fd in [a, b, receiver, sender] {
+    let beside = victim.socket("dgram");
+    victim.bind(beside, &world.path_name("beside"));
+    let to = hex(&world.path_name("beside"));
+    victim.ask(&format!("msg send {receiver} data=78 to={to}"));
+    let fds = [a, b, x, y, receiver, sender];
+    for fd in fds {
         outsider.number(&format!("getfd {pid} {fd}"));
     }
-    let fds = [a, b, receiver, sender];
     let inodes = fds.map(|fd| victim.inode(fd));
     let fresh = victim.inode(alone.0);
     let image = world.path("image");
     take(&world, victim, &image);
     outsider.ask(&format!("send {other} meanwhile"));
+    // What becomes of its file is nothing to ucr.
+    std::fs::remove_dir_all(world.path("folder")).expect("remove a folder");
     let mut victim = bring_back(&world, &image);
     assert_eq!(fds.map(|fd| victim.inode(fd)), inodes);
     assert_ne!(victim.inode(alone.0), fresh, "made anew: nobody else has to do with it");
     ucr_tests::victim::talk_both(&mut victim, a, b);
+    ucr_tests::victim::talk_both(&mut victim, x, y);
+    let heard = victim.ask(&format!("msg recv {beside}"));
+    assert!(heard.starts_with(&format!("data=78 from={} ", hex(&name))), "{heard}");
     ucr_tests::victim::talk_both(&mut victim, alone.0, alone.1);
     assert_eq!(text(&mut victim, receiver), "meanwhile");
     outsider.ask(&format!("send {other} still"));

@@ -8,6 +8,7 @@ mod external;
 mod images;
 mod kept;
 mod names;
+mod passed;
 mod places;
 mod programs;
 mod queues;

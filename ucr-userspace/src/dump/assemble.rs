@@ -80,7 +80,8 @@ pub fn assemble(
     }
     work.inherit_names(&mut sockets);
     let connections = work.peers(&mut sockets, memory)?;
-    work.queues(&mut sockets, &connections);
+    let dumped: Vec<Pid> = processes.iter().map(|process| process.pid).collect();
+    work.queues(&mut sockets, &connections, &dumped);
     let descriptors = work.descriptors();
     let mut obstacles = work.obstacles;
     obstacles.sort_by_key(|o| (o.pid, o.fd));

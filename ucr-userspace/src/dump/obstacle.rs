@@ -292,8 +292,8 @@ impl fmt::Display for Reason {
             }
             Self::FileInFlight { name } => write!(
                 f,
-                "a message that it is to receive carries {name}, which is no unix socket and nobody \
-                 could open again"
+                "a message that it is to receive carries {name}, which is no unix socket, and no \
+                 process that goes on has it open"
             ),
             Self::SocketOutOfReach => f.write_str(
                 "a message on a connection that it has not accepted carries a socket that no \

@@ -9,7 +9,8 @@ use comfy_table::{Table, presets};
 
 use super::time::{SinceBoot, UtcSeconds};
 use crate::image::{
-    Descriptor, Image, KnownFrom, Notification, Process, Role, Socket, SocketFile, SocketIndex,
+    Descriptor, ForeignFile, Image, KnownFrom, Notification, Passed, Process, Role, Socket,
+    SocketFile, SocketIndex,
 };
 use crate::model::name::Escaped;
 use crate::model::option_table;
@@ -231,6 +232,11 @@ fn state(socket: &Socket) -> String {
             queued = format!("{queued}, {}", Count(files, "descriptor"));
         }
         parts.push(queued);
+        for passed in socket.queue.iter().flat_map(|message| &message.files) {
+            if let Passed::File(ForeignFile { name, holder: (pid, fd), .. }) = passed {
+                parts.push(format!("{} among them, from pid {pid} fd {fd}", Escaped(name)));
+            }
+        }
     }
     parts.join(", ")
 }

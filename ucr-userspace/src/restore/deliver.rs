@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::net::{RecvFlags, recv};
 
 use super::execute::{Restored, StepError};
+use super::outside;
 use super::plan::step::{Holder, Place};
 use crate::image::{Image, Message, OutOfBand, Passed, SocketIndex};
 use crate::model::{Credentials, Pid};
@@ -128,13 +129,17 @@ impl Restored {
         let name = way.as_ref().map(|(name, _file)| name.as_slice());
         for message in messages {
             let mut files = Vec::with_capacity(message.files.len());
+            let mut taken = Vec::new();
             for file in &message.files {
-                let Passed::Socket(socket) = file else {
-                    return Err(call("find a file in flight")(io::Error::from(
-                        io::ErrorKind::Unsupported,
-                    )));
-                };
-                files.push(self.saved(*socket)?.as_raw_fd());
+                match file {
+                    Passed::Socket(socket) => files.push(self.saved(*socket)?.as_raw_fd()),
+                    Passed::File(file) => {
+                        let file = outside::file_of(file, to).map_err(io::Error::other);
+                        let file = file.map_err(call("take a file in flight"))?;
+                        files.push(file.as_raw_fd());
+                        taken.push(file);
+                    }
+                }
             }
             let mut who = message.credentials;
             let mut sent = send(sender, message, &files, who, name);

@@ -1,9 +1,10 @@
 //! What a restore needs of processes that are not in the image: sockets and files that they have, and names
 //! at which they answer.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType as Kind, socket_with};
@@ -14,7 +15,8 @@ use super::files::through_proc;
 use super::names::Here;
 use super::plan::Plan;
 use super::plan::step::{Holder, Place, Step};
-use crate::image::{Image, SocketIndex};
+use crate::image::{Connection, ForeignFile, Image, Passed, SocketIndex};
+use crate::model::name::Escaped;
 use crate::model::{Pid, SocketState, SocketType, UnixName};
 use crate::process::beneath;
 use crate::sys::addr;
@@ -24,12 +26,17 @@ use crate::sys::addr;
 pub enum Wanted {
     /// A socket of the image, as it is.
     Socket(SocketIndex),
+    /// A file in a message that this socket is to receive.
+    File(ForeignFile, SocketIndex),
 }
 
 impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(index) => write!(f, "socket {}", index.0),
+            Self::File(file, receiver) => {
+                write!(f, "{}, in flight to socket {},", Escaped(&file.name), receiver.0)
+            }
         }
     }
 }
@@ -135,6 +142,21 @@ pub fn check(plan: &Plan, image: &Image, here: Here<'_>) -> Vec<OutsideError> {
             _ => {}
         }
     }
+    let kept: HashSet<_> = image.connections.iter().filter_map(Connection::kept).collect();
+    for (receiver, socket) in (0..).map(SocketIndex).zip(&image.sockets) {
+        for passed in socket.queue.iter().flat_map(|message| &message.files) {
+            let Passed::File(file) = passed else { continue };
+            let (pid, fd) = file.holder;
+            let wanted = Wanted::File(file.clone(), receiver);
+            if kept.contains(&receiver) {
+                continue;
+            } else if is_same_boot {
+                errors.extend(file_of(file, receiver).err());
+            } else {
+                errors.push(OutsideError::OtherBoot { wanted, pid, fd });
+            }
+        }
+    }
     errors
 }
 
@@ -167,6 +189,20 @@ fn socket_of(
         Ok(cookie) if saved == Some(cookie) => Ok(taken),
         _ => Err(OutsideError::Other { wanted, pid, fd }),
     }
+}
+
+/// A file in flight, taken from a process that has it, if it is that file.
+pub(super) fn file_of(file: &ForeignFile, receiver: SocketIndex) -> Result<OwnedFd, OutsideError> {
+    let (pid, fd) = file.holder;
+    let wanted = Wanted::File(file.clone(), receiver);
+    let taken = take(&wanted, pid, fd)?;
+    let facts = rustix::fs::fstat(&taken);
+    let is_inode = facts.is_ok_and(|f| (f.st_dev, f.st_ino) == (file.device, file.inode));
+    // All event counters, timers and the like have one inode; a path may have changed.
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", taken.as_raw_fd()));
+    let is_called = file.name.starts_with(b"/")
+        || name.is_ok_and(|name| name.as_os_str().as_encoded_bytes() == file.name);
+    if is_inode && is_called { Ok(taken) } else { Err(OutsideError::Other { wanted, pid, fd }) }
 }
 
 /// Whether somebody is there to be connected to. Asked so that nobody notices: of a path, by a datagram

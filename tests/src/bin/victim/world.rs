@@ -211,6 +211,7 @@ impl World {
             ["exec"] => Err(text_of(&own_program()?.arg(&self.base).exec())),
             ["exit"] => std::process::exit(0),
             words => super::settings::obey(self, words)
+                .or_else(|| super::files::obey(self, words))
                 .unwrap_or_else(|| Err(format!("no such order: {line}"))),
         }
     }
