@@ -91,6 +91,18 @@ impl World {
         self.restored.lock().unwrap_or_else(PoisonError::into_inner).push(restored);
     }
 
+    /// Ends the programs that were restored so far.
+    ///
+    /// # Panics
+    /// When one cannot be ended.
+    pub fn end_restored(&self) {
+        let mut restored = self.restored.lock().unwrap_or_else(PoisonError::into_inner);
+        for mut program in restored.drain(..) {
+            program.child().kill().expect("end a restored program");
+            program.child().wait().expect("reap a restored program");
+        }
+    }
+
     fn number(&self) -> u32 {
         self.count.fetch_add(1, Ordering::Relaxed)
     }

@@ -31,7 +31,9 @@ fn all_of_them_are_listed_at_once() {
     let near = victim.client("dgram", &outside_name);
     // What carries a file that is no socket, and a connection that has not been accepted there.
     let (sender, carrying) = victim.pair("stream");
-    victim.ask(&format!("msg send {sender} data=78 fds=0"));
+    let away = victim.number("open /dev/null");
+    victim.ask(&format!("msg send {sender} data=78 fds={away}"));
+    victim.close(away);
     let external = victim.client("stream", &outside_name);
     let theirs = other.accept(outside);
     let waiting = victim.client("stream", &outside_name);

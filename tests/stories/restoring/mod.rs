@@ -4,14 +4,18 @@ mod beneath;
 mod credentials;
 mod datagrams;
 mod endings;
+mod external;
 mod images;
+mod kept;
 mod names;
+mod passed;
 mod places;
 mod programs;
 mod queues;
 mod refusals;
 mod settings;
 mod signals;
+mod stock;
 mod trees;
 mod waiting;
 

@@ -13,7 +13,7 @@ use super::{exit, report::say};
 use crate::{
     dump::{
         Dump, dump,
-        external::{Rule, Rules},
+        external::{Rule, Rules, Then},
     },
     image::file,
     kernel::interrupts::HeldBack,
@@ -50,8 +50,10 @@ pub struct DumpArgs {
     #[arg(long, value_enum)]
     backend: Option<Backend>,
     /// What becomes of connections with processes that are not dumped: refuse (the default), reconnect (by
-    /// the peer's name), dangling (the peer seems to have closed), keep (the very socket, from a process
-    /// that still has it); also NAME=POLICY with * in the peer's name, or inode:N=POLICY
+    /// the peer's name), dangling (the peer seems to have closed; datagram sockets outside that send to one
+    /// of these have nobody left), keep (the very socket, from a process that still has it: one outside, or
+    /// without --kill the one that is dumped); also NAME=POLICY with * in the peer's name, or inode:N=POLICY
+    /// for the peer's inode or that of the end that is dumped
     #[arg(long, value_name = "[NAME=]POLICY")]
     external: Vec<Rule>,
     /// End the process or tree once the image is safely written
@@ -84,7 +86,8 @@ enum Verify {
 pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let scope = if args.tree { Scope::Tree } else { Scope::Process };
     let pid = Pid(args.pid);
-    let rules = Rules::from(args.external.clone());
+    let then = if args.kill { Then::End } else { Then::GoOn };
+    let rules = Rules::new(args.external.clone(), then);
     let mut dumped = dump(pid, scope, pins, args.backend, &rules)
         .with_context(|| format!("dump process {pid}"))?;
     // An image that no order of calls brings back is of no use to anybody.

@@ -221,6 +221,9 @@ fn verified(
     if sum.waiting > 0 {
         parts.push(format!("{} that wait", plural(sum.waiting, "connection")));
     }
+    if sum.outside > 0 {
+        parts.push(format!("{} with processes outside", plural(sum.outside, "connection")));
+    }
     if sum.messages > 0 {
         parts.push(format!("{} that wait", plural(sum.messages, "message")));
     }

@@ -1,6 +1,7 @@
 //! From what was found to an image, or to the reasons why there is none.
 
 mod connections;
+mod keeping;
 mod peers;
 mod queues;
 mod roles;
@@ -62,6 +63,7 @@ pub fn assemble(
     for process in &processes {
         work.refuse_shared_table(process.pid, threads_of(process.pid));
     }
+    work.choose_kept(memory)?;
     let mut sockets = Vec::with_capacity(inventory.sockets.len());
     let mut outlooks = HashMap::new();
     for stock in &inventory.sockets {
@@ -70,14 +72,17 @@ pub fn assemble(
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => unknown.insert(Outlook::of(holder)?),
         };
-        if let Some(setting) = lost(stock.details.notification, &processes) {
+        if let Some(setting) = lost(stock.details.notification, &processes)
+            && !work.is_kept(stock)
+        {
             work.refuse(stock, Reason::Setting { setting });
         }
         sockets.push(work.socket(stock, holder, outlook, own_netns)?);
     }
     work.inherit_names(&mut sockets);
     let connections = work.peers(&mut sockets, memory)?;
-    work.queues(&mut sockets, &connections);
+    let dumped: Vec<Pid> = processes.iter().map(|process| process.pid).collect();
+    work.queues(&mut sockets, &connections, &dumped);
     work.sources(&mut sockets);
     let descriptors = work.descriptors();
     let mut obstacles = work.obstacles;
@@ -98,6 +103,8 @@ struct Assembly<'a> {
     senders: HashMap<u32, Vec<u32>>,
     /// How often each socket is in flight, by the address of its sock.
     in_flight: HashMap<u64, u64>,
+    /// Those that are taken over as they are, by the address of the sock.
+    kept: HashSet<u64>,
     /// Inode of each client that waits to be accepted, and of the listener it waits at.
     waiting: HashMap<u32, u32>,
     obstacles: Vec<Obstacle>,
@@ -144,6 +151,7 @@ impl<'a> Assembly<'a> {
             root,
             rules,
             in_flight,
+            kept: HashSet::new(),
             outside,
             listeners: listeners.collect(),
             senders,
@@ -211,7 +219,7 @@ impl<'a> Assembly<'a> {
             // The kernel's memory tells of these.
             let is_certain =
                 matches!(setting, NotRestorable::PendingError | NotRestorable::Unlooked);
-            if !is_certain {
+            if !is_certain && !self.is_kept(stock) {
                 self.refuse(stock, Reason::Setting { setting: setting.to_string() });
             }
         }
@@ -230,7 +238,9 @@ impl<'a> Assembly<'a> {
             outlook,
         })?;
         let name = name.unwrap_or_else(|reason| {
-            self.refuse(stock, reason);
+            if !self.is_kept(stock) {
+                self.refuse(stock, reason);
+            }
             None
         });
         let listening = matches!(role, Role::Listening { .. });
@@ -273,9 +283,8 @@ impl<'a> Assembly<'a> {
     /// threads hold none: a thread stops on its way back, when its call has let go of the file.)
     fn refuse_sharing(&mut self, stock: &Stock) {
         let holders = || stock.holders.iter().filter_map(|at| self.inventory.descriptors.get(*at));
-        let in_flight = self.in_flight.get(&stock.held.sk).copied().unwrap_or(0);
-        let references = stock.references.saturating_sub(in_flight);
-        if references == 0 {
+        let references = self.unexplained(stock);
+        if references == 0 || self.is_kept(stock) {
             return;
         }
         let known_here: HashSet<(Pid, i32)> = holders().map(owner).collect();

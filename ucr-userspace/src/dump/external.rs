@@ -70,17 +70,36 @@ impl FromStr for Rule {
     }
 }
 
+/// What becomes of the processes that are dumped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Then {
+    /// They go on, and hold what they held.
+    #[default]
+    GoOn,
+    /// They end, if the image is written.
+    End,
+}
+
 /// All rules. The first that fits counts; one for any peer only if no other fits.
 #[derive(Clone, Debug, Default)]
-pub struct Rules(Vec<Rule>);
-
-impl From<Vec<Rule>> for Rules {
-    fn from(rules: Vec<Rule>) -> Self {
-        Self(rules)
-    }
+pub struct Rules {
+    list: Vec<Rule>,
+    then: Then,
 }
 
 impl Rules {
+    /// By a list.
+    #[must_use]
+    pub fn new(list: Vec<Rule>, then: Then) -> Self {
+        Self { list, then }
+    }
+
+    /// What becomes of the processes afterwards.
+    #[must_use]
+    pub fn then(&self) -> Then {
+        self.then
+    }
+
     /// What becomes of a connection with a peer of this name.
     #[must_use]
     pub fn policy(&self, name: &UnixName, inodes: &[u32]) -> Policy {
@@ -90,8 +109,8 @@ impl Rules {
             Peer::Name(pattern) => matches(pattern, &shown),
             Peer::Inode(inode) => inodes.contains(inode),
         };
-        let special = self.0.iter().find(fits);
-        let general = || self.0.iter().rev().find(|rule| rule.peer == Peer::Any);
+        let special = self.list.iter().find(fits);
+        let general = || self.list.iter().rev().find(|rule| rule.peer == Peer::Any);
         special.or_else(general).map_or(Policy::Refuse, |rule| rule.policy)
     }
 }
@@ -119,7 +138,7 @@ mod tests {
             Some(name) => UnixName::Abstract(name.into()),
             None => UnixName::Pathname(name.into()),
         };
-        Rules::from(rules).policy(&name, &[inode])
+        Rules::new(rules, Then::GoOn).policy(&name, &[inode])
     }
 
     #[test]

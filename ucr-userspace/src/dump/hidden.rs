@@ -36,6 +36,28 @@ pub enum What {
     Socket,
 }
 
+/// An open file in flight that is no unix socket, and that we have a duplicate of.
+#[derive(Debug)]
+pub struct Passing {
+    /// Address of the socket that is to receive it.
+    pub receiver: u64,
+    /// Which of the messages.
+    pub message: usize,
+    /// Which of its descriptors.
+    pub position: usize,
+    /// What `/proc` calls it.
+    pub name: Vec<u8>,
+    /// The duplicate.
+    pub descriptor: OwnedFd,
+}
+
+/// What is in flight and no socket of the image.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) lost: Vec<Lost>,
+    pub(super) files: Vec<Passing>,
+}
+
 /// Reads what the kernel holds for each socket, and finds those that no descriptor leads to.
 pub(super) fn find(
     descriptors: &[SocketDescriptor],
@@ -43,7 +65,7 @@ pub(super) fn find(
     reader: &mut StateReader,
     lister: &mut Lister,
     memory: &Memory,
-) -> Result<Vec<Lost>, DumpError> {
+) -> Result<Found, DumpError> {
     let mut search = Search {
         descriptors,
         known: sockets.iter().enumerate().map(|(at, stock)| (stock.held.sk, at)).collect(),
@@ -52,10 +74,10 @@ pub(super) fn find(
         lister,
         memory,
         held: HashMap::new(),
-        lost: Vec::new(),
+        found: Found { lost: Vec::new(), files: Vec::new() },
     };
     search.run()?;
-    Ok(search.lost)
+    Ok(search.found)
 }
 
 struct Search<'a> {
@@ -68,7 +90,7 @@ struct Search<'a> {
     memory: &'a Memory,
     /// Our own descriptors of those in flight.
     held: HashMap<u64, OwnedFd>,
-    lost: Vec<Lost>,
+    found: Found,
 }
 
 impl Search<'_> {
@@ -123,7 +145,7 @@ impl Search<'_> {
         let files = message.files.clone();
         let receiver = stock.held.sk;
         let Some(found) = self.fetch(at, number)? else {
-            self.lost.extend(unknown.iter().map(|file| Lost {
+            self.found.lost.extend(unknown.iter().map(|file| Lost {
                 receiver,
                 message: number,
                 what: match file {
@@ -133,7 +155,7 @@ impl Search<'_> {
             }));
             return Ok(());
         };
-        for (file, descriptor) in files.into_iter().zip(found) {
+        for (position, (file, descriptor)) in files.into_iter().zip(found).enumerate() {
             match file {
                 RawFile::Socket(sk) if self.known.contains_key(&sk) => {}
                 RawFile::Socket(sk) => self.add(sk, descriptor)?,
@@ -141,8 +163,9 @@ impl Search<'_> {
                     let link = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
                     let name = std::fs::read_link(link).map(std::path::PathBuf::into_os_string);
                     let name = name.unwrap_or_default().into_encoded_bytes();
-                    let what = What::File(name);
-                    self.lost.push(Lost { receiver, message: number, what });
+                    let message = number;
+                    let file = Passing { receiver, message, position, name, descriptor };
+                    self.found.files.push(file);
                 }
             }
         }

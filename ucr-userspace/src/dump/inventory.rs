@@ -30,6 +30,8 @@ pub struct Inventory {
     pub sockets: Vec<Stock>,
     /// What is in flight and cannot be had.
     pub passed: Vec<hidden::Lost>,
+    /// What is in flight and no unix socket.
+    pub files: Vec<hidden::Passing>,
     /// What the kernel reports of the whole network namespace.
     pub view: View,
     /// What was tracked of the sockets and of those that they are paired with; `None` if tracing
@@ -109,11 +111,12 @@ impl Inventory {
                 references,
             });
         }
-        let passed = hidden::find(&descriptors, &mut sockets, &mut reader, lister, memory)?;
+        let hidden::Found { lost: passed, files } =
+            hidden::find(&descriptors, &mut sockets, &mut reader, lister, memory)?;
         let ledger = store.map(|store| tracked(store, &sockets)).transpose()?;
         let root = pids.first().copied().unwrap_or_default();
         let view = diag::unix_sockets_of(root.0)?;
-        Ok(Self { descriptors, sockets, passed, view, ledger })
+        Ok(Self { descriptors, sockets, passed, files, view, ledger })
     }
 
     /// The sockets as they are to be judged: all but those that were not accepted yet, of which sock_diag

@@ -7,6 +7,7 @@
 pub mod assemble;
 pub mod external;
 pub mod hidden;
+mod holders;
 pub mod inventory;
 pub mod names;
 pub mod obstacle;

@@ -152,6 +152,10 @@ pub enum Reason {
         /// How much.
         bytes: usize,
     },
+    /// It is to be taken over as it is, and nobody has it any more.
+    NobodyKeeps,
+    /// It is to be taken over as it is, and what waits at it carries sockets that no descriptor leads to.
+    KeptWithSockets,
     /// sock_diag does not report it, so what it is connected to cannot be known.
     NotReported,
 }
@@ -288,8 +292,8 @@ impl fmt::Display for Reason {
             }
             Self::FileInFlight { name } => write!(
                 f,
-                "a message that it is to receive carries {name}, which is no unix socket and nobody \
-                 could open again"
+                "a message that it is to receive carries {name}, which is no unix socket, and no \
+                 process that goes on has it open"
             ),
             Self::SocketOutOfReach => f.write_str(
                 "a message on a connection that it has not accepted carries a socket that no \
@@ -304,6 +308,14 @@ impl fmt::Display for Reason {
                 f,
                 "it cannot be connected anew without losing {} that it has not received",
                 Count(*bytes, "byte")
+            ),
+            Self::NobodyKeeps => f.write_str(
+                "it is to be kept, and only processes that end hold it: dump without --kill, or let another \
+                 process hold it as well",
+            ),
+            Self::KeptWithSockets => f.write_str(
+                "it is to be kept, and a message that it is to receive carries a socket that no descriptor \
+                 leads to: receive it first",
             ),
             Self::NotReported => f.write_str("sock_diag does not report it"),
         }

@@ -135,6 +135,15 @@ impl Connection {
         }
     }
 
+    /// The end that is taken over as it is.
+    #[must_use]
+    pub fn kept(&self) -> Option<SocketIndex> {
+        match *self {
+            Self::External { socket, how: External::Keep { .. } } => Some(socket),
+            _ => None,
+        }
+    }
+
     /// Who has whom as its peer.
     pub fn peers(&self) -> impl Iterator<Item = (SocketIndex, SocketIndex)> + use<> {
         let ends = self.ends();

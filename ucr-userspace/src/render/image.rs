@@ -1,5 +1,7 @@
 //! An image as a table for people.
 
+mod peers;
+
 use std::collections::HashMap;
 use std::fmt;
 
@@ -7,7 +9,8 @@ use comfy_table::{Table, presets};
 
 use super::time::{SinceBoot, UtcSeconds};
 use crate::image::{
-    Descriptor, Image, KnownFrom, Notification, Process, Role, Socket, SocketFile, SocketIndex,
+    Descriptor, ForeignFile, Image, KnownFrom, Notification, Passed, Process, Role, Socket,
+    SocketFile, SocketIndex,
 };
 use crate::model::name::Escaped;
 use crate::model::option_table;
@@ -49,6 +52,9 @@ impl fmt::Display for Shown<'_> {
             let table = index.table(image, process.pid);
             writeln!(f, "{}", table.trim_fmt())?;
         }
+        if let Some(table) = index.hidden(image) {
+            writeln!(f, "\nsockets that no descriptor leads to:\n{}", table.trim_fmt())?;
+        }
         Ok(())
     }
 }
@@ -67,7 +73,8 @@ fn heading(f: &mut fmt::Formatter<'_>, process: &Process) -> fmt::Result {
 
 /// What the rows of all tables ask for, looked up once.
 struct Index<'a> {
-    peers: HashMap<SocketIndex, SocketIndex>,
+    /// In words.
+    peers: HashMap<SocketIndex, String>,
     by_process: HashMap<Pid, Vec<&'a Descriptor>>,
     /// The first descriptor that leads to a socket.
     first: HashMap<SocketIndex, &'a Descriptor>,
@@ -75,14 +82,15 @@ struct Index<'a> {
 
 impl<'a> Index<'a> {
     fn of(image: &'a Image) -> Self {
-        let peers = image.connections.iter().flat_map(crate::image::Connection::peers).collect();
         let mut by_process: HashMap<Pid, Vec<&Descriptor>> = HashMap::new();
         let mut first = HashMap::new();
         for descriptor in &image.descriptors {
             by_process.entry(descriptor.pid).or_default().push(descriptor);
             first.entry(descriptor.socket).or_insert(descriptor);
         }
-        Self { peers, by_process, first }
+        let mut index = Self { peers: HashMap::new(), by_process, first };
+        index.peers = peers::of(image, |socket| index.at(socket));
+        index
     }
 
     fn table(&self, image: &Image, pid: Pid) -> Table {
@@ -106,7 +114,7 @@ impl<'a> Index<'a> {
                 continue;
             };
             let close = if descriptor.close_on_exec { " cloexec" } else { "" };
-            let peer = self.peers.get(&descriptor.socket).map(|peer| self.at(*peer));
+            let peer = self.peers.get(&descriptor.socket).cloned();
             let creator = socket
                 .creator
                 .as_ref()
@@ -126,6 +134,30 @@ impl<'a> Index<'a> {
             ]);
         }
         table
+    }
+
+    /// Those that no descriptor leads to, if there are any.
+    fn hidden(&self, image: &Image) -> Option<Table> {
+        let mut places = peers::whereabouts(image, |socket| self.at(socket));
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["SOCKET", "INODE", "TYPE", "ROLE", "NAME", "PEER", "WHERE", "STATE"]);
+        for (index, socket) in (0..).map(SocketIndex).zip(&image.sockets) {
+            if self.first.contains_key(&index) {
+                continue;
+            }
+            table.add_row([
+                index.0.to_string(),
+                socket.inode.to_string(),
+                socket.socket_type.to_string(),
+                role(socket),
+                name(socket),
+                self.peers.get(&index).cloned().unwrap_or_default(),
+                places.remove(&index).unwrap_or_default(),
+                state(socket),
+            ]);
+        }
+        (!table.is_empty()).then_some(table)
     }
 
     /// A socket by its index and the first descriptor that leads to it.
@@ -200,6 +232,11 @@ fn state(socket: &Socket) -> String {
             queued = format!("{queued}, {}", Count(files, "descriptor"));
         }
         parts.push(queued);
+        for passed in socket.queue.iter().flat_map(|message| &message.files) {
+            if let Passed::File(ForeignFile { name, holder: (pid, fd), .. }) = passed {
+                parts.push(format!("{} among them, from pid {pid} fd {fd}", Escaped(name)));
+            }
+        }
     }
     parts.join(", ")
 }

@@ -243,7 +243,7 @@ fn lines(steps: &[Step]) -> impl Serialize + '_ {
 impl Serialize for Planned<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let summary = self.plan.summary;
-        let mut fields = serializer.serialize_struct("Plan", 9)?;
+        let mut fields = serializer.serialize_struct("Plan", 10)?;
         fields.serialize_field("steps", &lines(&self.plan.steps))?;
         fields.serialize_field("arming", &lines(&self.plan.arming))?;
         fields.serialize_field("finishing", &lines(&self.plan.finishing))?;
@@ -251,6 +251,7 @@ impl Serialize for Planned<'_> {
         fields.serialize_field("listeners", &summary.listeners)?;
         fields.serialize_field("connections", &summary.connections)?;
         fields.serialize_field("pairs", &summary.pairs)?;
+        fields.serialize_field("outside", &summary.outside)?;
         fields.serialize_field("datagram_peers", &summary.datagram_peers)?;
         fields.serialize_field("obstacles", self.obstacles)?;
         fields.end()

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::net::{RecvFlags, recv};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::execute::{Restored, StepError};
+use super::outside;
 use super::plan::step::{Holder, Place};
 use crate::image::{Image, Message, OutOfBand, Passed, SocketIndex};
 use crate::model::{Credentials, Pid};
@@ -129,13 +129,17 @@ impl Restored {
         let name = way.as_ref().map(|(name, _file)| name.as_slice());
         for message in messages {
             let mut files = Vec::with_capacity(message.files.len());
+            let mut taken = Vec::new();
             for file in &message.files {
-                let Passed::Socket(socket) = file else {
-                    return Err(call("find a file in flight")(io::Error::from(
-                        io::ErrorKind::Unsupported,
-                    )));
-                };
-                files.push(self.saved(*socket)?.as_raw_fd());
+                match file {
+                    Passed::Socket(socket) => files.push(self.saved(*socket)?.as_raw_fd()),
+                    Passed::File(file) => {
+                        let file = outside::file_of(file, to).map_err(io::Error::other);
+                        let file = file.map_err(call("take a file in flight"))?;
+                        files.push(file.as_raw_fd());
+                        taken.push(file);
+                    }
+                }
             }
             let mut who = message.credentials;
             let mut sent = send(sender, message, &files, who, name);
@@ -154,27 +158,4 @@ impl Restored {
         drop(held);
         room.leave().map_err(call("setsockopt SO_SNDBUF"))
     }
-
-    /// Takes a socket from a process that has it, if it is the very one.
-    pub(super) fn take_over(
-        &mut self,
-        image: &Image,
-        socket: SocketIndex,
-        pid: Pid,
-        fd: RawFd,
-    ) -> Result<(), StepError> {
-        let taken = take_from(pid, fd).map_err(call("take the socket from a live process"))?;
-        let cookie = rustix::net::sockopt::socket_cookie(&taken).map_err(call("SO_COOKIE"))?;
-        if image.sockets.get(socket.get()).is_none_or(|saved| saved.cookie != cookie) {
-            let source = io::Error::other("another socket has that descriptor now");
-            return Err(StepError::Call { call: "take the socket from a live process", source });
-        }
-        self.keep(Holder::Saved(socket), taken)
-    }
-}
-
-fn take_from(pid: Pid, fd: RawFd) -> io::Result<OwnedFd> {
-    let pid = rustix::process::Pid::from_raw(pid.0).ok_or(io::ErrorKind::InvalidInput)?;
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
-    Ok(pidfd_getfd(process, fd, PidfdGetfdFlags::empty())?)
 }

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod leftover;
 pub mod names;
 pub mod obstacle;
+pub mod outside;
 pub mod plan;
 mod private;
 pub mod program;

@@ -4,6 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::arm::{self, OwnerError};
 use super::names::{self, Foreign, Here, NameError};
+use super::outside::{self, OutsideError};
 use super::plan::Plan;
 use super::plan::step::Aside;
 use super::program::{self, CommandError, Program};
@@ -34,6 +35,9 @@ pub enum Obstacle {
     /// Who is told by a signal cannot be.
     #[error(transparent)]
     Owner(OwnerError),
+    /// What is to be had of a process outside cannot be.
+    #[error(transparent)]
+    Outside(OutsideError),
     /// A program cannot be executed.
     #[error(transparent)]
     Command(CommandError),
@@ -50,6 +54,7 @@ impl Obstacle {
             }
             Self::Descriptors(error) => error.hint(),
             Self::Owner(error) => Some(error.hint()),
+            Self::Outside(error) => Some(error.hint()),
             Self::Command(_) => None,
         }
     }
@@ -64,6 +69,7 @@ impl Serialize for Obstacle {
             Self::Backlog { .. } => "backlog",
             Self::Descriptors(_) => "descriptors",
             Self::Owner(_) => "owner",
+            Self::Outside(_) => "outside",
             Self::Command(_) => "command",
         };
         let mut fields = serializer.serialize_struct("Obstacle", 3)?;
@@ -101,6 +107,7 @@ pub fn survey(
         }
     }
     obstacles.extend(arm::check(image, here.boot_id).into_iter().map(Obstacle::Owner));
+    obstacles.extend(outside::check(plan, image, here).into_iter().map(Obstacle::Outside));
     let limit = reserve::check(&Wanted::by(image));
     obstacles.extend(limit.err().map(Obstacle::Descriptors));
     obstacles.extend(program::resolve(programs).into_iter().map(Obstacle::Command));

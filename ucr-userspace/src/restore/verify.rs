@@ -2,7 +2,7 @@
 
 mod queues;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::os::fd::AsRawFd as _;
 
@@ -175,6 +175,7 @@ fn indexed(image: &Image) -> impl Iterator<Item = (SocketIndex, &Socket)> {
 pub fn observe(image: &Image, restored: &Restored) -> Result<Vec<Option<Observed>>, ObserveError> {
     let mut defaults = std::collections::HashMap::new();
     let mut all = Vec::with_capacity(image.sockets.len());
+    let kept: HashSet<_> = image.connections.iter().filter_map(Connection::kept).collect();
     for (index, socket) in indexed(image) {
         if socket.role == Role::Embryo {
             all.push(None);
@@ -189,7 +190,8 @@ pub fn observe(image: &Image, restored: &Restored) -> Result<Vec<Option<Observed
             }
         };
         let details = state::read(descriptor, new).map_err(failed)?;
-        let name = socket.name.as_ref();
+        // What becomes of the file of one that is taken over is nothing to us.
+        let name = socket.name.as_ref().filter(|_| !kept.contains(&index));
         let file = name.map_or(Ok(None), |bound| lies_at(bound, restored.beneath()))?;
         let is_path = name.is_some_and(|bound| matches!(bound.name, UnixName::Pathname(_)));
         let bound = if is_path { BoundFile::of(descriptor) } else { Ok(None) };
@@ -223,6 +225,8 @@ enum Peer<'a> {
     Socket(SocketIndex),
     /// One that cannot be seen, with this name.
     Called(&'a UnixName),
+    /// Whoever answers to this name now.
+    Anew(&'a UnixName),
     /// The socket is the very one that was saved.
     Same,
 }
@@ -243,7 +247,7 @@ fn peers(image: &Image) -> Vec<Peer<'_>> {
                 set(*survivor, Peer::Called(name));
             }
             Connection::External { socket, how: External::Reconnect { name, .. } } => {
-                set(*socket, Peer::Called(name));
+                set(*socket, Peer::Anew(name));
             }
             Connection::External { socket, how: External::Keep { .. } } => set(*socket, Peer::Same),
             _ => connection.peers().for_each(|(this, other)| set(this, Peer::Socket(other))),
@@ -263,7 +267,7 @@ pub fn compare(image: &Image, observed: &[Option<Observed>], view: &View) -> Vec
         let (name, inode) = match peer {
             Peer::Same => continue,
             Peer::None => (None, Some(None)),
-            Peer::Called(name) => (Some(name), None),
+            Peer::Called(name) | Peer::Anew(name) => (Some(name), None),
             Peer::Socket(other) => {
                 let name = image.sockets.get(other.get()).and_then(|peer| peer.name.as_ref());
                 let peer = observed.get(other.get()).and_then(Option::as_ref);
@@ -272,6 +276,10 @@ pub fn compare(image: &Image, observed: &[Option<Observed>], view: &View) -> Vec
             }
         };
         check.through_descriptor(socket, observed_one);
+        // The same user, started again, may be in other groups.
+        if !matches!(peer, Peer::Anew(_)) {
+            check.groups(socket, &observed_one.details);
+        }
         let found_name = observed_one.details.peer_name.as_ref();
         check.equal(Field::PeerName, &Shown(name), &Shown(found_name));
         match view.get(observed_one.details.inode) {
@@ -376,7 +384,6 @@ impl Check<'_> {
         // An image may not know them.
         if wanted.is_some() {
             self.equal(field, &ids(wanted), &ids(details.credentials));
-            self.groups(socket, details);
         }
         self.options(socket, details);
         if socket.filter != details.filter {
@@ -400,7 +407,8 @@ impl Check<'_> {
     }
 
     fn groups(&mut self, socket: &Socket, details: &SocketDetails) {
-        let Some(wanted) = &socket.groups else { return };
+        let known = socket.peer_credentials.or(socket.listener_credentials).is_some();
+        let Some(wanted) = socket.groups.as_ref().filter(|_| known) else { return };
         let found = details.groups.as_deref().unwrap_or_default();
         if !same_groups(wanted, found) {
             self.differs(Field::Groups, format!("{wanted:?}"), format!("{found:?}"));

@@ -4,6 +4,7 @@
 
 pub mod addr;
 pub mod bpf;
+pub mod compare;
 pub mod descriptor;
 pub mod filter;
 pub mod gate;

@@ -445,3 +445,46 @@ fn an_image_is_shown() {
     assert_eq!(json["connections"].as_array().unwrap().len(), 6);
     assert_eq!(json["descriptors"][15]["socket"], 15);
 }
+
+#[test]
+fn an_image_with_ends_that_are_not_in_it_is_shown() {
+    let stream = SocketType::Stream;
+    let mut b = Builder::new();
+    let listener = b.listener(stream, abstract_name(b"listener"));
+    let connected = |name: Option<Bound>| Socket { name, ..socket(stream, Role::Connected) };
+    let named = |name: &[u8]| UnixName::Abstract(name.to_vec());
+    let half = b.add(connected(None));
+    let orphan = b.add(connected(None));
+    let anew = b.add(connected(None));
+    let kept = b.add(connected(Some(abstract_name(b"kept"))));
+    let client = b.add(connected(None));
+    let (sender, receiver) = b.pair(stream);
+    let (only, other) = b.pair(stream);
+    let [embryo, left] = [(), ()].map(|()| b.add(socket(stream, Role::Embryo)));
+    b.0.descriptors.retain(|d| ![other, embryo, left].contains(&d.socket));
+    let message =
+        Message { data: b"x".to_vec(), files: vec![Passed::Socket(other)], ..Message::default() };
+    b.get(receiver).queue = vec![message];
+    let name = UnixName::Pathname(b"lib/\x1b".to_vec());
+    let was = Was::Server { name: named(b"gone"), listener: None };
+    let how = External::Reconnect { name, directory: Some(b"/var".to_vec()) };
+    b.0.connections.extend([
+        Connection::Ended { survivor: half, was: Was::Half(UnixName::Unnamed) },
+        Connection::Ended { survivor: orphan, was },
+        Connection::External { socket: anew, how },
+        Connection::External { socket: kept, how: External::Keep { pid: Pid(7), fd: 9 } },
+        Connection::Waiting { client: Sender::Socket(client), embryo, listener, order: 0 },
+        Connection::Waiting {
+            client: Sender::Gone(named(b"left")),
+            embryo: left,
+            listener,
+            order: 1,
+        },
+    ]);
+    for embryo in [embryo, left] {
+        b.get(embryo).name = Some(abstract_name(b"listener"));
+    }
+    validate::check(&b.0).unwrap();
+    assert_ne!((sender, only), (receiver, other));
+    insta::assert_snapshot!(ucr::render::image::Shown(&b.0));
+}

@@ -1,6 +1,7 @@
 //! A program that builds any world of unix sockets on command, for ucr to trace, dump and restore;
 //! and one that holds a conversation (`victim talk …`), for the demonstration.
 
+mod files;
 mod gently;
 mod messages;
 mod settings;

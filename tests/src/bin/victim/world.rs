@@ -212,6 +212,7 @@ impl World {
             ["exit"] => std::process::exit(0),
             words => super::settings::obey(self, words)
                 .or_else(|| super::gently::obey(self, words))
+                .or_else(|| super::files::obey(self, words))
                 .unwrap_or_else(|| Err(format!("no such order: {line}"))),
         }
     }

@@ -9,7 +9,6 @@ use crate::{
     image::{Connection, External, Role, Sender, Socket, Was},
     ledger::TrackedRole,
     model::{Shutdown, SocketType, UnixName},
-    process::procfs,
     snapshot::memory::{Memory, Sock},
 };
 
@@ -34,6 +33,12 @@ impl<'a> Assembly<'a> {
         let inventory = self.inventory;
         for (at, stock) in inventory.sockets.iter().enumerate() {
             let (sock, Some(socket)) = (stock.sock, sockets.get_mut(at)) else { continue };
+            if self.is_kept(stock) {
+                let how = self.keep(stock);
+                let kept = how.map(|how| Connection::External { socket: index(at), how });
+                found.others.extend(kept);
+                continue;
+            }
             self.error(stock, &sock, socket);
             match socket.role {
                 Role::Embryo => self.embryo(at, stock, &sock, socket, memory, &mut found)?,
@@ -159,11 +164,8 @@ impl<'a> Assembly<'a> {
                 Ok(how) => found.others.push(Connection::External { socket: index(at), how }),
                 Err(reason) => self.refuse(stock, reason),
             },
-            Policy::Keep => {
-                let how = self.keep(stock);
-                found.others.push(Connection::External { socket: index(at), how });
-            }
-            Policy::Refuse => {
+            // All that can be kept was found before.
+            Policy::Keep | Policy::Refuse => {
                 let seen = self.seen(stock).and_then(|seen| seen.peer);
                 match seen {
                     Some(inode) => {
@@ -240,7 +242,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn policy(&self, stock: &Stock, name: &UnixName) -> Policy {
+    pub(super) fn policy(&self, stock: &Stock, name: &UnixName) -> Policy {
         let peer = self.seen(stock).and_then(|seen| seen.peer);
         let inodes = [Some(stock.held.inode), peer];
         let inodes: Vec<u32> = inodes.into_iter().flatten().collect();
@@ -287,10 +289,18 @@ impl<'a> Assembly<'a> {
     }
 
     fn reconnect(&self, stock: &Stock, name: UnixName) -> Result<External, Reason> {
-        let is_client = stock.details.socket_type == SocketType::Dgram
-            || self.tracked(stock).is_none_or(|tracked| {
-                matches!(tracked.role, TrackedRole::Client | TrackedRole::None)
-            });
+        let socket_type = stock.details.socket_type;
+        let role = self.tracked(stock).map_or(TrackedRole::None, |tracked| tracked.role);
+        let is_client = socket_type == SocketType::Dgram
+            || match role {
+                TrackedRole::Client => true,
+                TrackedRole::Server | TrackedRole::Pair => false,
+                // Nobody saw it. An end that was accepted has its listener's name.
+                TrackedRole::None => {
+                    self.has_listener(&name, socket_type)
+                        || !self.has_listener(&stock.details.name, socket_type)
+                }
+            };
         if !name.is_named() || !is_client {
             return Err(Reason::NobodyToReconnect { name });
         }
@@ -311,21 +321,6 @@ impl<'a> Assembly<'a> {
             }
         };
         Ok(External::Reconnect { name, directory })
-    }
-
-    /// Who will still have the socket: a process outside, else the one that is dumped, as long as it lives.
-    fn keep(&mut self, stock: &Stock) -> External {
-        let (pid, fd) = self.first_holder(stock);
-        let holders = stock.holders.iter().filter_map(|at| self.inventory.descriptors.get(*at));
-        let inside: Vec<_> = holders.map(super::owner).map(|(pid, _)| pid).collect();
-        let others = self.outside.holders(stock.held.inode);
-        let is_outside =
-            |pid: crate::model::Pid| !inside.contains(&pid) && procfs::status(pid).is_ok();
-        let other = others.into_iter().find(|party| is_outside(party.pid));
-        match other {
-            Some(party) => External::Keep { pid: party.pid, fd: party.fd.cast_signed() },
-            None => External::Keep { pid, fd },
-        }
     }
 
     fn clients_of(&mut self, listener: usize) -> Vec<super::Party> {

@@ -2,6 +2,7 @@
 
 use super::{Assembly, Party, Reason, Stock};
 use crate::{
+    dump::external::Policy,
     image::Role,
     model::{SeenSocket, SocketState, SocketType, UnixName},
     snapshot::memory::Sock,
@@ -24,13 +25,17 @@ impl Assembly<'_> {
         }
     }
 
-    /// Whoever is connected to it from outside has nobody left, once it is gone. (Its own peer is refused as
-    /// that.)
+    /// Whoever is connected to it from outside has nobody left, once it is gone, unless it is kept. (Its own
+    /// peer is refused as that.)
     fn refuse_senders(&mut self, stock: &Stock) {
         let senders = self.senders.remove(&stock.held.inode).unwrap_or_default();
         let own = self.seen(stock).and_then(|seen| seen.peer);
-        let others: Vec<u32> = senders.into_iter().filter(|inode| Some(*inode) != own).collect();
-        if others.is_empty() {
+        let is_in_the_way = |sender: &u32| {
+            Some(*sender) != own
+                && self.policy_of_sender(*sender, stock.held.inode) != Policy::Dangling
+        };
+        let others: Vec<u32> = senders.into_iter().filter(is_in_the_way).collect();
+        if others.is_empty() || self.is_kept(stock) {
             return;
         }
         let mut holders: Vec<Party> =

@@ -20,7 +20,9 @@ pub(super) fn check(image: &Image) -> Result<(), Invalid> {
             let is_embryo =
                 matches!(connection, Connection::Waiting { embryo, .. } if *embryo == this);
             let role = if is_embryo { Role::Embryo } else { Role::Connected };
-            if socket.role != role {
+            // One that is taken over may have no peer.
+            let is_alone = connection.kept().is_some() && socket.role == Role::Unconnected;
+            if socket.role != role && !is_alone {
                 return Err(problem(this, Problem::NotConnected));
             }
             if ends.insert(this, other).is_some() {

@@ -22,11 +22,7 @@ pub(super) fn find(
 
 /// Sockets that are taken from others as they are.
 pub(super) fn kept(image: &Image) -> BTreeSet<SocketIndex> {
-    let kept = image.connections.iter().filter_map(|connection| match connection {
-        Connection::External { socket, how: External::Keep { .. } } => Some(*socket),
-        _ => None,
-    });
-    kept.collect()
+    image.connections.iter().filter_map(Connection::kept).collect()
 }
 
 /// How many connections wait at each listener.
@@ -227,7 +223,10 @@ impl Planner<'_> {
                     let place = Place { name: name.clone(), directory: directory.clone() };
                     self.steps.push(Step::Reconnect { socket, place });
                 }
-                &External::Keep { pid, fd } => self.steps.push(Step::Keep { socket, pid, fd }),
+                &External::Keep { pid, fd } => {
+                    self.steps.push(Step::Keep { socket, pid, fd });
+                    self.made.insert(Holder::Saved(socket));
+                }
             }
         }
     }

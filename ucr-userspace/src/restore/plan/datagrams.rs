@@ -46,6 +46,7 @@ impl Planner<'_> {
             if socket.socket_type != SocketType::Dgram
                 || socket.peer_credentials.is_none()
                 || self.made.contains(&made)
+                || self.kept.contains(&index)
             {
                 continue;
             }

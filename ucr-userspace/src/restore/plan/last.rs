@@ -32,6 +32,7 @@ impl Planner<'_> {
             waiting: of(|connection| matches!(connection, Connection::Waiting { .. })),
             messages: self.image.sockets.iter().map(|socket| socket.queue.len()).sum(),
             pairs: of(|connection| matches!(connection, Connection::Pair { .. })),
+            outside: of(|connection| matches!(connection, Connection::External { .. })),
             datagram_peers: of(|connection| matches!(connection, Connection::Datagram { .. })),
         };
         Plan {

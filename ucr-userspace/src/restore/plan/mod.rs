@@ -104,6 +104,8 @@ pub struct Summary {
     pub messages: usize,
     /// Socket pairs.
     pub pairs: usize,
+    /// Sockets whose peer is a process that is not in the image, or that are taken from one.
+    pub outside: usize,
     /// Datagram sockets that are connected to another one, or to themselves.
     pub datagram_peers: usize,
 }

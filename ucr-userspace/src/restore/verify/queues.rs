@@ -1,11 +1,9 @@
 //! What waits at the sockets that were made, held against the image: read from the kernel's memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Difference, Field};
-use crate::image::{
-    Connection, External, Image, Message, OutOfBand, Passed, Role, Sender, SocketIndex,
-};
+use crate::image::{Connection, Image, Message, OutOfBand, Passed, Role, Sender, SocketIndex};
 use crate::model::{Credentials, Pid, SocketType, UnixName};
 use crate::restore::execute::Restored;
 use crate::snapshot::descriptors::Lister;
@@ -89,11 +87,7 @@ impl Check<'_> {
     }
 
     fn sockets(&mut self) -> Result<(), MemoryError> {
-        let kept = self.image.connections.iter().filter_map(|connection| match connection {
-            Connection::External { socket, how: External::Keep { .. } } => Some(*socket),
-            _ => None,
-        });
-        let kept: Vec<SocketIndex> = kept.collect();
+        let kept: HashSet<_> = self.image.connections.iter().filter_map(Connection::kept).collect();
         for (number, socket) in (0..).zip(&self.image.sockets) {
             let index = SocketIndex(number);
             let is_listener = matches!(socket.role, Role::Listening { .. });
