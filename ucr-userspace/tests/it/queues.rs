@@ -10,6 +10,7 @@ use ucr::restore::execute::{Execution, execute};
 use ucr::restore::plan::{PlanError, plan};
 use ucr::restore::verify::{Field, compare, look_deeper, observe};
 
+use crate::execution::files;
 use crate::support::*;
 
 fn message(text: &[u8]) -> Message {
@@ -104,10 +105,6 @@ pub(crate) fn unfinished(directory: &Path) -> Image {
     let was = Was::Server { name: gone("ucr-unfinished-server"), listener: None };
     b.0.connections.push(Connection::Ended { survivor, was });
     b.0
-}
-
-fn files(directory: &Path) -> BTreeSet<std::ffi::OsString> {
-    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect()
 }
 
 #[test]
