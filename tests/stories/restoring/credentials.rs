@@ -104,6 +104,41 @@ fn a_pid_that_somebody_has_is_named_with_its_holder() {
 }
 
 #[test]
+fn the_pid_of_a_connection_that_waits_is_named_as_well() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let (mut server, mut client) = (world.victim(), world.victim());
+    let listener = server.listener("stream", &world.abstract_name(b"listener"), 5);
+    // It hands its end over and stays alive.
+    let over = server.socket("dgram");
+    server.bind(over, &world.abstract_name(b"over"));
+    let from = client.client("dgram", &world.abstract_name(b"over"));
+    let own = client.client("stream", &world.abstract_name(b"listener"));
+    client.ask(&format!("pass {own} {from}"));
+    for fd in [own, from] {
+        client.close(fd);
+    }
+    let _end = server.number(&format!("take {over}"));
+    let image = take(&world, server);
+    let (mut victims, restore) = world.restore(&image, &[0]);
+    let said = restore.complaint();
+    let note = format!(
+        "note: 1 of them show pid {} in SO_PEERCRED, not the saved one (pid {}: taken by a live \
+         process (victim))",
+        restore.pid(),
+        client.pid()
+    );
+    assert!(said.contains(&note), "{said}");
+    let server = victims.first_mut().expect("one");
+    let accepted = server.accept(listener);
+    let shown = credentials(server, &[accepted]);
+    assert_eq!(shown[0].0, format!("{} 0 0", restore.pid()));
+    world.keep(restore);
+}
+
+#[test]
 fn without_the_right_to_choose_a_pid_the_note_says_so() {
     if !needs::met(&[Need::Root, Need::Program("setpriv")]) {
         return;

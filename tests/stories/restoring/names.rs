@@ -8,7 +8,7 @@ use std::{
 use ucr_tests::{Need, World, needs, outside, victim::talk};
 
 use super::{bring_back, take};
-use crate::world;
+use crate::{dumping::dump, world};
 
 /// A listener, a bound client and what was accepted; dumped, restored, looked at from inside and
 /// from outside.
@@ -112,6 +112,33 @@ fn relative_paths_are_bound_where_they_were_bound() {
     let mut stranger = world.victim();
     stranger.client("stream", &world.path_name("deep/rel"));
     back.accept(listener);
+}
+
+#[test]
+fn a_relative_path_whose_file_is_gone_is_known_again_after_a_restore() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    fs::create_dir(world.path("deep")).expect("a folder");
+    let mut victim = world.victim();
+    victim.ask(&format!("chdir {}", world.path("deep").display()));
+    let gone = victim.socket("dgram");
+    victim.bind(gone, b"rel");
+    fs::remove_file(world.path("deep/rel")).expect("remove a socket file");
+    let directory = |image: &std::path::Path| {
+        let image = ucr::image::file::read(image).expect("read an image");
+        let bound = image.sockets[0].name.clone().expect("a name");
+        assert_eq!(bound.file, Some(ucr::image::SocketFile::Deleted));
+        String::from_utf8(bound.directory.expect("a directory")).expect("text")
+    };
+    let image = take(&world, victim);
+    assert_eq!(directory(&image), world.path("deep").display().to_string());
+    // Nobody saw it being bound, neither the first time nor the second.
+    let back = bring_back(&world, &image);
+    let again = world.path("again");
+    let _written = dump(&world, &back, &again, &[]).done();
+    assert_eq!(directory(&again), world.path("deep").display().to_string());
 }
 
 #[test]

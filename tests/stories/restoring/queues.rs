@@ -188,6 +188,24 @@ fn a_socket_that_is_twice_in_one_message_and_nowhere_else_arrives_twice() {
 }
 
 #[test]
+fn a_name_is_free_whose_socket_is_only_in_its_own_queue() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let name = world.abstract_name(b"own");
+    let own = victim.socket("dgram");
+    victim.bind(own, &name);
+    victim.connect(own, &name);
+    send(&mut victim, own, "itself", &format!("fds={own}"));
+    let mut victim = bring_back(&world, &take(&world, victim));
+    let message = next(&mut victim, own, "").expect("a message");
+    let arrived: i32 = field(&message, "fds").parse().expect("one descriptor");
+    assert_eq!(victim.inode(arrived), victim.inode(own));
+}
+
+#[test]
 fn out_of_band_bytes_keep_their_place() {
     if !needs::met(&[Need::Root]) {
         return;

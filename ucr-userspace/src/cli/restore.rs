@@ -230,7 +230,9 @@ fn verified(
     let sockets = plural(sum.sockets, "socket");
     let line = format!("restored {sockets} ({}), verified: 0 differences", parts.join(", "));
     say(&line);
-    if let Some(note) = note_of_pids(&verify::other_pids(image, &observed), restored.workers()) {
+    let workers = restored.workers();
+    let others = verify::other_pids(image, &observed, workers.unavailable());
+    if let Some(note) = note_of_pids(&others, workers) {
         say(&note);
     }
     Ok(Some(restored))

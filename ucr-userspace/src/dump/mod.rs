@@ -17,6 +17,7 @@ mod reader;
 
 use std::{
     io,
+    os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
 
@@ -194,7 +195,14 @@ impl Dump {
     /// The kernel's; what could not be killed goes on.
     pub fn kill(self) -> io::Result<Duration> {
         self.frozen.kill()?;
-        Ok(self.stopped_at.elapsed())
+        let stopped = self.stopped_at.elapsed();
+        let mut messages = self.image.sockets.iter().flat_map(|socket| &socket.queue);
+        if messages.any(|message| !message.files.is_empty()) {
+            // Sockets that are in flight to each other alone keep their names, until the next socket that is
+            // closed has the kernel look for such (`unix_release_sock`).
+            drop(UnixStream::pair());
+        }
+        Ok(stopped)
     }
 }
 

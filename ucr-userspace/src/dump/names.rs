@@ -220,9 +220,9 @@ fn recorded<'a>(socket: &Named<'a>) -> Option<(Option<Vec<u8>>, &'a [u8])> {
 /// The directory from which a relative path leads to the socket's own file, wherever that is by now.
 fn by_file(socket: &Named<'_>, path: &[u8]) -> Option<Vec<u8>> {
     let own = socket.file?;
-    let whole = match own.facts.links {
-        0 => own.path.strip_suffix(b" (deleted)")?,
-        _ => own.path.as_slice(),
+    let (whole, is_gone) = match own.facts.links {
+        0 => (own.path.strip_suffix(b" (deleted)")?, true),
+        _ => (own.path.as_slice(), false),
     };
     let normal = |path: &[u8]| {
         let parts = path.split(|byte| *byte == b'/');
@@ -233,7 +233,12 @@ fn by_file(socket: &Named<'_>, path: &[u8]) -> Option<Vec<u8>> {
     if name.iter().any(|part| part == b"..") || !whole.starts_with(b"/") {
         return None;
     }
-    let whole = normal(whole);
+    let mut whole = normal(whole);
+    // A restore bound it where nobody else comes; beneath that its path is the saved one.
+    let is_private = |part: &Vec<u8>| part.starts_with(beneath::PRIVATE.as_bytes());
+    if let Some(at) = whole.iter().rposition(is_private).filter(|_| is_gone) {
+        whole.drain(..=at);
+    }
     let directory = whole.strip_suffix(name.as_slice())?;
     Some([b"/".as_slice(), &directory.join(&b'/')].concat())
 }

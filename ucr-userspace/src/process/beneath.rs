@@ -10,6 +10,10 @@ use rustix::io::Errno;
 
 use super::files::Facts;
 
+/// How the name of a directory begins in which a restore binds what has lost its file; a pid and a number
+/// follow.
+pub const PRIVATE: &str = ".ucr-root-";
+
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// How often a look-up is tried that somebody's renaming has disturbed (`EAGAIN`).

@@ -13,9 +13,10 @@ use rustix::fs::FileType;
 use super::files::{Entry, through_proc};
 use super::plan::Plan;
 use super::plan::spot::Spot;
-use super::private::{self, PRIVATE};
+use super::private;
 use super::undo::HIDDEN;
 use crate::model::Pid;
+use crate::process::beneath::PRIVATE;
 use crate::process::files::Facts;
 
 /// One of them.

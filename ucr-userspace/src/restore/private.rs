@@ -20,9 +20,6 @@ use crate::process::beneath;
 use crate::process::files::Facts;
 use crate::sys::{addr, sockopt};
 
-/// How the name of such a directory begins; our pid and a number follow.
-pub(super) const PRIVATE: &str = ".ucr-root-";
-
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -68,7 +65,7 @@ impl PrivateRoot {
     pub(super) fn within(parent: OwnedFd) -> io::Result<Self> {
         let mut number = 0;
         let name = loop {
-            let name = format!("{PRIVATE}{}-{number}", std::process::id());
+            let name = format!("{}{}-{number}", beneath::PRIVATE, std::process::id());
             match mkdirat(&parent, &name, OWNER_ONLY) {
                 Err(rustix::io::Errno::EXIST) if number < 10_000 => number += 1,
                 result => break result.map(|()| name)?,

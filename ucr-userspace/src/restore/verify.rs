@@ -12,6 +12,7 @@ use super::execute::Restored;
 use super::identity::same_groups;
 use super::plan::spot::Spot;
 use super::plan::{file_spot, named_spot};
+use super::workers::Unavailable;
 use crate::image::{
     Bound, Connection, External, Filter, Image, Notification, Role, Socket, SocketFile,
     SocketIndex, Was,
@@ -294,17 +295,23 @@ pub fn compare(image: &Image, observed: &[Option<Observed>], view: &View) -> Vec
 }
 
 /// The pids that `SO_PEERCRED` of sockets should show and does not, and of how many: the kernel shows
-/// whoever made the call, and not every pid can be had for that ([`super::workers`]).
+/// whoever made the call, and not every pid can be had for that ([`super::workers`]). A connection that
+/// nobody has accepted cannot be asked yet: it shows another one if its own was not to be had.
 #[must_use]
-pub fn other_pids(image: &Image, observed: &[Option<Observed>]) -> BTreeMap<Pid, usize> {
+pub fn other_pids(
+    image: &Image,
+    observed: &[Option<Observed>],
+    unavailable: &BTreeMap<Pid, Unavailable>,
+) -> BTreeMap<Pid, usize> {
     let mut others = BTreeMap::new();
     let pid = |credentials: Option<Credentials>| credentials.map(|credentials| credentials.pid);
     for (socket, observed) in image.sockets.iter().zip(observed) {
-        let Some(observed) = observed else { continue };
+        let is_other = |wanted: &Pid| match observed {
+            Some(observed) => Some(*wanted) != pid(observed.details.credentials),
+            None => socket.role == Role::Embryo && unavailable.contains_key(wanted),
+        };
         let wanted = pid(socket.peer_credentials.or(socket.listener_credentials));
-        if let Some(wanted) =
-            wanted.filter(|wanted| Some(*wanted) != pid(observed.details.credentials))
-        {
+        if let Some(wanted) = wanted.filter(is_other) {
             *others.entry(wanted).or_default() += 1;
         }
     }
