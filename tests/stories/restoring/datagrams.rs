@@ -170,3 +170,40 @@ fn a_tree_sends_across_processes_again() {
     assert_eq!(root.ask(&format!("recv {service}")), "hello");
     world.keep(restore);
 }
+
+#[test]
+fn what_halves_had_sent_before_they_left_is_there() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    // Both have left; one has got a name since; one has closed, without and with a name.
+    let (parted, former) = victim.pair("dgram");
+    victim.ask(&format!("disconnect {parted}"));
+    victim.ask(&format!("send {former} parted"));
+    victim.ask(&format!("disconnect {former}"));
+    let (still, named) = victim.pair("dgram");
+    victim.ask(&format!("send {named} still"));
+    victim.bind(named, &world.abstract_name(b"named"));
+    victim.ask(&format!("disconnect {named}"));
+    let mut receivers = vec![(parted, "parted"), (still, "still")];
+    for name in ["", "late"] {
+        let (alone, gone) = victim.pair("dgram");
+        victim.ask(&format!("disconnect {alone}"));
+        victim.ask(&format!("send {gone} alone"));
+        if !name.is_empty() {
+            victim.bind(gone, &world.abstract_name(name.as_bytes()));
+        }
+        victim.close(gone);
+        receivers.push((alone, "alone"));
+    }
+    let fds = [parted, former, still, named];
+    let before = peers(&victim, &fds);
+    let mut victim = bring_back(&world, &take(&world, victim));
+    assert_eq!(peers(&victim, &fds), before);
+    for (fd, text) in receivers {
+        assert_eq!(victim.ask(&format!("recv {fd}")), text);
+    }
+    reaches(&mut victim, still, named);
+}

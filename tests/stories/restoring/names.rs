@@ -256,7 +256,7 @@ fn a_dump_of_what_was_restored_says_the_same() {
     let image = take(&world, victim);
     let back = bring_back(&world, &image);
     let again = world.path("again");
-    let report = crate::dumping::dump(&world, &back, &again, &[]).done().json();
+    let report = dump(&world, &back, &again, &[]).done().json();
     assert_eq!(report["counts"]["confirmed"], 5, "ucr's own calls were seen live: {report:#}");
     let shown = |image: &std::path::Path| {
         world.ucr.run(&["show", "--json", image.to_str().expect("text")]).done().json()

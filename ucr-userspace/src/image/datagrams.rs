@@ -4,10 +4,12 @@
 //! a peer of its own the kernel allows only that peer (`unix_may_send`): so whoever sends to a socket
 //! has connected before that socket did, and three or more cannot be connected in a circle.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::connection::Connection;
+use super::message::Sender;
 use super::schema::{Image, SocketIndex};
+use crate::model::SocketType;
 
 /// What makes the connections of an image's datagram sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub struct Order {
     /// By `socketpair`, sender and receiver, though the receiver does not have the sender as its peer
     /// any more.
     pub halves: Vec<(SocketIndex, SocketIndex)>,
+    /// By `socketpair`, though both have left: the sender of what still waits, and who is to receive it.
+    pub parted: Vec<(SocketIndex, SocketIndex)>,
     /// By name, sender and receiver, in an order that the kernel allows.
     pub named: Vec<(SocketIndex, SocketIndex)>,
 }
@@ -28,6 +32,21 @@ pub enum Impossible {
     Taken(SocketIndex),
     /// This one stands in a circle.
     Circle(SocketIndex),
+}
+
+/// Who has sent what waits for sockets without a name: only their other halves can.
+fn senders(image: &Image) -> BTreeMap<SocketIndex, SocketIndex> {
+    let mut senders = BTreeMap::new();
+    for (index, socket) in (0..).map(SocketIndex).zip(&image.sockets) {
+        if socket.socket_type == SocketType::Dgram && socket.name.is_none() {
+            for message in &socket.queue {
+                if let Some(Sender::Socket(sender)) = message.sender {
+                    senders.insert(index, sender);
+                }
+            }
+        }
+    }
+    senders
 }
 
 /// Finds it.
@@ -56,16 +75,25 @@ pub fn order(image: &Image) -> Result<Order, Impossible> {
             | Connection::External { .. } => {}
         }
     }
+    let by_half = senders(image);
     let mut order = Order::default();
     let mut named = Vec::new();
     for (sender, receiver) in links {
-        if is_named(receiver) {
+        // One that has got a name since is known by what it had sent before.
+        if is_named(receiver) && by_half.get(&sender) != Some(&receiver) {
             named.push((sender, receiver));
         } else if sender != receiver && paired.insert(sender) & paired.insert(receiver) {
             order.halves.push((sender, receiver));
             faithful.insert(sender, receiver);
         } else {
             return Err(Impossible::Nameless(sender));
+        }
+    }
+
+    for (receiver, sender) in by_half {
+        if sender != receiver && !paired.contains(&sender) && !paired.contains(&receiver) {
+            paired.extend([sender, receiver]);
+            order.parted.push((sender, receiver));
         }
     }
 

@@ -21,7 +21,7 @@ pub struct Message {
 }
 
 /// Who sent a datagram, or made a connection that waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sender {
     /// A socket of the image.

@@ -95,7 +95,8 @@ fn many_pids_are_shown_as_saved_and_nobody_is_left() {
     assert_eq!(restored.workers().unavailable().len(), 0);
     assert_eq!(differences(&image, &restored), []);
     let observed = observe(&image, &restored).unwrap();
-    assert!(other_pids(&image, &observed).is_empty());
+    let unavailable = restored.workers().unavailable();
+    assert!(other_pids(&image, &observed, unavailable).is_empty());
     for (saved, seen) in image.sockets.iter().zip(&observed) {
         let wanted = saved.peer_credentials.or(saved.listener_credentials);
         let seen = seen.as_ref().unwrap();

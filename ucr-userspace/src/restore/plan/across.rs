@@ -42,12 +42,14 @@ pub(super) struct Strangers {
     pub(super) across: HashMap<SocketIndex, Holder>,
     pub(super) gone: Vec<Holder>,
     pub(super) datagrams: HashMap<UnixName, Holder>,
+    /// Other halves that have closed, of pairs whose remaining half had left them before.
+    pub(super) parted: HashMap<SocketIndex, Holder>,
 }
 
 impl Strangers {
     pub(super) fn new(temporary: usize) -> Self {
         let (across, gone, datagrams) = (HashMap::new(), Vec::new(), HashMap::new());
-        Self { temporary, across, gone, datagrams }
+        Self { temporary, across, gone, datagrams, parted: HashMap::new() }
     }
 
     fn make(&mut self) -> Holder {
@@ -107,7 +109,13 @@ impl Strangers {
                 if let Some(Sender::Gone(name)) = &message.sender
                     && !halves.contains(&index)
                 {
-                    self.datagram(name, &mut named)?;
+                    if socket.name.is_some() {
+                        self.datagram(name, &mut named)?;
+                    } else if !self.parted.contains_key(&index) {
+                        let made = self.make();
+                        self.parted.insert(index, made);
+                        named(made, SocketType::Dgram, name)?;
+                    }
                 }
             }
         }

@@ -25,7 +25,17 @@ impl Planner<'_> {
             let (sender, receiver) = (Holder::Saved(sender), Holder::Saved(receiver));
             self.pair(sender, receiver, SocketType::Dgram, identity);
         }
+        for (sender, receiver) in self.datagrams.parted.clone() {
+            let identity = self.seen_by(sender).or_else(|| self.seen_by(receiver));
+            self.part_from(receiver, Holder::Saved(sender), identity);
+        }
         self.widows();
+    }
+
+    /// Makes a pair of which this half has left the other, which has not left this one yet.
+    fn part_from(&mut self, half: SocketIndex, other: Holder, identity: Option<Identity>) {
+        self.pair(other, Holder::Saved(half), SocketType::Dgram, identity);
+        self.steps.push(Step::Disconnect { socket: half });
     }
 
     pub(super) fn pair(
@@ -50,6 +60,10 @@ impl Planner<'_> {
             {
                 continue;
             }
+            if let Some(other) = self.parted.get(&index).copied() {
+                self.part_from(index, other, self.seen_by(index));
+                continue;
+            }
             let other = self.temporary();
             self.pair(made, other, SocketType::Dgram, self.seen_by(index));
             self.steps.push(Step::Close { made: other });
@@ -68,6 +82,11 @@ impl Planner<'_> {
             }
             if !connected.contains(&receiver) {
                 self.steps.push(Step::Disconnect { socket: receiver });
+            }
+        }
+        for (sender, _) in self.datagrams.parted.clone() {
+            if !connected.contains(&sender) {
+                self.steps.push(Step::Disconnect { socket: sender });
             }
         }
     }

@@ -237,6 +237,8 @@ struct Planner<'a> {
     gone: Vec<Holder>,
     /// Temporary datagram sockets by name: for senders and receivers that have closed.
     strangers: HashMap<UnixName, Holder>,
+    /// Who has sent what waits for a half of a pair, when both have left each other.
+    parted: HashMap<SocketIndex, Holder>,
     /// How many connections wait at each listener.
     crowds: HashMap<Holder, u32>,
     /// Sockets that are taken from others as they are.
@@ -309,11 +311,16 @@ impl<'a> Planner<'a> {
         }
         let datagrams = order(image).unwrap_or_default();
         Ok(Self {
-            datagrams,
             temporary: strangers.temporary,
             across: across.into_iter().chain(strangers.across).collect(),
             gone: strangers.gone,
+            parted: strangers
+                .parted
+                .into_iter()
+                .chain(datagrams.parted.iter().map(|(from, to)| (*to, Holder::Saved(*from))))
+                .collect(),
             strangers: strangers.datagrams,
+            datagrams,
             crowds: across::crowds(image),
             kept,
             image,

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::binders::indexed;
 use super::step::{Holder, Step};
 use super::{PlanError, Planner};
+use crate::image::datagrams::order;
 use crate::image::{Connection, Image, Message, Sender, SocketIndex};
 use crate::model::SocketType;
 
@@ -63,7 +64,8 @@ impl Planner<'_> {
     fn left(&self) -> BTreeSet<SocketIndex> {
         let connected = self.connected();
         let halves = self.datagrams.halves.iter();
-        halves.filter(|(_, other)| !connected.contains(other)).map(|(half, _)| *half).collect()
+        let left = halves.filter(|(_, other)| !connected.contains(other)).map(|(half, _)| *half);
+        left.chain(self.parted.keys().copied()).collect()
     }
 
     /// Halves of pairs that have turned to another peer since.
@@ -89,7 +91,8 @@ impl Planner<'_> {
             let mut halves = self.datagrams.halves.iter();
             halves.find(|(sender, _)| *sender == index).map(|(_, other)| Holder::Saved(*other))
         };
-        self.image.connections.iter().find_map(of).or_else(half)
+        let parted = || self.parted.get(&index).copied();
+        self.image.connections.iter().find_map(of).or_else(half).or_else(parted)
     }
 
     /// Sends again what waits for all others, from their other ends.
@@ -129,35 +132,30 @@ fn runs(senders: impl Iterator<Item = Option<Holder>>) -> Vec<Run> {
 
 /// Whether every message can be sent: a datagram socket without a name is sent to by its other half alone.
 pub(super) fn check(image: &Image) -> Result<(), PlanError> {
-    let mut halves: HashMap<SocketIndex, Option<SocketIndex>> = HashMap::new();
+    let order = order(image).unwrap_or_default();
+    let mut halves: HashMap<SocketIndex, SocketIndex> = HashMap::new();
     for connection in &image.connections {
-        match *connection {
-            Connection::Pair { a, b } => halves.extend([(a, Some(b)), (b, Some(a))]),
-            Connection::Datagram { sender, receiver } => {
-                halves.entry(receiver).or_insert(Some(sender));
-                // Nothing but `socketpair` can have connected it to that.
-                if image.sockets.get(receiver.get()).is_some_and(|socket| socket.name.is_none()) {
-                    halves.entry(sender).or_insert(Some(receiver));
-                }
-            }
-            Connection::Ended { survivor, .. } => {
-                halves.insert(survivor, None);
-            }
-            _ => {}
+        if let Connection::Pair { a, b } = *connection {
+            halves.extend([(a, b), (b, a)]);
         }
+    }
+    for (sender, receiver) in order.halves.into_iter().chain(order.parted) {
+        halves.extend([(sender, receiver), (receiver, sender)]);
     }
     for (index, socket) in indexed(image) {
         if socket.socket_type != SocketType::Dgram || socket.name.is_some() {
             continue;
         }
-        for message in &socket.queue {
-            let sender = match &message.sender {
-                Some(Sender::Socket(sender)) => Some(*sender),
-                _ => None,
-            };
-            if halves.get(&index) != Some(&sender) {
-                return Err(PlanError::NamelessReceiver { socket: index });
-            }
+        let half = halves.get(&index);
+        let is_of_half = |message: &Message| match &message.sender {
+            Some(Sender::Socket(sender)) => half == Some(sender),
+            // Both ends of a pair have credentials, also when one has closed.
+            Some(Sender::Gone(_)) => half.is_none() && socket.peer_credentials.is_some(),
+            None => false,
+        };
+        let senders: BTreeSet<_> = socket.queue.iter().map(|message| &message.sender).collect();
+        if senders.len() > 1 || !socket.queue.iter().all(is_of_half) {
+            return Err(PlanError::NamelessReceiver { socket: index });
         }
     }
     Ok(())
