@@ -11,6 +11,10 @@ fn worlds(options: &[&str]) -> Output {
     worlds.args(options).stdin(Stdio::null()).output().expect("run worlds")
 }
 
+/// What chance begins with here: the same worlds each time, so that a failure is of the change that is
+/// tested. `cargo xtask worlds` takes others each time.
+const SEED: &str = "20261124";
+
 /// Tries so many; none may come back as another one.
 fn all_come_back(count: &str) {
     if !needs::met(&[Need::Root]) {
@@ -18,7 +22,7 @@ fn all_come_back(count: &str) {
     }
     // Its own sockets are few; what others do does not matter to them.
     let _world = world();
-    let output = worlds(&["--count", count, "--verbose"]);
+    let output = worlds(&["--count", count, "--seed", SEED, "--verbose"]);
     let told = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
     // The seed is among it.
