@@ -55,6 +55,11 @@ fn a_kept_socket_is_taken_only_if_it_is_the_very_one() {
     );
     assert_eq!(compare(&image, &observe(&image, &restored).unwrap(), &view()), []);
     drop(restored);
+    // Nothing else is done about it, and be it a half of a datagram pair.
+    let mut half = kept(&one, own(), fd);
+    half.sockets[0].socket_type = SocketType::Dgram;
+    half.sockets[0].peer_credentials = Some(Credentials { pid: own(), uid: 0, gid: 0 });
+    assert_eq!(plan(&half).unwrap().steps.len(), 1);
     // Where every pid and cookie may be somebody else's.
     let pid = own();
     let [said] = missing(&image, "another boot").try_into().unwrap();
