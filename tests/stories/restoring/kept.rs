@@ -125,8 +125,20 @@ fn what_is_connected_to_a_kept_socket_is_kept_as_well() {
     let to = hex(&world.path_name("beside"));
     victim.ask(&format!("msg send {receiver} data=78 to={to}"));
     let fds = [a, b, x, y, receiver, sender];
-    for fd in fds {
-        outsider.number(&format!("getfd {pid} {fd}"));
+    let getfd = |outsider: &mut Victim, fd: i32| outsider.number(&format!("getfd {pid} {fd}"));
+    for fd in [a, x, receiver] {
+        getfd(&mut outsider, fd);
+    }
+    // The others have no holder but the process itself.
+    let first = world.path("first");
+    let said = dump(&world, &victim, &first, &[&KEEP[..], &["--kill"]].concat()).ended(REFUSED);
+    drop(said.complains("refused: 3 obstacles").complains("only processes that end hold it"));
+    let _written = dump(&world, &victim, &first, &KEEP).done();
+    let shown = world.ucr.run(&["show", first.to_str().expect("text")]).done().stdout;
+    let kept = shown.matches(&format!("outside: keep, from pid {pid} ")).count();
+    assert_eq!((kept, shown.matches("outside: keep, from pid ").count()), (3, 6), "{shown}");
+    for fd in [b, y, sender] {
+        getfd(&mut outsider, fd);
     }
     let inodes = fds.map(|fd| victim.inode(fd));
     let fresh = victim.inode(alone.0);
@@ -135,6 +147,7 @@ fn what_is_connected_to_a_kept_socket_is_kept_as_well() {
     outsider.ask(&format!("send {other} meanwhile"));
     // What becomes of its file is nothing to ucr.
     std::fs::remove_dir_all(world.path("folder")).expect("remove a folder");
+    std::fs::write(world.path("folder"), "no folder").expect("write a file");
     let mut victim = bring_back(&world, &image);
     assert_eq!(fds.map(|fd| victim.inode(fd)), inodes);
     assert_ne!(victim.inode(alone.0), fresh, "made anew: nobody else has to do with it");

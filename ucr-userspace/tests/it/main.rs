@@ -18,6 +18,8 @@ mod option_list;
 #[cfg(test)]
 mod options;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod places;
 #[cfg(test)]
 mod planning;
