@@ -1,27 +1,26 @@
 //! What was made, held against the image, up to renumbering.
 
+mod pids;
 mod queues;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::os::fd::AsRawFd as _;
 
+pub use self::pids::other_pids;
 pub use self::queues::look_deeper;
 
 use super::execute::Restored;
 use super::identity::same_groups;
 use super::plan::spot::Spot;
 use super::plan::{file_spot, named_spot};
-use super::workers::Unavailable;
 use crate::image::{
     Bound, Connection, External, Filter, Image, Notification, Role, Socket, SocketFile,
     SocketIndex, Was,
 };
 use crate::model::name::Escaped;
 use crate::model::option_table;
-use crate::model::{
-    Credentials, Pid, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View,
-};
+use crate::model::{Credentials, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View};
 use crate::process::beneath;
 use crate::process::files::{BoundFile, Facts, same_file};
 use crate::process::state::{self, Defaults, NotRestorable, SocketDetails, StateError};
@@ -292,30 +291,6 @@ pub fn compare(image: &Image, observed: &[Option<Observed>], view: &View) -> Vec
         }
     }
     differences
-}
-
-/// The pids that `SO_PEERCRED` of sockets should show and does not, and of how many: the kernel shows
-/// whoever made the call, and not every pid can be had for that ([`super::workers`]). A connection that
-/// nobody has accepted cannot be asked yet: it shows another one if its own was not to be had.
-#[must_use]
-pub fn other_pids(
-    image: &Image,
-    observed: &[Option<Observed>],
-    unavailable: &BTreeMap<Pid, Unavailable>,
-) -> BTreeMap<Pid, usize> {
-    let mut others = BTreeMap::new();
-    let pid = |credentials: Option<Credentials>| credentials.map(|credentials| credentials.pid);
-    for (socket, observed) in image.sockets.iter().zip(observed) {
-        let is_other = |wanted: &Pid| match observed {
-            Some(observed) => Some(*wanted) != pid(observed.details.credentials),
-            None => socket.role == Role::Embryo && unavailable.contains_key(wanted),
-        };
-        let wanted = pid(socket.peer_credentials.or(socket.listener_credentials));
-        if let Some(wanted) = wanted.filter(is_other) {
-            *others.entry(wanted).or_default() += 1;
-        }
-    }
-    others
 }
 
 fn name_of(socket: &Socket) -> UnixName {
