@@ -261,6 +261,25 @@ fn credentials_that_were_sent_along_are_told() {
 }
 
 #[test]
+fn where_peeking_goes_on_is_kept_where_nothing_comes_any_more() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let (a, b) = victim.pair("dgram");
+    let (c, d) = victim.pair("dgram");
+    send(&mut victim, a, "abcdef", "");
+    for fd in [b, d] {
+        victim.ask(&format!("shutdown {fd} both"));
+        victim.ask(&format!("set {fd} {} 2", libc::SO_PEEK_OFF));
+    }
+    let mut victim = bring_back(&world, &take(&world, victim));
+    assert_eq!(data(&next(&mut victim, b, "size=3 peek")), "cde");
+    assert_eq!(victim.tell(&format!("send {c} x")), Err("EPIPE".to_owned()));
+}
+
+#[test]
 fn where_peeking_goes_on_is_kept() {
     if !needs::met(&[Need::Root]) {
         return;
