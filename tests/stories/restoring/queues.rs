@@ -188,6 +188,29 @@ fn a_socket_that_is_twice_in_one_message_and_nowhere_else_arrives_twice() {
 }
 
 #[test]
+fn what_could_not_be_brought_back_is_not_ended() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    // Two had one name, one after the other, and what the first one sent is still there.
+    let (name, to) = (world.abstract_name(b"name"), world.abstract_name(b"receiver"));
+    let (first, second, receiver) =
+        (victim.socket("dgram"), victim.socket("dgram"), victim.socket("dgram"));
+    victim.bind(receiver, &to);
+    victim.bind(first, &name);
+    send(&mut victim, first, "x", &format!("to={}", hex(&to)));
+    victim.close(first);
+    victim.bind(second, &name);
+    let image = world.path("image");
+    let said = dump(&world, &victim, &image, &["--kill"]).ended(ucr_tests::ucr::FAILED);
+    let _said = said.complains("a socket that has closed had the name");
+    assert!(!image.exists());
+    assert_eq!(data(&next(&mut victim, receiver, "")), "x", "it goes on");
+}
+
+#[test]
 fn a_name_is_free_whose_socket_is_only_in_its_own_queue() {
     if !needs::met(&[Need::Root]) {
         return;

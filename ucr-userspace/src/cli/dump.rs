@@ -23,6 +23,7 @@ use crate::{
         dump::{Outcome, Table, json},
         output::unless_broken_pipe,
     },
+    restore::plan::plan,
     tracer::{hooks::Backend, pins::PinDirectory},
 };
 
@@ -87,7 +88,14 @@ pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let mut dumped = dump(pid, scope, pins, args.backend, &rules)
         .with_context(|| format!("dump process {pid}"))?;
     let refused = !dumped.obstacles.is_empty() || is_disputed(&dumped, args.verify);
-    let result = if refused { Ok(None) } else { write_image(args, &dumped).map(Some) };
+    // What cannot be brought back is not ended.
+    let result = match plan(&dumped.image) {
+        _ if refused => Ok(None),
+        Ok(_) => write_image(args, &dumped).map(Some),
+        Err(impossible) => {
+            Err(impossible).context("find an order in which all of it can come back")
+        }
+    };
     let shown = Table::of(&dumped);
     let obstacles = std::mem::take(&mut dumped.obstacles);
     // Before anything is printed: a terminal may be slow, and the processes stand still.
