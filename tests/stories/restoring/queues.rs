@@ -188,6 +188,29 @@ fn a_socket_that_is_twice_in_one_message_and_nowhere_else_arrives_twice() {
 }
 
 #[test]
+fn what_could_not_be_brought_back_is_not_ended() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    // Two had one name, one after the other, and what the first one sent is still there.
+    let (name, to) = (world.abstract_name(b"name"), world.abstract_name(b"receiver"));
+    let (first, second, receiver) =
+        (victim.socket("dgram"), victim.socket("dgram"), victim.socket("dgram"));
+    victim.bind(receiver, &to);
+    victim.bind(first, &name);
+    send(&mut victim, first, "x", &format!("to={}", hex(&to)));
+    victim.close(first);
+    victim.bind(second, &name);
+    let image = world.path("image");
+    let said = dump(&world, &victim, &image, &["--kill"]).ended(ucr_tests::ucr::REFUSED);
+    let _said = said.complains("a socket that has closed had the name");
+    assert!(!image.exists());
+    assert_eq!(data(&next(&mut victim, receiver, "")), "x", "it goes on");
+}
+
+#[test]
 fn a_name_is_free_whose_socket_is_only_in_its_own_queue() {
     if !needs::met(&[Need::Root]) {
         return;
@@ -258,6 +281,25 @@ fn credentials_that_were_sent_along_are_told() {
     assert_eq!(creds(next(&mut victim, d, "")), "1,0,4321");
     // By a process that is gone.
     assert_eq!(creds(next(&mut victim, d, "")), format!("{pid},0,0"));
+}
+
+#[test]
+fn where_peeking_goes_on_is_kept_where_nothing_comes_any_more() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let (a, b) = victim.pair("dgram");
+    let (c, d) = victim.pair("dgram");
+    send(&mut victim, a, "abcdef", "");
+    for fd in [b, d] {
+        victim.ask(&format!("shutdown {fd} both"));
+        victim.ask(&format!("set {fd} {} 2", libc::SO_PEEK_OFF));
+    }
+    let mut victim = bring_back(&world, &take(&world, victim));
+    assert_eq!(data(&next(&mut victim, b, "size=3 peek")), "cde");
+    assert_eq!(victim.tell(&format!("send {c} x")), Err("EPIPE".to_owned()));
 }
 
 #[test]

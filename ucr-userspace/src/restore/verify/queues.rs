@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Difference, Field};
-use crate::image::{Connection, Image, Message, OutOfBand, Passed, Role, Sender, SocketIndex};
+use crate::image::{
+    Connection, Image, Message, OutOfBand, Passed, Role, Sender, Socket, SocketIndex,
+};
 use crate::model::{Credentials, Pid, SocketType, UnixName};
 use crate::restore::execute::Restored;
 use crate::snapshot::descriptors::Lister;
@@ -11,7 +13,10 @@ use crate::snapshot::memory::{Memory, MemoryError, RawFile, RawMessage};
 
 /// Whether there is anything in an image that only the kernel's memory tells.
 fn is_needed(image: &Image) -> bool {
-    let has_more = image.sockets.iter().any(|socket| !socket.queue.is_empty() || socket.error != 0);
+    let peeks = |socket: &Socket| socket.options.iter().any(|o| o.name == libc::SO_PEEK_OFF);
+    let has_more = image.sockets.iter().any(|socket| {
+        !socket.queue.is_empty() || socket.error != 0 || !socket.shutdown.is_none() && peeks(socket)
+    });
     has_more || image.connections.iter().any(|c| matches!(c, Connection::Waiting { .. }))
 }
 
