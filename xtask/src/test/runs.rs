@@ -65,7 +65,7 @@ const SIGHT: Part = Part {
         "backends::prototypes::",
         "backends::same::",
         "doors::",
-        "dumping::obstacles::",
+        "dumping::obstacles::looking_at",
         "dumping::provenance::",
         "dumping::threads::",
         "dumping::verdicts::",
@@ -74,7 +74,8 @@ const SIGHT: Part = Part {
         "tracing::closing::",
         "tracing::events::",
     ],
-    but: &[],
+    // These are about images and files, whatever the kernel.
+    but: &["restoring::beneath::", "restoring::images::", "restoring::refusals::"],
 };
 
 /// What takes a kernel with two backends, but no matter which.
