@@ -86,9 +86,10 @@ fn a_client_of_a_stock_server_connects_anew_and_goes_on() {
 
         let mut client = bring_back(&world, &image);
         assert_eq!(client.peer_name(fd), name.as_bytes());
+        says(&mut client, fd, "GET story\r\n", &format!("${}\r\n{story}\r\n", story.len()));
+        // The server has answered, so it has accepted.
         let now = outside::seen(client.pid(), fd);
         assert!(now.peer.is_some() && now.peer != seen.peer && now.cookie != seen.cookie);
-        says(&mut client, fd, "GET story\r\n", &format!("${}\r\n{story}\r\n", story.len()));
     }
 
     // With the server gone there is nobody to connect to; nothing is begun.

@@ -317,3 +317,30 @@ fn where_peeking_goes_on_is_kept() {
     assert_eq!(data(&next(&mut victim, b, "size=1 peek")), "d");
     assert_eq!(data(&next(&mut victim, b, "")), "abcdef");
 }
+
+#[test]
+fn more_datagrams_than_a_stranger_may_send_come_from_the_peer() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let names = [world.abstract_name(b"one"), world.abstract_name(b"other")];
+    let [a, b] = [0, 1].map(|at: usize| {
+        let fd = victim.socket("dgram");
+        victim.bind(fd, &names[at]);
+        fd
+    });
+    let stranger = victim.socket("dgram");
+    send(&mut victim, stranger, "stranger", &format!("to={}", hex(&names[1])));
+    victim.connect(a, &names[1]);
+    victim.connect(b, &names[0]);
+    for number in 0..40 {
+        victim.ask(&format!("send {a} {number}"));
+    }
+    let mut victim = bring_back(&world, &take(&world, victim));
+    assert_eq!(victim.ask(&format!("recv {b}")), "stranger");
+    for number in 0..40 {
+        assert_eq!(victim.ask(&format!("recv {b}")), number.to_string());
+    }
+}

@@ -126,3 +126,22 @@ fn those_with_somebody_outside_are_refused_by_name_or_left_dangling() {
     assert_eq!(text(&mut server, accepted), "unread");
     assert_eq!(text(&mut server, accepted), "");
 }
+
+#[test]
+fn what_was_inherited_from_the_listener_is_there() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let name = world.abstract_name(b"listener");
+    let listener = victim.listener("stream", &name, 5);
+    victim.ask(&format!("passcred {listener}"));
+    let client = victim.client("stream", &name);
+    victim.ask(&format!("send {client} hello"));
+    let mut victim = bring_back(&world, &take(&world, victim));
+    let server = victim.accept(listener);
+    let passes = victim.ask(&format!("get {server} {}", libc::SO_PASSCRED));
+    assert_eq!(passes, hex(&1_i32.to_ne_bytes()));
+    assert_eq!(text(&mut victim, server), "hello");
+}

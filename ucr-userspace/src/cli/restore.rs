@@ -230,6 +230,12 @@ fn verified(
     let sockets = plural(sum.sockets, "socket");
     let line = format!("restored {sockets} ({}), verified: 0 differences", parts.join(", "));
     say(&line);
+    if restored.substituted() > 0 {
+        let messages = plural(restored.substituted(), "message");
+        say(&format!(
+            "note: {messages} that wait carry another pid in SCM_CREDENTIALS: that of ucr"
+        ));
+    }
     let workers = restored.workers();
     let others = verify::other_pids(image, &observed, workers.unavailable());
     if let Some(note) = note_of_pids(&others, workers) {

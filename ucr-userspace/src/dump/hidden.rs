@@ -144,7 +144,10 @@ impl Search<'_> {
         }
         let files = message.files.clone();
         let receiver = stock.held.sk;
-        let Some(found) = self.fetch(at, number)? else {
+        // Which socket one is can be seen afterwards; which file cannot, so the place must be certain.
+        let is_certain = !unknown.contains(&RawFile::Other) || has_certain_place(stock, number);
+        let found = if is_certain { self.fetch(at, number)? } else { None };
+        let Some(found) = found else {
             self.found.lost.extend(unknown.iter().map(|file| Lost {
                 receiver,
                 message: number,
@@ -155,10 +158,12 @@ impl Search<'_> {
             }));
             return Ok(());
         };
+        let own = Pid(nix::unistd::getpid().as_raw());
+        let listed = self.lister.sockets_of(own)?;
         for (position, (file, descriptor)) in files.into_iter().zip(found).enumerate() {
             match file {
                 RawFile::Socket(sk) if self.known.contains_key(&sk) => {}
-                RawFile::Socket(sk) => self.add(sk, descriptor)?,
+                RawFile::Socket(sk) => self.add(sk, descriptor, own, &listed)?,
                 RawFile::Other => {
                     let link = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
                     let name = std::fs::read_link(link).map(std::path::PathBuf::into_os_string);
@@ -175,6 +180,10 @@ impl Search<'_> {
     /// Duplicates of all descriptors in one message, if its receiver can be got at.
     fn fetch(&mut self, at: usize, number: usize) -> Result<Option<Vec<OwnedFd>>, DumpError> {
         let Some(stock) = self.sockets.get(at) else { return Ok(None) };
+        // Receiving takes a pending error away, even if it only peeks; a stream's is told later.
+        if stock.sock.error != 0 && stock.details.socket_type != SocketType::Stream {
+            return Ok(None);
+        }
         let first = stock.holders.first().and_then(|at| self.descriptors.get(*at));
         let duplicate;
         let receiver = match (first, self.held.get(&stock.held.sk)) {
@@ -194,10 +203,14 @@ impl Search<'_> {
     }
 
     /// A socket that was got out of a message.
-    fn add(&mut self, sk: u64, descriptor: OwnedFd) -> Result<(), DumpError> {
-        let own = Pid(nix::unistd::getpid().as_raw());
+    fn add(
+        &mut self,
+        sk: u64,
+        descriptor: OwnedFd,
+        own: Pid,
+        listed: &[SocketDescriptor],
+    ) -> Result<(), DumpError> {
         let fd = descriptor.as_raw_fd().cast_unsigned();
-        let listed = self.lister.sockets_of(own)?;
         // More than one, where a message carries it more than once.
         let ours = listed.iter().filter(|d| d.socket.sk == sk && d.tid == d.pid).count();
         let found = listed.iter().find(|d| d.fd == fd && d.tid == d.pid);
@@ -245,4 +258,11 @@ impl Search<'_> {
             references: 0,
         })
     }
+}
+
+/// Whether the offset of a message leads to it without a doubt: messages without data have none of their own,
+/// and an out-of-band byte may be passed over.
+fn has_certain_place(stock: &Stock, number: usize) -> bool {
+    let mut until = stock.queue.iter().take(number + 1);
+    until.all(|message| !message.data.is_empty() && !message.out_of_band)
 }

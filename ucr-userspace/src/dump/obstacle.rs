@@ -141,6 +141,8 @@ pub enum Reason {
     },
     /// A message on a connection that was not accepted yet carries a socket that nobody else has.
     SocketOutOfReach,
+    /// Its peer, which is not dumped, has closed while it was being read.
+    ClosedMeanwhile,
     /// It is to be connected anew, and its peer has no name, or it is the end that was accepted.
     NobodyToReconnect {
         /// The peer's name.
@@ -298,6 +300,10 @@ impl fmt::Display for Reason {
             Self::SocketOutOfReach => f.write_str(
                 "a message on a connection that it has not accepted carries a socket that no \
                  descriptor leads to: accept it first",
+            ),
+            Self::ClosedMeanwhile => f.write_str(
+                "its peer has closed while it was being looked at: what it sent last may be missing; \
+                 dump again",
             ),
             Self::NobodyToReconnect { name } => write!(
                 f,

@@ -146,6 +146,9 @@ pub const REPORTED: &[(i32, &str)] = &[(SO_RESERVE_MEM, "SO_RESERVE_MEM")];
 
 const SO_RESERVE_MEM: i32 = 73;
 
+/// What a connection takes over from its listener (`unix_sock_inherit_flags`).
+pub const INHERITED: [i32; 4] = [libc::SO_PASSCRED, libc::SO_PASSSEC, SO_PASSPIDFD, SO_PASSRIGHTS];
+
 /// The entry for an option number.
 #[must_use]
 pub fn known(number: i32) -> Option<&'static Known> {

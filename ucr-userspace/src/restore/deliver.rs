@@ -23,6 +23,8 @@ const OVERHEAD: usize = 8192;
 pub(super) struct Roomy<'a> {
     socket: BorrowedFd<'a>,
     before: Option<i32>,
+    /// `SO_BUF_LOCK`, where there is one (since 5.14).
+    lock: Option<Vec<u8>>,
 }
 
 impl<'a> Roomy<'a> {
@@ -35,12 +37,13 @@ impl<'a> Roomy<'a> {
         let before = sockopt::as_int(&value).unwrap_or(0);
         // Nobody may have a message of more than half of it.
         if needed < before / 4 {
-            return Ok(Self { socket, before: None });
+            return Ok(Self { socket, before: None, lock: None });
         }
+        let lock = sockopt::get(socket, libc::SO_BUF_LOCK).ok();
         let wanted = needed.saturating_mul(2).to_ne_bytes();
         let forced = sockopt::set(socket, libc::SO_SNDBUFFORCE, &wanted);
         forced.or_else(|_| sockopt::set(socket, libc::SO_SNDBUF, &wanted))?;
-        Ok(Self { socket, before: Some(before) })
+        Ok(Self { socket, before: Some(before), lock })
     }
 
     /// Puts it back.
@@ -57,10 +60,9 @@ impl<'a> Roomy<'a> {
         let value = (before / 2).to_ne_bytes();
         let forced = sockopt::set(self.socket, libc::SO_SNDBUFFORCE, &value);
         forced.or_else(|_| sockopt::set(self.socket, libc::SO_SNDBUF, &value))?;
-        match sockopt::set(self.socket, libc::SO_BUF_LOCK, &0_i32.to_ne_bytes()) {
-            // A kernel without the option (before 5.14).
-            Err(error) if error.raw_os_error() != Some(libc::ENOPROTOOPT) => Err(error),
-            _ => Ok(()),
+        match &self.lock {
+            Some(lock) => sockopt::set(self.socket, libc::SO_BUF_LOCK, lock),
+            None => Ok(()),
         }
     }
 }
@@ -123,6 +125,7 @@ impl Restored {
         let pids = messages.iter().filter_map(|message| Some(message.credentials?.pid));
         let pids: BTreeSet<Pid> = pids.filter(|pid| pid.0 > 0).collect();
         let held: Vec<_> = pids.into_iter().map(|pid| self.workers.hold(pid)).collect();
+        let mut substituted = 0;
         let sender = self.get(from)?;
         let room = Roomy::new(sender, messages).map_err(call("make room for what waits"))?;
         let way = place.map(|place| self.way_to(Holder::Saved(to), place)).transpose()?;
@@ -149,6 +152,7 @@ impl Restored {
             {
                 who.pid = Pid(nix::unistd::getpid().as_raw());
                 sent = send(sender, message, &files, Some(*who), name);
+                substituted += 1;
             }
             sent.map_err(call("sendmsg"))?;
             if message.out_of_band == OutOfBand::Taken {
@@ -156,6 +160,8 @@ impl Restored {
             }
         }
         drop(held);
-        room.leave().map_err(call("setsockopt SO_SNDBUF"))
+        room.leave().map_err(call("setsockopt SO_SNDBUF"))?;
+        self.substituted += substituted;
+        Ok(())
     }
 }

@@ -115,6 +115,8 @@ impl std::error::Error for RestoreError {
 pub struct Restored {
     /// They share our descriptors: they end before those are closed.
     pub(super) workers: Workers,
+    /// Messages whose credentials name this process, since nobody with the saved pid was to be had.
+    pub(super) substituted: usize,
     sockets: HashMap<Holder, OwnedFd>,
     /// Files that were made and stay.
     files: HashMap<Holder, FileId>,
@@ -154,6 +156,7 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
         .map_err(|error| RestoreError { failed: Failed::Reserve(error), left: Vec::new() })?;
     let mut restored = Restored {
         workers: Workers::default(),
+        substituted: 0,
         sockets: HashMap::new(),
         files: HashMap::new(),
         unreachable: HashMap::new(),
@@ -224,6 +227,12 @@ impl Restored {
     #[must_use]
     pub fn beneath(&self) -> Option<&[u8]> {
         self.beneath.as_deref()
+    }
+
+    /// How many messages carry our own pid in their credentials in place of the saved one.
+    #[must_use]
+    pub fn substituted(&self) -> usize {
+        self.substituted
     }
 
     /// Numbers that are kept free, and the limit.

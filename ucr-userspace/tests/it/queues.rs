@@ -135,10 +135,7 @@ fn what_is_unfinished_comes_back_as_the_image_says() {
     let stranger =
         |i: &mut Image| i.sockets[12].queue[0].sender = Some(Sender::Gone(UnixName::Unnamed));
     assert_eq!(deeper(stranger), [Field::Message(0)]);
-    let waiting = |i: &mut Image| {
-        i.connections.remove(2);
-        i.sockets[4].role = Role::Unconnected;
-    };
+    let waiting = |i: &mut Image| i.connections.push(i.connections[2].clone());
     assert_eq!(deeper(waiting), [Field::Waiting]);
     assert!(restored.undo().is_empty());
     assert_eq!(files(directory.path()), BTreeSet::new());
@@ -161,6 +158,21 @@ fn a_fault_at_any_step_leaves_nothing_of_what_is_unfinished() {
             .find(|socket| socket.name.as_bytes().starts_with(b"ucr-unfinished-"));
         assert_eq!(left, None, "{error}");
     }
+}
+
+#[test]
+fn a_pid_that_nobody_can_have_is_counted() {
+    let _alone = alone();
+    let mut b = Builder::new();
+    let (a, _) = b.pair(SocketType::Stream);
+    let who = |pid| Some(Credentials { pid: Pid(pid), uid: 0, gid: 0 });
+    b.get(a).queue = vec![
+        Message { credentials: who(i32::MAX), ..message(b"beyond pid_max") },
+        Message { credentials: who(1), ..message(b"init") },
+    ];
+    let restored = execute(&plan(&b.0).unwrap(), &b.0, Execution::default()).unwrap();
+    assert_eq!(restored.substituted(), 1);
+    assert_eq!(look_deeper(&b.0, &restored).unwrap(), Some(Vec::new()));
 }
 
 #[test]

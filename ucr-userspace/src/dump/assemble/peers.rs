@@ -109,6 +109,10 @@ impl<'a> Assembly<'a> {
                 let peer = memory.sock(sock.peer)?;
                 let name = memory.name_of(&peer)?;
                 match self.rules.policy(&name, &[]) {
+                    _ if peer.is_dead() && has_closed_since(sock) => {
+                        self.refuse(stock, Reason::ClosedMeanwhile);
+                        return Ok(());
+                    }
                     _ if peer.is_dead() => Sender::Gone(name),
                     Policy::Dangling => {
                         socket.shutdown = Shutdown::BOTH;
@@ -151,6 +155,10 @@ impl<'a> Assembly<'a> {
             None => UnixName::Unnamed,
         };
         let is_dead = peer.is_none_or(|peer| peer.is_dead());
+        if is_dead && socket.socket_type != SocketType::Dgram && has_closed_since(sock) {
+            self.refuse(stock, Reason::ClosedMeanwhile);
+            return Ok(());
+        }
         let policy = if is_dead { Policy::Dangling } else { self.policy(stock, &name) };
         match policy {
             Policy::Dangling => {
@@ -328,4 +336,10 @@ impl<'a> Assembly<'a> {
         let listener = inventory.sockets.get(listener).and_then(|stock| self.seen(stock));
         listener.map_or_else(Vec::new, |listener| self.waiting_clients(listener))
     }
+}
+
+/// Whether the peer, which is dead, was alive when this was read: its end shuts a socket down in both
+/// directions, and what it had sent by then may not have been seen.
+fn has_closed_since(sock: &Sock) -> bool {
+    Shutdown(sock.shutdown) != Shutdown::BOTH
 }

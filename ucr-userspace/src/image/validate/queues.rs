@@ -6,7 +6,7 @@ use super::{Invalid, Problem, check_ids, look_up};
 use crate::image::{Image, Message, OutOfBand, Passed, Role, Sender, Socket, SocketIndex};
 use crate::model::SocketType;
 
-/// Messages of one queue, at most: with the smallest ones, what 1 GiB of buffer holds.
+/// Messages of all queues, at most: with the smallest ones, what 1.5 GiB of the kernel's memory holds.
 pub const MAX_MESSAGES: usize = 1 << 21;
 
 /// Descriptors in one message, at most (`SCM_MAX_FD`).
@@ -14,6 +14,10 @@ pub const MAX_PASSED: usize = 253;
 
 /// Checks all queues; returns the sockets that are in flight.
 pub(super) fn check(image: &Image) -> Result<HashSet<SocketIndex>, Invalid> {
+    let found = image.sockets.iter().map(|socket| socket.queue.len()).sum();
+    if found > MAX_MESSAGES {
+        return Err(Invalid::TooMany { what: "messages", found, limit: MAX_MESSAGES });
+    }
     let mut passed = HashSet::new();
     for (index, socket) in (0u32..).zip(&image.sockets) {
         let wrong = |problem| Invalid::Socket { index, problem };
@@ -42,9 +46,6 @@ fn check_owner(socket: &Socket) -> Result<(), Problem> {
     let may_have = is_datagram || matches!(socket.role, Role::Connected | Role::Embryo);
     if !socket.queue.is_empty() && !may_have {
         return Err(Problem::Message("waits at a socket that is not connected"));
-    }
-    if socket.queue.len() > MAX_MESSAGES {
-        return Err(Problem::Message("is one of too many"));
     }
     let waiting = |message: &&Message| message.out_of_band == OutOfBand::Waiting;
     if socket.queue.iter().filter(waiting).count() > 1 {

@@ -6,7 +6,7 @@ use super::binders::{Binder, binder, lost};
 use super::step::{Holder, Place, Step};
 use super::{PlanError, Planner};
 use crate::image::{Connection, External, Image, Role, Sender, Socket, SocketIndex, Was};
-use crate::model::{Shutdown, SocketType, UnixName};
+use crate::model::{Shutdown, SocketType, UnixName, option_table};
 
 /// Who sends to each connected socket, and which sockets are taken from others.
 pub(super) fn find(
@@ -210,6 +210,15 @@ impl Planner<'_> {
             }
         }
         all.sort_unstable_by_key(|(order, _, _)| *order);
+        // Since 6.16 a connection inherits these when it is made, and not when it is accepted.
+        let listeners: BTreeSet<SocketIndex> = all.iter().map(|(_, _, at)| *at).collect();
+        for socket in listeners {
+            let options = self.socket(socket).map(|saved| saved.options.clone());
+            let inherited = options.into_iter().flatten();
+            let inherited =
+                inherited.filter(|option| option_table::INHERITED.contains(&option.name));
+            self.steps.extend(inherited.map(|option| Step::SetOption { socket, option }));
+        }
         for (_, embryo, listener) in all {
             let Some(client) = self.across.get(&embryo).copied() else { continue };
             let listener = Holder::Saved(listener);

@@ -31,8 +31,8 @@ impl Planner<'_> {
                 (false, true) => When::BeforeParted,
                 (false, false) => When::BeforeConnected,
             };
-            if socket.socket_type != SocketType::Dgram || now != when || self.kept.contains(&index)
-            {
+            let has_none = socket.socket_type != SocketType::Dgram || socket.queue.is_empty();
+            if has_none || self.kept.contains(&index) {
                 continue;
             }
             let place = self.binder_of(Holder::Saved(index)).map(|binder| binder.place.clone());
@@ -44,8 +44,18 @@ impl Planner<'_> {
                 (None, _) => None,
             };
             let mut steps = Vec::new();
-            for run in runs(socket.queue.iter().map(sender)) {
+            let all = runs(socket.queue.iter().map(sender));
+            // What its own peer has sent since the last of the others: however much that is, the kernel
+            // lets nobody but the peer exceed `net.unix.max_dgram_qlen`.
+            let own = if faithful.is_some() { None } else { self.across.get(&index).copied() };
+            let is_own = |run: &Run| own.is_some() && run.from == own;
+            let late = all.iter().rposition(|run| !is_own(run)).map_or(0, |last| last + 1);
+            for (number, run) in all.into_iter().enumerate() {
                 let Some(from) = run.from else { continue };
+                let is_late = number >= late && now == When::BeforeConnected;
+                if (if is_late { When::Afterwards } else { now }) != when {
+                    continue;
+                }
                 // A half of a pair needs no address.
                 let place = if faithful == Some(from) { None } else { place.clone() };
                 let (first, count) = (run.first, run.count);
