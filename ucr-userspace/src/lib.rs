@@ -6,13 +6,17 @@
 pub mod causes;
 pub mod cli;
 pub mod crosscheck;
+pub mod daemon;
 pub mod dump;
 pub mod features;
+pub mod history;
 pub mod image;
+pub mod inspect;
 pub mod kernel;
 pub mod ledger;
 pub mod model;
 pub mod process;
+pub mod query;
 pub mod render;
 pub mod restore;
 pub mod snapshot;

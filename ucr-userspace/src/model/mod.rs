@@ -8,6 +8,7 @@ pub mod option_table;
 pub mod socket;
 pub mod verdict;
 pub mod view;
+pub mod who;
 
 pub use count::Count;
 pub use directory::{Directories, Directory};
@@ -15,3 +16,4 @@ pub use name::UnixName;
 pub use socket::{Credentials, Pid, Shutdown, SocketState, SocketType};
 pub use verdict::VerdictCounts;
 pub use view::{SeenSocket, VfsFile, View};
+pub use who::Who;

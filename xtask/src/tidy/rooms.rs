@@ -35,12 +35,13 @@ const fn io(name: &'static str, uses: &'static str) -> Room {
 ///
 /// `image` and `restore::plan` know nothing of tracing: an image made by other means restores just
 /// as well.
-const ROOMS: [Room; 18] = [
+const ROOMS: [Room; 22] = [
     pure("causes", ""),
     pure("model", ""),
     io("sys", "model"),
     io("kernel", "model sys"),
     pure("ledger", "model"),
+    pure("query", "model ledger"),
     io("tracer", "causes model sys kernel ledger"),
     io("snapshot", "model sys kernel tracer"),
     io("features", "causes model sys kernel tracer snapshot"),
@@ -53,24 +54,30 @@ const ROOMS: [Room; 18] = [
         "model sys kernel ledger tracer snapshot crosscheck image image::file \
          process",
     ),
+    io("history", "causes model sys kernel ledger query tracer"),
+    io("inspect", "causes model sys kernel ledger query tracer snapshot process"),
+    io(
+        "daemon",
+        "causes model sys kernel ledger query tracer snapshot process history inspect",
+    ),
     pure("restore::plan", "model image"),
     io("restore", "model sys kernel snapshot image image::file process restore::plan"),
     io(
         "render",
-        "model kernel ledger tracer snapshot features crosscheck image process dump \
-         restore::plan restore",
+        "model kernel ledger query tracer snapshot features crosscheck image process dump history \
+         inspect daemon restore::plan restore",
     ),
     io(
         "cli",
-        "causes model sys kernel ledger tracer snapshot features crosscheck image image::file \
-         process dump restore::plan restore render",
+        "causes model sys kernel ledger query tracer snapshot features crosscheck image \
+         image::file process dump history inspect daemon restore::plan restore render",
     ),
     // `lib.rs` and `main.rs`.
     io("", "cli"),
 ];
 
 /// What leads out of the process, as the beginning of a path. `libc` has rules of its own.
-const OUTSIDE: [&[&str]; 14] = [
+const OUTSIDE: [&[&str]; 16] = [
     &["aya"],
     &["aya_log"],
     &["netlink_packet_core"],
@@ -78,7 +85,9 @@ const OUTSIDE: [&[&str]; 14] = [
     &["netlink_sys"],
     &["nix"],
     &["procfs"],
+    &["rusqlite"],
     &["rustix"],
+    &["sd_notify"],
     &["std", "env"],
     &["std", "fs"],
     &["std", "net"],

@@ -1,0 +1,1 @@
+//! The daemon: follows the ring buffer for months, keeps the history, answers questions.

@@ -1,0 +1,1 @@
+//! What is gone: closed sockets and past events, in an embedded database.
