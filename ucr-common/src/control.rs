@@ -6,7 +6,8 @@ shared! {
     /// The only element of the `LEASE` map, which only a follower writes.
     pub struct Lease: 16 {
         /// Events go into the ring buffer until this moment (`CLOCK_BOOTTIME` nanoseconds): a
-        /// follower renews it, so a follower that was killed leaves no buffer to run full. 0: no
+        /// follower renews it, so a follower that was killed leaves no buffer to run full. [`FOREVER`]: also while
+        /// nobody reads, until it is full: a daemon that means to come back. 0: no
         /// follower.
         pub until: u64,
         /// Process that follows.
@@ -15,6 +16,9 @@ shared! {
         pub reserved: u32,
     }
 }
+
+/// The lease of a follower that is to find everything when it comes back.
+pub const FOREVER: u64 = u64::MAX;
 
 shared! {
     /// The only element of the `CONTROL` map, which only he writes who holds the lock on the pins.
@@ -39,7 +43,7 @@ shared! {
 
 /// Version of the shapes in this crate. To be raised with every change of a shape: pinned maps of
 /// another version are not read.
-pub const SHAPES: u32 = 3;
+pub const SHAPES: u32 = 4;
 
 /// Sets of hooks that fill the ledger.
 pub mod backend {

@@ -4,6 +4,7 @@ use crate::{
     identity::{Actor, SocketId},
     name::RawName,
     paths::BindPaths,
+    record::Record,
     shared,
 };
 
@@ -43,8 +44,9 @@ pub mod kind {
 }
 
 shared! {
-    /// One event. A bind to a pathname is followed by its [`BindPaths`], as one [`BindEvent`].
-    pub struct Event: 264 {
+    /// One event. A bind to a pathname is followed by its [`BindPaths`], as one [`BindEvent`], a close
+    /// by what the ledger held, as one [`CloseEvent`].
+    pub struct Event: 272 {
         /// One of [`kind`].
         pub kind: u32,
         /// 0 or a descriptor, or a negative errno: the call failed and the ledger is unchanged.
@@ -69,8 +71,12 @@ shared! {
         pub socket_type: u32,
         /// See [`kind`].
         pub argument: u32,
-        /// Explicit padding.
-        pub reserved: u32,
+        /// CPU that it was sent on.
+        pub cpu: u32,
+        /// How many events were sent on this CPU before it, or could not be, since tracing was attached:
+        /// what is missing between two events of a CPU was lost. (Where the kernel can be preempted
+        /// within a program, two may have the same number, or come in the wrong order.)
+        pub sequence: u64,
         /// See [`kind`].
         pub name: RawName,
     }
@@ -78,10 +84,21 @@ shared! {
 
 shared! {
     /// A bind to a pathname, with the directories that give the name its meaning.
-    pub struct BindEvent: 2072 {
+    pub struct BindEvent: 2080 {
         /// The event itself.
         pub event: Event,
         /// Where the caller stood.
         pub paths: BindPaths,
+    }
+}
+
+shared! {
+    /// The end of a socket, with all that the ledger held of it.
+    pub struct CloseEvent: 664 {
+        /// The event itself.
+        pub event: Event,
+        /// As it stood in the map (see [`Record::join`]); zeroes if it was not in the ledger. Its
+        /// [`Record::partner`] is known also if the peer lives.
+        pub record: Record,
     }
 }

@@ -31,9 +31,36 @@ impl Actor {
     /// The name without its padding.
     #[must_use]
     pub fn comm(&self) -> &[u8] {
-        let len = self.comm.iter().position(|b| *b == 0).unwrap_or(COMM_LEN);
-        self.comm.split_at(len).0
+        unpadded(&self.comm)
     }
+}
+
+shared! {
+    /// Who is at the other end, in short; all zeroes: not known.
+    pub struct Partner: 24 {
+        /// Process id in the initial pid namespace.
+        pub pid: u32,
+        /// Real user id in the initial user namespace.
+        pub uid: u32,
+        /// The thread's name, NUL-padded.
+        pub comm: [u8; COMM_LEN],
+    }
+}
+
+impl Partner {
+    /// Nobody known.
+    pub const UNKNOWN: Self = Self { pid: 0, uid: 0, comm: [0; COMM_LEN] };
+
+    /// The name without its padding.
+    #[must_use]
+    pub fn comm(&self) -> &[u8] {
+        unpadded(&self.comm)
+    }
+}
+
+fn unpadded(comm: &[u8; COMM_LEN]) -> &[u8] {
+    let len = comm.iter().position(|b| *b == 0).unwrap_or(COMM_LEN);
+    comm.split_at(len).0
 }
 
 shared! {

@@ -14,6 +14,7 @@ pub mod name;
 pub mod offsets;
 pub mod paths;
 pub mod record;
+pub mod sighting;
 
 /// Derives what a shape shared with the kernel needs, and pins its size.
 macro_rules! shared {

@@ -117,6 +117,8 @@ offsets! {
     sb_magic: "super_block" "s_magic" Required,
     /// Type of a socket.
     socket_type: "socket" "type" Required,
+    /// Its file.
+    socket_file: "socket" "file" Required,
     /// The sock behind a socket.
     socket_sk: "socket" "sk" Required,
     /// The socket in what sockfs allocates as a whole.
@@ -143,6 +145,28 @@ offsets! {
     sk_backlog: "sock" "sk_max_ack_backlog" Required,
     /// Queue of a listener: its embryos, each behind an skb.
     sk_receive_queue: "sock" "sk_receive_queue" Required,
+    /// How many skbs are in a queue.
+    queue_len: "sk_buff_head" "qlen" Required,
+    /// Memory that a sock is charged for, and 1.
+    sk_wmem_alloc: "sock" "sk_wmem_alloc.refs.counter" Required,
+    /// User who made a sock.
+    sk_uid: "sock" "sk_uid.val" Optional,
+    /// Process behind the peer credentials.
+    sk_peer_pid: "sock" "sk_peer_pid" Optional,
+    /// Its numbers, one for each pid namespace from the initial one on.
+    pid_numbers: "pid" "numbers" Optional,
+    /// cgroup of who made a sock.
+    sk_cgroup: "sock" "sk_cgrp_data.cgroup" Optional,
+    /// A cgroup's directory.
+    cgroup_kn: "cgroup" "kn" Optional,
+    /// The number of a directory.
+    kn_id: "kernfs_node" "id" Optional,
+    /// Length of a message.
+    skb_len: "sk_buff" "len" Required,
+    /// What a family keeps with a message.
+    skb_cb: "sk_buff" "cb" Required,
+    /// How much of a stream's message has been received.
+    cb_consumed: "unix_skb_parms" "consumed" Required,
     /// Next in a queue, whose head comes round again at the end.
     skb_next: "sk_buff" "next" Required,
     /// The sock that an skb is charged to; in a listener's queue the embryo.

@@ -2,7 +2,7 @@
 //! the `struct sock`.
 
 use crate::{
-    identity::{Actor, SocketId},
+    identity::{Actor, Partner, SocketId},
     name::RawName,
     shared,
 };
@@ -51,7 +51,7 @@ pub const FLAG_PAIRING: u32 = 8;
 
 shared! {
     /// One socket. Times are `CLOCK_BOOTTIME` nanoseconds, 0: not seen.
-    pub struct Record: 368 {
+    pub struct Record: 392 {
         /// The socket itself.
         pub socket: SocketId,
         /// Its peer; after the peer has closed, its last identity with `sk` 0.
@@ -89,6 +89,8 @@ shared! {
         pub binder: Actor,
         /// Who called `listen`, `connect` or `accept`.
         pub opener: Actor,
+        /// Who had the peer that has closed: whoever had opened it, else made it.
+        pub partner: Partner,
         /// Its own name.
         pub name: RawName,
     }

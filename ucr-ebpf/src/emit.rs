@@ -1,16 +1,20 @@
 //! The one way into the ring buffer: reserve, fill, submit, and count what did not fit.
 
-use aya_ebpf::helpers::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_buf};
+use aya_ebpf::helpers::{
+    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_probe_read_kernel_buf,
+};
 use ucr_common::{
     control::counter,
-    event::{BindEvent, Event},
-    identity::{Actor, SocketId},
+    event::{BindEvent, CloseEvent, Event},
+    identity::{Actor, Partner, SocketId},
     paths::BindPaths,
+    record::Record,
 };
 
 use crate::{
     kernel,
-    maps::{EVENTS, LEASE, count},
+    ledger::record::BLANK,
+    maps::{EVENTS, LEASE, SEQUENCE, count},
     task,
 };
 
@@ -59,13 +63,14 @@ pub(crate) fn send(head: &Head, moment: &Moment, fill: impl FnOnce(&mut Event)) 
     if !is_followed(moment.time) {
         return;
     }
+    let sequence = next_number();
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
         count(counter::LOST);
         return;
     };
     // SAFETY: reserved for an event, and ours until it is submitted; `begin` writes all of it.
     let event = unsafe { &mut *entry.as_mut_ptr() };
-    begin(event, head, moment);
+    begin(event, head, moment, sequence);
     fill(event);
     entry.submit(0);
     count(counter::EMITTED);
@@ -82,30 +87,78 @@ pub(crate) fn send_bind(
     if !is_followed(moment.time) {
         return;
     }
+    let sequence = next_number();
     let Some(mut entry) = EVENTS.reserve::<BindEvent>(0) else {
         count(counter::LOST);
         return;
     };
     // SAFETY: reserved for such an event, and ours until it is submitted; all of it is written.
     let event = unsafe { &mut *entry.as_mut_ptr() };
-    begin(&mut event.event, head, moment);
+    begin(&mut event.event, head, moment, sequence);
     fill(&mut event.event);
-    // SAFETY: both have this size and no padding.
-    let copied = unsafe {
-        let to = core::ptr::addr_of_mut!(event.paths).cast::<u8>();
-        let to = core::slice::from_raw_parts_mut(to, size_of::<BindPaths>());
-        bpf_probe_read_kernel_buf(core::ptr::from_ref(paths).cast(), to)
+    copy(paths, &mut event.paths);
+    entry.submit(0);
+    count(counter::EMITTED);
+}
+
+/// Sends the end of a socket with what the ledger holds of it, and who has its peer, if somebody follows.
+#[inline(always)]
+pub(crate) fn send_close(
+    head: &Head,
+    moment: &Moment,
+    record: Option<&Record>,
+    partner: Option<Partner>,
+    fill: impl FnOnce(&mut Event),
+) {
+    if !is_followed(moment.time) {
+        return;
+    }
+    let sequence = next_number();
+    let Some(mut entry) = EVENTS.reserve::<CloseEvent>(0) else {
+        count(counter::LOST);
+        return;
     };
-    if copied.is_err() {
-        // The helper has cleared what it could not fill.
-        count(counter::UNREADABLE);
+    // SAFETY: reserved for such an event, and ours until it is submitted; all of it is written.
+    let event = unsafe { &mut *entry.as_mut_ptr() };
+    begin(&mut event.event, head, moment, sequence);
+    fill(&mut event.event);
+    copy(record.unwrap_or(&BLANK), &mut event.record);
+    if let Some(partner) = partner {
+        event.record.partner = partner;
     }
     entry.submit(0);
     count(counter::EMITTED);
 }
 
+/// Copies a shape: the compiler would call a loop over its bytes.
 #[inline(always)]
-fn begin(event: &mut Event, head: &Head, moment: &Moment) {
+fn copy<T>(from: &T, to: &mut T) {
+    // SAFETY: both have this size and, being shared shapes, no padding.
+    let copied = unsafe {
+        let to = core::slice::from_raw_parts_mut(core::ptr::from_mut(to).cast(), size_of::<T>());
+        bpf_probe_read_kernel_buf(core::ptr::from_ref(from).cast(), to)
+    };
+    if copied.is_err() {
+        // The helper has cleared what it could not fill.
+        count(counter::UNREADABLE);
+    }
+}
+
+/// The number of the next event on this CPU: also of one that finds no room.
+#[inline(always)]
+fn next_number() -> u64 {
+    let Some(next) = SEQUENCE.get_ptr_mut(0) else { return 0 };
+    // SAFETY: a non-null element of a per-CPU array. If a program is interrupted here, two events get the
+    // same number, which a follower takes for what it is: nothing is missing.
+    unsafe {
+        let number = *next;
+        *next = number + 1;
+        number
+    }
+}
+
+#[inline(always)]
+fn begin(event: &mut Event, head: &Head, moment: &Moment, sequence: u64) {
     event.kind = head.kind;
     event.result = head.result;
     event.time = moment.time;
@@ -118,6 +171,8 @@ fn begin(event: &mut Event, head: &Head, moment: &Moment) {
     event.netns = 0;
     event.socket_type = 0;
     event.argument = 0;
-    event.reserved = 0;
+    // SAFETY: the helper has no conditions.
+    event.cpu = unsafe { bpf_get_smp_processor_id() };
+    event.sequence = sequence;
     kernel::clear_name(&mut event.name);
 }

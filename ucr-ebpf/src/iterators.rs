@@ -1,7 +1,7 @@
 //! BPF iterators: passes over all unix sockets that seed, correct and check the ledger, and the sockets
 //! of a process.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::BPF_ANY,
@@ -14,11 +14,13 @@ use ucr_common::{
 use crate::{
     emit,
     kernel::{
-        Pointer, descriptor_table, inode_of, is_dead, netns_of, offset, probed, references_of,
+        Pointer, AF_UNIX, descriptor_table, inode_of, is_dead, netns_of, offset, probed, references_of, references_of_typed,
         table_users, typed,
     },
     ledger::record::{BLANK, add, correct, for_each_record, is_unborn, lookup, survey},
     maps::{CENSUS, CONTROL, FRESH, count},
+    search,
+    sight::Seen,
 };
 
 /// `struct bpf_iter_meta` (`include/linux/bpf.h`).
@@ -121,17 +123,68 @@ fn census_unix(ctx: *mut UnixContext) -> i32 {
     0
 }
 
-/// Writes one [`SocketDescriptor`] for each descriptor that leads to a socket. (This iterator, in
-/// contrast to the one above, continues where it stopped when its output is full.)
+/// Writes down the address of every unix socket of the reader's network namespace, embryos included.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/unix")]
+fn see_addresses(ctx: *mut UnixContext) -> i32 {
+    // SAFETY: the kernel calls with this context; the verifier checks the access.
+    let sk = unsafe { (*ctx).unix_sk };
+    if !sk.is_null() {
+        search::note(sk as u64);
+    }
+    0
+}
+
+/// Writes a sighting for each descriptor that leads to a unix socket, of whatever network namespace.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
-fn list_sockets(ctx: *mut TaskFileContext) -> i32 {
+fn see_descriptors(ctx: *mut TaskFileContext) -> i32 {
     // SAFETY: the kernel calls with this context; the verifier checks the access.
     let (task, file) = unsafe { ((*ctx).task, (*ctx).file) };
-    if task.is_null() || file.is_null() {
+    // SAFETY: as above.
+    let Some(sk) = (unsafe { own_socket(task, file) }) else { return 0 };
+    // SAFETY: `sk` is a `struct sock *`.
+    if unsafe { typed::<u16>(sk, offset!(sk_family)) } != AF_UNIX {
         return 0;
     }
-    // A thread that shares its process's table has nothing of its own.
+    // SAFETY: `sk` is a `struct sock *`; the helper gives it a cookie if it has none.
+    unsafe { bpf_get_socket_cookie(sk.cast_mut()) };
+    let mut seen = MaybeUninit::<Seen>::uninit();
+    // SAFETY: made of numbers, all of which `glance` writes; filled where it lies.
+    let seen = unsafe { &mut *seen.as_mut_ptr() };
+    // SAFETY: `sk` is a `struct sock *`.
+    if !unsafe { seen.glance(sk) } {
+        return 0;
+    }
+    // SAFETY: `file` is a `struct file *`, which has a `struct inode *`.
+    let (inode, references) = unsafe {
+        let inode: Pointer = typed(file, offset!(file_inode));
+        (typed(inode, offset!(inode_ino)), references_of_typed(file))
+    };
+    seen.sighting.socket.inode = inode;
+    // The iterator itself holds one.
+    seen.sighting.references = references.saturating_sub(1);
+    // SAFETY: `task` is a `struct task_struct *`.
+    seen.sighting.pid = unsafe { typed(task, offset!(task_tgid)) };
+    // SAFETY: as above.
+    seen.sighting.tid = unsafe { typed(task, offset!(task_pid)) };
+    // SAFETY: the kernel calls with this context.
+    let (fd, seq) = unsafe { ((*ctx).fd, (*(*ctx).meta).seq) };
+    seen.sighting.fd = fd;
+    seen.write(seq);
+    0
+}
+
+/// The sock behind a file, unless the task is a thread that shares its process's table, and so has
+/// nothing of its own.
+///
+/// # Safety
+/// Both must be what the iterator has handed over.
+#[inline(always)]
+unsafe fn own_socket(task: *mut c_void, file: *mut c_void) -> Option<Pointer> {
+    if task.is_null() || file.is_null() {
+        return None;
+    }
     // SAFETY: `task` is a `struct task_struct *`, and so is what leads its group.
     let is_shared = unsafe {
         let leader: Pointer = typed(task, offset!(task_leader));
@@ -139,18 +192,27 @@ fn list_sockets(ctx: *mut TaskFileContext) -> i32 {
         leader != task.cast_const() && table(leader) == table(task.cast_const())
     };
     if is_shared {
-        return 0;
+        return None;
     }
     // SAFETY: `file` is a `struct file *`.
     let socket: Pointer = unsafe { bpf_sock_from_file(file.cast()) }.cast();
     if socket.is_null() {
-        return 0;
+        return None;
     }
     // SAFETY: `socket` is a `struct socket *`.
     let sk: Pointer = unsafe { typed(socket, offset!(socket_sk)) };
-    if sk.is_null() {
-        return 0;
-    }
+    if sk.is_null() { None } else { Some(sk) }
+}
+
+/// Writes one [`SocketDescriptor`] for each descriptor that leads to a socket. (This iterator, in
+/// contrast to the one above, continues where it stopped when its output is full.)
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+fn list_sockets(ctx: *mut TaskFileContext) -> i32 {
+    // SAFETY: the kernel calls with this context; the verifier checks the access.
+    let (task, file) = unsafe { ((*ctx).task, (*ctx).file) };
+    // SAFETY: as above.
+    let Some(sk) = (unsafe { own_socket(task, file) }) else { return 0 };
     // SAFETY: as above.
     let (fd, seq) = unsafe { ((*ctx).fd, (*(*ctx).meta).seq) };
     let close_on_exec = || {

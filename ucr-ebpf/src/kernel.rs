@@ -212,6 +212,21 @@ pub(crate) fn references_of(file: Pointer) -> u64 {
     }
 }
 
+/// The same of a file that the verifier knows.
+///
+/// # Safety
+/// `file` must be typed (see [`typed`]).
+#[inline(always)]
+pub(crate) unsafe fn references_of_typed(file: Pointer) -> u64 {
+    if offset!(file_ref) == ABSENT {
+        // SAFETY: `file` is a `struct file *`.
+        unsafe { typed(file, offset!(file_count)) }
+    } else {
+        // SAFETY: as above.
+        unsafe { typed::<u64>(file, offset!(file_ref)) }.wrapping_add(1)
+    }
+}
+
 /// All identities of a sock; none of null.
 #[inline(always)]
 pub(crate) fn identity(sk: Pointer) -> SocketId {

@@ -16,6 +16,8 @@ mod ledger;
 mod maps;
 mod memory;
 mod paths;
+mod search;
+mod sight;
 mod task;
 
 #[cfg(not(test))]

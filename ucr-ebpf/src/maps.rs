@@ -46,6 +46,10 @@ pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static LEASE: Array<Lease> = Array::with_max_entries(1, 0);
 
+/// How many events each CPU has sent, or could not.
+#[map]
+pub(crate) static SEQUENCE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Counted by the programs, read by user space.
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);

@@ -234,7 +234,7 @@ fn probe_programs(add: &mut impl FnMut(&'static str, &'static str, Support)) {
         ("hooked functions", "trampoline backend", |o| check_all(o, Backend::Trampoline)),
         ("tracepoints", "tracepoint backend", |o| check_all(o, Backend::Tracepoint)),
     ];
-    let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1 };
+    let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1, found: 1 };
     let mut object = Object::load(None, sizes, LogLevel::Off);
     for (name, purpose, attempt) in programs {
         let support = match &mut object {

@@ -4,7 +4,7 @@ use ucr_common::{control::counter, event::kind};
 
 use super::{
     announce_first, describe,
-    record::{LISTENING, abandon, forget, lookup},
+    record::{LISTENING, abandon, forget, lookup, partner},
 };
 use crate::{
     emit::{self, Head, Moment},
@@ -19,7 +19,7 @@ pub(crate) fn closed(sk: Pointer, fd: i32) -> u32 {
     announce_first(sk);
     report(sk, fd, 0);
     if kernel::state_of(sk) == LISTENING {
-        kernel::for_each_embryo(sk, end);
+        kernel::for_each_embryo(sk, end_embryo);
     }
     end(sk);
     0
@@ -51,13 +51,23 @@ pub(crate) fn destroyed(sk: Pointer) {
 fn report(sk: Pointer, fd: i32, embryo: u32) {
     let moment = Moment::now();
     let head = Head { kind: kind::CLOSE, result: 0, fd, fd2: -1 };
-    emit::send(&head, &moment, |event| {
+    let record = lookup(sk);
+    // That of a peer that has closed is in the record.
+    let partner = kernel::peer_of(sk).and_then(partner);
+    emit::send_close(&head, &moment, record.as_deref(), partner, |event| {
         describe(event, sk);
         event.argument = embryo;
         if let Some(known) = lookup(sk) {
             event.name = known.name;
         }
     });
+}
+
+/// One that waited to be accepted goes with its listener.
+#[inline(always)]
+fn end_embryo(sk: Pointer) {
+    report(sk, -1, 1);
+    end(sk);
 }
 
 /// Its peer sees it go (`ECONNRESET`, where it was an embryo).

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use ucr_common::{
     control::counter,
-    identity::{Actor, SocketId},
+    identity::{Actor, Partner, SocketId},
     name::RawName,
     record::{
         FLAG_AUTOBOUND, FLAG_PAIRING, FLAG_PEER_CLOSED, FLAG_UNANNOUNCED, Record, origin, role,
@@ -52,6 +52,7 @@ pub(crate) static BLANK: Record = Record {
     creator: Actor::UNKNOWN,
     binder: Actor::UNKNOWN,
     opener: Actor::UNKNOWN,
+    partner: Partner::UNKNOWN,
     name: RawName::UNNAMED,
 };
 
@@ -191,6 +192,7 @@ pub(crate) fn survey(record: &mut Record, sk: Pointer, time: u64) {
     record.creator = Actor::UNKNOWN;
     record.binder = Actor::UNKNOWN;
     record.opener = Actor::UNKNOWN;
+    record.partner = Partner::UNKNOWN;
     kernel::read_name(sk, &mut record.name);
 }
 
@@ -404,11 +406,28 @@ pub(super) fn abandon(survivor: Pointer, gone: Pointer) {
     let Some(known) = lookup(survivor) else { return };
     if known.peer.sk == gone as u64 {
         known.peer.sk = 0;
+        if let Some(partner) = partner(gone) {
+            known.partner = partner;
+        }
         mark(known, FLAG_PEER_CLOSED, true);
         if known.socket_type != DGRAM {
             shut(known, SHUT_BOTH);
         }
     }
+}
+
+/// Who has a sock: whoever opened it, else made it. Nobody has a connection that was not accepted.
+#[inline(always)]
+pub(super) fn partner(sk: Pointer) -> Option<Partner> {
+    let record = lookup(sk)?;
+    let actor = if record.opened_at != 0 {
+        &record.opener
+    } else if record.created_at != 0 && record.role != role::SERVER {
+        &record.creator
+    } else {
+        return None;
+    };
+    Some(Partner { pid: actor.pid, uid: actor.uid, comm: actor.comm })
 }
 
 /// Takes over a name that the kernel has given by itself, if there is one.

@@ -61,7 +61,7 @@ impl Lister {
     /// A kernel without BTF or iterators, or no permission.
     pub fn load() -> Result<Self, DescriptorError> {
         // The object's own maps stay empty: this program writes to its reader.
-        let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1 };
+        let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1, found: 1 };
         let mut object =
             Object::load(None, sizes, LogLevel::Off).map_err(DescriptorError::Prepare)?;
         object.iterator(PROGRAM, "task_file").map_err(DescriptorError::Prepare)?;

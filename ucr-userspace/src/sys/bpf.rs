@@ -1,9 +1,14 @@
 //! `bpf(2)` commands that aya does not offer.
 
 use std::{
+    ffi::CString,
     fs::File,
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 /// `BPF_LINK_CREATE` (`enum bpf_cmd`).
@@ -56,6 +61,31 @@ pub fn iterate_thread(program: BorrowedFd<'_>, tid: i32) -> io::Result<File> {
 /// The kernel's.
 pub fn iterate_all(program: BorrowedFd<'_>) -> io::Result<File> {
     iterate(program, None)
+}
+
+/// `BPF_OBJ_GET`.
+const OBJ_GET: libc::c_int = 7;
+
+/// `union bpf_attr`, its member for pins.
+#[repr(C)]
+struct Pin {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// Opens what is pinned at a path, which must be a program's pin: what it is, is not looked at.
+///
+/// # Errors
+/// The kernel's.
+pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attributes = Pin {
+        pathname: path.as_ptr().expose_provenance() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
+    bpf(OBJ_GET, &attributes)
 }
 
 fn iterate(program: BorrowedFd<'_>, info: Option<&TaskInfo>) -> io::Result<File> {

@@ -1,5 +1,7 @@
 //! What an iterator says of every unix socket, to hold the ledger against.
 
+use std::os::fd::AsFd as _;
+
 use aya::maps::HashMap;
 use ucr_common::record::Record;
 use zerocopy::FromBytes as _;
@@ -21,7 +23,8 @@ pub struct Census {
 /// # Errors
 /// The kernel's.
 pub fn census(object: &mut Object) -> Result<Census, TracerError> {
-    let pass = pass::run(object, "census_unix")?;
+    object.iterator("census_unix", "unix")?;
+    let pass = pass::run(object.loaded("census_unix")?.as_fd())?;
     let failed = |source| TracerError::Map { map: "CENSUS", source };
     let mut map: HashMap<_, u64, [u8; size_of::<Record>()]> =
         HashMap::try_from(object.map("CENSUS")?).map_err(failed)?;

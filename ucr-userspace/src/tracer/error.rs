@@ -163,6 +163,15 @@ pub enum TracerError {
         /// Who.
         pid: u32,
     },
+    /// A program that is run when somebody asks failed.
+    #[error("run eBPF program {program}")]
+    Pass {
+        /// Its name in the object.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The seeding pass failed.
     #[error("visit the unix sockets of network namespace {netns}")]
     Seed {

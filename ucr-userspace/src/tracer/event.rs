@@ -1,8 +1,9 @@
 //! An event as user space handles it: decoded from the ring buffer, its directories spelled.
 
 use ucr_common::{
-    event::{BindEvent, Event, kind},
+    event::{BindEvent, CloseEvent, Event, kind},
     name::RawName,
+    record::Record,
 };
 use zerocopy::FromBytes as _;
 
@@ -15,6 +16,8 @@ pub struct TraceEvent {
     pub raw: Event,
     /// For a bind to a pathname.
     pub directories: Option<Directories>,
+    /// For a close: all that the ledger held of the socket, unless it did not know it.
+    pub record: Option<Box<Record>>,
 }
 
 /// Every kind of event, as [`TraceEvent::kind`] calls them.
@@ -39,11 +42,18 @@ impl TraceEvent {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         if let Ok(mut raw) = Event::read_from_bytes(bytes) {
             end_pathname(&mut raw.name);
-            return Some(Self { raw, directories: None });
+            return Some(Self { raw, directories: None, record: None });
+        }
+        if let Ok(mut whole) = CloseEvent::read_from_bytes(bytes) {
+            end_pathname(&mut whole.event.name);
+            let known = whole.record.socket.sk != 0;
+            let record = known.then(|| Box::new(whole.record.join()));
+            return Some(Self { raw: whole.event, directories: None, record });
         }
         let mut whole = BindEvent::read_from_bytes(bytes).ok()?;
         end_pathname(&mut whole.event.name);
-        Some(Self { raw: whole.event, directories: Some(Directories::spell(&whole.paths)) })
+        let directories = Some(Directories::spell(&whole.paths));
+        Some(Self { raw: whole.event, directories, record: None })
     }
 
     /// What happened, in a word.
@@ -120,5 +130,6 @@ mod tests {
         assert_eq!(TraceEvent::decode(&[0; 7]), None);
         assert!(TraceEvent::decode(&[0; size_of::<Event>()]).is_some());
         assert!(TraceEvent::decode(&[0; size_of::<BindEvent>()]).is_some());
+        assert!(TraceEvent::decode(&[0; size_of::<CloseEvent>()]).is_some());
     }
 }

@@ -69,7 +69,7 @@ mod tests {
         let mut raw = Event::new_zeroed();
         raw.kind = kind::BIND;
         change(&mut raw);
-        TraceEvent { raw, directories: None }
+        TraceEvent { raw, directories: None, record: None }
     }
 
     fn glob(pattern: &str) -> GlobMatcher {

@@ -12,6 +12,7 @@ pub mod missed;
 pub mod object;
 pub mod pass;
 pub mod pins;
+pub mod programs;
 pub mod reconcile;
 pub mod session;
 pub mod store;

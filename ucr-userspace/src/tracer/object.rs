@@ -22,8 +22,17 @@ use crate::kernel;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ucr-ebpf"));
 
 /// Maps that hold what lasts, and are pinned when tracing is attached.
-pub const PINNED_MAPS: [&str; 6] =
-    ["LEDGER", "BIND_PATHS", "EVENTS", "CONTROL", "LEASE", "COUNTERS"];
+pub const PINNED_MAPS: [&str; 9] = [
+    "LEDGER",
+    "BIND_PATHS",
+    "EVENTS",
+    "CONTROL",
+    "LEASE",
+    "COUNTERS",
+    "WANTED",
+    "FOUND",
+    "SIGHT",
+];
 
 /// Sizes that a user can choose.
 #[derive(Clone, Copy, Debug)]
@@ -34,11 +43,13 @@ pub struct Sizes {
     pub sockets: u32,
     /// Most sockets that a census holds: for who takes one.
     pub census: u32,
+    /// Most sockets of a network namespace that a listing finds without a descriptor.
+    pub found: u32,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { ring_bytes: 4 << 20, sockets: 262_144, census: 1 }
+        Self { ring_bytes: 4 << 20, sockets: 262_144, census: 1, found: 262_144 }
     }
 }
 
@@ -75,7 +86,8 @@ impl Object {
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("LEDGER", sizes.sockets)
             .map_max_entries("BIND_PATHS", sizes.sockets)
-            .map_max_entries("CENSUS", sizes.census);
+            .map_max_entries("CENSUS", sizes.census)
+            .map_max_entries("FOUND", sizes.found);
         if let Some(directory) = maps {
             for name in PINNED_MAPS {
                 loader.map_pin_path(name, directory.join(name));
@@ -148,6 +160,34 @@ impl Object {
             iterator.load(over, btf).map_err(|source| program_error(program, source))?;
         }
         Ok(iterator)
+    }
+
+    /// Loads programs that are run when somebody asks: iterators, and such that are run by hand.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub(super) fn load_programs(
+        &mut self,
+        programs: &[(&'static str, Option<&'static str>)],
+    ) -> Result<(), TracerError> {
+        for (name, over) in programs {
+            match over {
+                Some(over) => self.iterator(name, over).map(drop)?,
+                None => self.load_by_hand(name)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Pins a program that is loaded.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn pin(&mut self, name: &'static str, path: &Path) -> Result<(), TracerError> {
+        let program = self.ebpf.program_mut(name).ok_or(TracerError::Missing(name))?;
+        program
+            .pin(path)
+            .map_err(|source| TracerError::Pin { path: path.to_owned(), source })
     }
 
     /// Loads a program that is run by hand.

@@ -7,15 +7,12 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
+    os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
     path::Path,
 };
 
-use aya::programs::Iter;
-
-use super::{TracerError, object::Object};
-use crate::kernel::netns::run_in;
+use super::{TracerError, programs::run_silently};
+use crate::{kernel::netns::run_in, sys::bpf};
 
 /// What a pass did.
 #[derive(Debug, Default)]
@@ -34,26 +31,17 @@ impl Pass {
     }
 }
 
-/// Seeds the ledger: what is there before tracing is complete counts as older than the tracer.
-///
-/// # Errors
-/// Only if not even our own namespace can be visited.
-pub fn seed(object: &mut Object) -> Result<Pass, TracerError> {
-    run(object, "visit_unix")
-}
-
 /// Runs an iterator program over every unix socket of every network namespace that some task is in.
 ///
 /// # Errors
 /// Only if not even our own namespace can be visited.
-pub(super) fn run(object: &mut Object, program: &'static str) -> Result<Pass, TracerError> {
-    let iterator = object.iterator(program, "unix")?;
+pub(super) fn run(program: BorrowedFd<'_>) -> Result<Pass, TracerError> {
     let own = Path::new("/proc/self/ns/net");
-    visit(iterator, program, "/proc/self/ns/net", None)?;
+    visit(program, "/proc/self/ns/net", None)?;
     let mut pass = Pass::default();
     pass.namespaces.extend(fs::metadata(own).map(|facts| facts.ino()));
     for (inode, (name, namespace)) in foreign_namespaces(&pass.namespaces) {
-        match visit(iterator, program, &name, Some(namespace)) {
+        match visit(program, &name, Some(namespace)) {
             Ok(()) => pass.namespaces.push(inode),
             Err(error) => pass.failed.push(error),
         }
@@ -65,34 +53,18 @@ pub(super) fn run(object: &mut Object, program: &'static str) -> Result<Pass, Tr
 ///
 /// # Errors
 /// The kernel's.
-pub(super) fn run_here(object: &mut Object, program: &'static str) -> Result<(), TracerError> {
-    visit(object.iterator(program, "unix")?, program, "/proc/self/ns/net", None)
+pub(super) fn run_here(program: BorrowedFd<'_>) -> Result<(), TracerError> {
+    visit(program, "/proc/self/ns/net", None)
 }
 
 /// One pass, in another network namespace if one is given.
 fn visit(
-    iterator: &mut Iter,
-    program: &'static str,
+    program: BorrowedFd<'_>,
     name: &str,
     namespace: Option<File>,
 ) -> Result<(), TracerError> {
-    let refused = |source| TracerError::Program { program, source: Box::new(source) };
-    let id = iterator.attach().map_err(refused)?;
-    let link = iterator.take_link(id).map_err(refused)?;
-    let pass = run_in(namespace, move || -> io::Result<()> {
-        let mut pass = link.into_file().map_err(io::Error::other)?;
-        let mut nothing = [0; 8];
-        loop {
-            match pass.read(&mut nothing) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                // A million sockets in one read are enough: the next one goes on from there.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-    });
-    pass.and_then(|result| result)
+    run_in(namespace, move || bpf::iterate_all(program).and_then(run_silently))
+        .and_then(|result| result)
         .map_err(|source| TracerError::Seed { netns: name.to_owned(), source })
 }
 

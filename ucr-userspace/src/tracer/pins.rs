@@ -2,7 +2,7 @@
 //! kept, and the file system itself.
 //!
 //! ```text
-//! PIN_DIR/maps/LEDGER …    PIN_DIR/links/sys_enter …
+//! PIN_DIR/maps/LEDGER …    PIN_DIR/links/sys_enter …    PIN_DIR/programs/see_socket …
 //! ```
 
 use std::{
@@ -24,6 +24,7 @@ use super::{
     TracerError,
     hooks::{Backend, Need},
     object::PINNED_MAPS,
+    programs::PROGRAMS,
 };
 
 /// Where the bpf file system is mounted by convention.
@@ -75,6 +76,12 @@ impl PinDirectory {
         self.path.join("links")
     }
 
+    /// Where the programs are that are run when somebody asks.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.path.join("programs")
+    }
+
     /// Makes it, with a bpf file system below it if there is none. It must not exist: its
     /// making is what keeps two from attaching at once.
     ///
@@ -92,7 +99,7 @@ impl PinDirectory {
                 Err(error) => error,
             });
         }
-        for directory in [self.maps(), self.links()] {
+        for directory in [self.maps(), self.links(), self.programs()] {
             if let Err(error) = make(&directory) {
                 // The error that is on its way says why.
                 self.remove(|| mounted).ok();
@@ -148,6 +155,8 @@ impl PinDirectory {
         let mounted = mounted();
         let links = Backend::ALL.into_iter().flat_map(Backend::hooks).map(|hook| hook.program);
         let mut outcome = empty(&own, "links", links, &self.links());
+        let programs = PROGRAMS.into_iter().map(|(name, _)| name);
+        outcome = outcome.and(empty(&own, "programs", programs, &self.programs()));
         outcome = outcome.and(empty(&own, "maps", PINNED_MAPS.into_iter(), &self.maps()));
         outcome = outcome.and(
             remove_if_there(fs::remove_dir(&self.path))
@@ -177,6 +186,12 @@ impl PinDirectory {
     fn missing_pin(&self) -> Result<Option<String>, TracerError> {
         for name in PINNED_MAPS {
             let pin = self.maps().join(name);
+            if !is_there(&pin)? {
+                return Ok(Some(pin.display().to_string()));
+            }
+        }
+        for (name, _) in PROGRAMS {
+            let pin = self.programs().join(name);
             if !is_there(&pin)? {
                 return Ok(Some(pin.display().to_string()));
             }

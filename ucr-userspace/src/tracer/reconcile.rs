@@ -14,8 +14,8 @@ use ucr_common::{
 
 use super::{
     TracerError,
-    object::Object,
     pass::{self, Pass},
+    programs::Programs,
     store::Store,
 };
 use crate::{causes::one_line, kernel::clock};
@@ -51,16 +51,16 @@ pub struct Reconciled {
 ///
 /// # Errors
 /// The kernel's.
-pub fn reconcile(object: &mut Object, store: &mut Store) -> Result<Reconciled, TracerError> {
+pub fn reconcile(programs: &Programs, store: &mut Store) -> Result<Reconciled, TracerError> {
     let mut sum = Reconciled::default();
     loop {
         let begun = clock::boottime();
         let before = store.counters()?;
-        let pass = pass::run(object, "visit_unix")?;
+        let pass = pass::run(programs.get("visit_unix")?)?;
         let after = store.counters()?;
         let since = |counter| after.get(counter).saturating_sub(before.get(counter));
         let (added, repaired) = (since(counter::FOUND), since(counter::REPAIRED));
-        let removed = remove_unseen(object, store, &pass, begun, &mut sum)?;
+        let removed = remove_unseen(programs, store, &pass, begun, &mut sum)?;
         sum.no_room = since(counter::LEDGER_FULL) + since(counter::NO_MEMORY);
         sum.failed = pass.failed.iter().map(|error| one_line(error)).collect();
         sum.added += added;
@@ -80,7 +80,7 @@ pub fn reconcile(object: &mut Object, store: &mut Store) -> Result<Reconciled, T
 
 /// Removes the records of sockets that were there before the pass began and that it has not come across.
 fn remove_unseen(
-    object: &mut Object,
+    programs: &Programs,
     store: &mut Store,
     pass: &Pass,
     begun: u64,
@@ -96,7 +96,7 @@ fn remove_unseen(
     // A pass can miss a socket that gets its name meanwhile, and does not get into every namespace. So
     // the memory of each is looked at.
     if !records.is_empty() {
-        pass::run_here(object, "mark_gone")?;
+        pass::run_here(programs.get("mark_gone")?)?;
         records = unseen(store)?;
     }
     for record in records {

@@ -1,6 +1,6 @@
 //! Attaching, detaching, and the state of what is attached.
 
-use std::process;
+use std::{os::fd::AsFd as _, process};
 
 use aya::programs::links::{FdLink, PinnedLink};
 use serde::Serialize;
@@ -11,8 +11,9 @@ use super::{
     hooks::{Backend, Choice, Hook, Need},
     missed::missed,
     object::{LogLevel, Object, Sizes, open_pin},
-    pass::{Pass, seed},
+    pass::{self, Pass},
     pins::{Mounted, PinDirectory},
+    programs::{PROGRAMS, Programs},
     reconcile::{self, Reconciled},
     store::Store,
 };
@@ -145,10 +146,20 @@ fn attach_in(
         let path = pins.links().join(hook.program);
         link.pin(&path).map_err(|source| TracerError::Pin { path, source })?;
     }
+    object.load_programs(&PROGRAMS)?;
+    for (name, _) in PROGRAMS {
+        object.pin(name, &pins.programs().join(name))?;
+    }
     let seeded = seed(&mut object)?;
     let control = store.control()?;
     store.set_control(Control { seeded_at: clock::boottime(), ..control })?;
     Ok(Attached { backend, refused, seeded, sockets: store.len(), mounted })
+}
+
+/// Seeds the ledger: what is there before tracing is complete counts as older than the tracer.
+fn seed(object: &mut Object) -> Result<Pass, TracerError> {
+    object.iterator("visit_unix", "unix")?;
+    pass::run(object.loaded("visit_unix")?.as_fd())
 }
 
 /// Stops tracing and forgets what was tracked.
@@ -205,9 +216,7 @@ pub fn reconcile(pins: &PinDirectory) -> Result<Reconciled, TracerError> {
     // One at a time: two passes at once would take each other's findings for changes.
     let _lock = pins.lock()?;
     let mut store = open(pins)?;
-    let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1 };
-    let mut object = Object::load(Some(&pins.maps()), sizes, LogLevel::Off)?;
-    reconcile::reconcile(&mut object, &mut store)
+    reconcile::reconcile(&Programs::open(pins)?, &mut store)
 }
 
 fn backend_of(control: &Control) -> Result<Backend, TracerError> {

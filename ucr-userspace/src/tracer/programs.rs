@@ -1,0 +1,386 @@
+//! Programs that hang on nothing and are run when somebody asks: passes over sockets and descriptors, a
+//! search through the ledger, a look at one socket.
+//!
+//! Attached tracing keeps them pinned, so that a question costs no load: reading the kernel's types and
+//! verifying takes longer than most answers.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
+
+use aya::maps::{Array, Map, MapData};
+use nix::fcntl::{Flock, FlockArg};
+use ucr_common::sighting::{NAME_WORDS, Sighting, Wanted, wanted};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+use super::{
+    TracerError,
+    object::{LogLevel, Object, Sizes, open_pin},
+    pins::{PinDirectory, files},
+};
+use crate::{
+    model::UnixName,
+    sys::bpf::{self, Mapped},
+};
+
+/// What a program goes over; none: it is run once.
+pub(super) const PROGRAMS: [(&str, Option<&str>); 6] = [
+    ("visit_unix", Some("unix")),
+    ("mark_gone", Some("unix")),
+    ("see_addresses", Some("unix")),
+    ("see_descriptors", Some("task_file")),
+    ("see_socket", None),
+    ("search_ledger", None),
+];
+
+/// A socket as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// Everything but its name.
+    pub raw: Sighting,
+    /// Its name.
+    pub name: UnixName,
+}
+
+/// What to look for in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sought<'a> {
+    /// The socket with this inode.
+    Inode(u32),
+    /// The socket with this cookie.
+    Cookie(u64),
+    /// All sockets with this name.
+    Name(&'a UnixName),
+    /// All sockets that came through the listener at this address, or whose peer is there.
+    Related(u64),
+}
+
+/// The programs, loaded, with the maps that they answer in.
+pub struct Programs {
+    programs: Vec<(&'static str, OwnedFd)>,
+    wanted: Array<MapData, [u8; size_of::<Wanted>()]>,
+    found: Array<MapData, u64>,
+    found_memory: Mapped,
+    room: usize,
+    sight: Mapped,
+    /// The pinned maps are everybody's: one asks at a time.
+    shared: Option<PinDirectory>,
+}
+
+/// What a pass or search came across.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Addresses of socks.
+    pub addresses: Vec<u64>,
+    /// How many more there were, for which there was no room.
+    pub left_out: u64,
+}
+
+impl Programs {
+    /// Those of attached tracing.
+    ///
+    /// # Errors
+    /// A pin that is missing or is not what it should be.
+    pub fn open(pins: &PinDirectory) -> Result<Self, TracerError> {
+        let programs = PROGRAMS.iter().map(|(name, _)| {
+            let path = pins.programs().join(name);
+            bpf::open_pin(&path).map(|fd| (*name, fd)).map_err(files("open pinned program", &path))
+        });
+        let map = |name| {
+            Map::from_map_data(open_pin(&pins.maps(), name)?)
+                .map_err(|source| TracerError::Map { map: name, source })
+        };
+        Self::build(programs.collect::<Result<_, _>>()?, map, Some(pins.clone()))
+    }
+
+    /// Loads them for this process alone.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn load() -> Result<Self, TracerError> {
+        let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1, ..Sizes::default() };
+        let mut object = Object::load(None, sizes, LogLevel::Off)?;
+        object.load_programs(&PROGRAMS)?;
+        let mut programs = Vec::new();
+        for (name, _) in PROGRAMS {
+            programs.push((name, duplicate(object.loaded(name)?.as_fd(), name)?));
+        }
+        Self::build(programs, |name| object.take_map(name), None)
+    }
+
+    fn build(
+        programs: Vec<(&'static str, OwnedFd)>,
+        mut map: impl FnMut(&'static str) -> Result<Map, TracerError>,
+        shared: Option<PinDirectory>,
+    ) -> Result<Self, TracerError> {
+        let (wanted, found, sight) = (map("WANTED")?, map("FOUND")?, map("SIGHT")?);
+        let Map::Array(sight) = sight else { return Err(TracerError::Missing("array SIGHT")) };
+        let Map::Array(data) = found else { return Err(TracerError::Missing("array FOUND")) };
+        let room = data.info().map_err(|source| TracerError::Map { map: "FOUND", source })?;
+        let room = usize::try_from(room.max_entries()).unwrap_or(1);
+        let mapped = |data: &MapData, name, length: usize| {
+            Mapped::new(data.fd().as_fd(), length.next_multiple_of(4096)).map_err(|source| {
+                TracerError::Map { map: name, source: aya::maps::MapError::IoError(source) }
+            })
+        };
+        let found_memory = mapped(&data, "FOUND", room * size_of::<u64>())?;
+        let sight = mapped(&sight, "SIGHT", SIGHT_LEN)?;
+        let typed = |source| TracerError::Map { map: "FOUND", source };
+        Ok(Self {
+            programs,
+            wanted: Array::try_from(wanted)
+                .map_err(|source| TracerError::Map { map: "WANTED", source })?,
+            found: Array::try_from(Map::Array(data)).map_err(typed)?,
+            found_memory,
+            room,
+            sight,
+            shared,
+        })
+    }
+
+    /// A program.
+    ///
+    /// # Errors
+    /// [`TracerError::Missing`].
+    pub fn get(&self, program: &'static str) -> Result<BorrowedFd<'_>, TracerError> {
+        let found = self.programs.iter().find(|(name, _)| *name == program);
+        found.map(|(_, fd)| fd.as_fd()).ok_or(TracerError::Missing(program))
+    }
+
+    /// A pass over the descriptors of all processes, or over those of one thread: everything that leads to a
+    /// unix socket, of whatever network namespace.
+    ///
+    /// # Errors
+    /// The kernel's; that a thread is gone is none.
+    pub fn see_descriptors(&self, thread: Option<i32>) -> Result<Vec<Sight>, TracerError> {
+        let program = self.get("see_descriptors")?;
+        let pass = match thread {
+            None => bpf::iterate_all(program),
+            Some(thread) => bpf::iterate_thread(program, thread),
+        };
+        match pass.and_then(read_all) {
+            Ok(bytes) => Ok(parse(&bytes)),
+            Err(error) if thread.is_some() && error.raw_os_error() == Some(libc::ESRCH) => {
+                Ok(Vec::new())
+            }
+            Err(source) => Err(TracerError::Pass { program: "see_descriptors", source }),
+        }
+    }
+
+    /// Addresses of all unix sockets of our own network namespace, embryos included.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn see_addresses(&mut self) -> Result<Addresses, TracerError> {
+        let _one_at_a_time = self.lock()?;
+        self.clear()?;
+        let program = self.get("see_addresses")?;
+        bpf::iterate_all(program)
+            .and_then(run_silently)
+            .map_err(|source| TracerError::Pass { program: "see_addresses", source })?;
+        Ok(self.noted())
+    }
+
+    /// Searches the ledger.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn search(&mut self, sought: &Sought<'_>) -> Result<Addresses, TracerError> {
+        let _one_at_a_time = self.lock()?;
+        self.clear()?;
+        let mut bytes = [0; size_of::<Wanted>()];
+        bytes.copy_from_slice(spelled(sought).as_bytes());
+        self.wanted
+            .set(0, bytes, 0)
+            .map_err(|source| TracerError::Map { map: "WANTED", source })?;
+        self.run("search_ledger", 0)?;
+        Ok(self.noted())
+    }
+
+    /// Looks at the sock at an address; `None` if there is no living unix sock there.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn look(&mut self, address: u64) -> Result<Option<Sight>, TracerError> {
+        use ucr_common::sighting::SIGHT_DEAD;
+        let _one_at_a_time = self.lock()?;
+        self.run("see_socket", address)?;
+        let bytes = self.sight.copy(SIGHT_LEN);
+        let Ok((raw, rest)) = Sighting::read_from_prefix(&bytes) else { return Ok(None) };
+        if raw.flags & SIGHT_DEAD != 0 {
+            return Ok(None);
+        }
+        // A `RawName`: its length, and its bytes.
+        let name = rest.get(4..).unwrap_or_default();
+        Ok(Some(Sight { raw, name: named(name, raw.name_len) }))
+    }
+
+    fn run(&self, program: &'static str, argument: u64) -> Result<(), TracerError> {
+        bpf::run(self.get(program)?, [argument, 0])
+            .map(drop)
+            .map_err(|source| TracerError::Pass { program, source })
+    }
+
+    fn clear(&mut self) -> Result<(), TracerError> {
+        self.found.set(0, 0, 0).map_err(|source| TracerError::Map { map: "FOUND", source })
+    }
+
+    fn noted(&self) -> Addresses {
+        let count = self.found_memory.copy(8).try_into().map_or(0, u64::from_ne_bytes);
+        let written = usize::try_from(count).unwrap_or(usize::MAX).min(self.room - 1);
+        let bytes = self.found_memory.copy((written + 1) * 8);
+        let words = bytes.chunks_exact(8).skip(1);
+        let addresses: Vec<u64> =
+            words.filter_map(|word| word.try_into().ok().map(u64::from_ne_bytes)).collect();
+        let left_out = count.saturating_sub(u64::try_from(addresses.len()).unwrap_or(u64::MAX));
+        Addresses { addresses, left_out }
+    }
+
+    fn lock(&self) -> Result<Option<Flock<File>>, TracerError> {
+        let Some(pins) = &self.shared else { return Ok(None) };
+        let path = pins.programs();
+        let directory = File::open(&path).map_err(files("open", &path))?;
+        Flock::lock(directory, FlockArg::LockExclusive)
+            .map(Some)
+            .map_err(|(_, errno)| files("lock", &path)(errno.into()))
+    }
+}
+
+/// A sighting, and a `RawName`.
+const SIGHT_LEN: usize = size_of::<Sighting>() + size_of::<ucr_common::name::RawName>();
+
+fn duplicate(fd: BorrowedFd<'_>, program: &'static str) -> Result<OwnedFd, TracerError> {
+    fd.try_clone_to_owned().map_err(|source| TracerError::Pass { program, source })
+}
+
+/// As the program wants it.
+fn spelled(sought: &Sought<'_>) -> Wanted {
+    let mut spelled =
+        Wanted { kind: 0, name_len: 0, key: 0, name: [0; NAME_WORDS], mask: [0; NAME_WORDS] };
+    match sought {
+        Sought::Inode(inode) => {
+            (spelled.kind, spelled.key) = (wanted::INODE, u64::from(*inode));
+        }
+        Sought::Cookie(cookie) => (spelled.kind, spelled.key) = (wanted::COOKIE, *cookie),
+        Sought::Related(address) => (spelled.kind, spelled.key) = (wanted::RELATED, *address),
+        Sought::Name(name) => {
+            let bytes = name.to_sun_path();
+            spelled.kind = wanted::NAME;
+            spelled.name_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let words = spelled.name.iter_mut().zip(&mut spelled.mask);
+            for ((word, mask), part) in words.zip(bytes.chunks(4)) {
+                let (mut value, mut bits) = ([0; 4], [0; 4]);
+                for ((to, bit), byte) in value.iter_mut().zip(&mut bits).zip(part) {
+                    (*to, *bit) = (*byte, u8::MAX);
+                }
+                (*word, *mask) = (u32::from_ne_bytes(value), u32::from_ne_bytes(bits));
+            }
+        }
+    }
+    spelled
+}
+
+fn read_all(mut pass: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    pass.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Runs a pass that writes nothing.
+pub(super) fn run_silently(mut pass: File) -> io::Result<()> {
+    let mut nothing = [0; 8];
+    loop {
+        match pass.read(&mut nothing) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            // A million sockets in one read are enough: the next one goes on from there.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What `see_descriptors` has written.
+fn parse(mut bytes: &[u8]) -> Vec<Sight> {
+    let mut sights = Vec::with_capacity(bytes.len() / size_of::<Sighting>());
+    while let Ok((raw, rest)) = Sighting::read_from_prefix(bytes) {
+        let name = named(rest, raw.name_len);
+        bytes = rest.get(usize::try_from(raw.name_len).unwrap_or(usize::MAX)..).unwrap_or_default();
+        sights.push(Sight { raw, name });
+    }
+    sights
+}
+
+fn named(bytes: &[u8], length: u32) -> UnixName {
+    let length = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
+    UnixName::from_sun_path(bytes.split_at(length).0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::{
+        fd::AsRawFd as _,
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener, UnixStream},
+    };
+
+    use super::*;
+
+    fn listener(name: &[u8]) -> UnixListener {
+        let address = SocketAddr::from_abstract_name(name).expect("a name");
+        UnixListener::bind_addr(&address).expect("bind")
+    }
+
+    #[test]
+    fn our_own_sockets_are_seen_as_they_are() {
+        let name = format!("ucr-programs-{}\n\u{1}", std::process::id());
+        let listener = listener(name.as_bytes());
+        let address = listener.local_addr().expect("its name");
+        let client = UnixStream::connect_addr(&address).expect("connect");
+        io::Write::write_all(&mut &client, b"hello").expect("write");
+        let mut programs = Programs::load().expect("load");
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let sights = programs.see_descriptors(Some(own)).expect("a pass");
+        let of = |fd: i32| {
+            let wanted = u32::try_from(fd).expect("a descriptor");
+            sights.iter().find(|sight| sight.raw.fd == wanted).expect("seen").clone()
+        };
+        let server = of(listener.as_raw_fd());
+        assert_eq!(server.name, UnixName::Abstract(name.into_bytes()));
+        assert_eq!((server.raw.state, server.raw.receive_count), (10, 1));
+        assert_eq!((server.raw.references, server.raw.socket_type), (1, 1));
+        let client = of(client.as_raw_fd());
+        assert_eq!((client.raw.name_len, client.name.clone()), (0, UnixName::Unnamed));
+        // The embryo, which no descriptor leads to.
+        let embryo = programs.look(client.raw.peer.sk).expect("a look").expect("a socket");
+        assert_eq!((embryo.raw.receive_bytes, embryo.raw.receive_count), (5, 1));
+        assert_eq!(embryo.raw.peer.sk, client.raw.socket.sk);
+        assert_eq!(embryo.name, server.name);
+        assert!(embryo.raw.flags & ucr_common::sighting::SIGHT_NO_SOCKET != 0);
+        let all = programs.see_addresses().expect("a pass");
+        assert_eq!(all.left_out, 0);
+        for sight in [&server, &client, &embryo] {
+            assert!(all.addresses.contains(&sight.raw.socket.sk));
+        }
+    }
+
+    #[test]
+    fn nobody_is_at_an_address_of_nobody() {
+        let mut programs = Programs::load().expect("load");
+        for address in [0, 8, 0xffff_ffff_ffff_f000, 0x0000_8000_0000_0000] {
+            assert_eq!(programs.look(address).expect("a look"), None, "{address:#x}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_spelled_in_words_with_a_mask() {
+        let spelled = spelled(&Sought::Name(&UnixName::Abstract(b"abcde".to_vec())));
+        assert_eq!(spelled.name_len, 6);
+        assert_eq!(spelled.name[0].to_ne_bytes(), *b"\0abc");
+        assert_eq!(spelled.name[1].to_ne_bytes(), *b"de\0\0");
+        assert_eq!(spelled.mask[1].to_ne_bytes(), [255, 255, 0, 0]);
+        assert!(spelled.mask[2..].iter().all(|mask| *mask == 0));
+    }
+}
