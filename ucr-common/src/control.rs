@@ -12,8 +12,8 @@ shared! {
         pub until: u64,
         /// Process that follows.
         pub follower: u32,
-        /// Explicit padding.
-        pub reserved: u32,
+        /// When that process began, in clock ticks since boot (low half): its pid can be used again.
+        pub started: u32,
     }
 }
 

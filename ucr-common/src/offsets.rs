@@ -73,6 +73,12 @@ offsets! {
     task_status: "task_struct" "thread_info.status" Required,
     /// First thread of a task's process.
     task_leader: "task_struct" "group_leader" Required,
+    /// A task's name.
+    task_comm: "task_struct" "comm" Required,
+    /// A task's own credentials.
+    task_cred: "task_struct" "real_cred" Required,
+    /// Real user id.
+    cred_uid: "cred" "uid.val" Required,
     /// Descriptor table of a task.
     task_files: "task_struct" "files" Required,
     /// Working and root directory of a task.

@@ -1,7 +1,11 @@
 //! What an iterator sees of a live unix socket, with the descriptor that it came by; and how user space
 //! says which sockets it looks for.
 
-use crate::{identity::SocketId, name::NAME_MAX, shared};
+use crate::{
+    identity::{COMM_LEN, SocketId},
+    name::NAME_MAX,
+    shared,
+};
 
 /// The peer has been released: the socket still points to it.
 pub const SIGHT_PEER_DEAD: u32 = 1;
@@ -20,7 +24,7 @@ pub const NO_FD: u32 = u32::MAX;
 
 shared! {
     /// One unix socket at one moment. `name_len` bytes of `sun_path` follow it.
-    pub struct Sighting: 144 {
+    pub struct Sighting: 168 {
         /// The socket.
         pub socket: SocketId,
         /// Its peer; no sock if it has none.
@@ -62,6 +66,12 @@ shared! {
         pub flags: u32,
         /// How many bytes of the name follow.
         pub name_len: u32,
+        /// Real user id of the process that holds it, in the initial user namespace.
+        pub holder_uid: u32,
+        /// Explicit padding.
+        pub reserved: u32,
+        /// Name of the process that holds it, NUL-padded.
+        pub comm: [u8; COMM_LEN],
     }
 }
 

@@ -165,6 +165,14 @@ fn see_descriptors(ctx: *mut TaskFileContext) -> i32 {
     // The iterator itself holds one.
     seen.sighting.references = references.saturating_sub(1);
     // SAFETY: `task` is a `struct task_struct *`.
+    unsafe {
+        let credentials: Pointer = typed(task, offset!(task_cred));
+        seen.sighting.holder_uid = typed(credentials, offset!(cred_uid));
+        let comm = seen.sighting.comm.as_mut_ptr().cast::<u64>();
+        comm.write_volatile(typed(task, offset!(task_comm)));
+        comm.add(1).write_volatile(typed(task, offset!(task_comm) + 8));
+    }
+    // SAFETY: `task` is a `struct task_struct *`.
     seen.sighting.pid = unsafe { typed(task, offset!(task_tgid)) };
     // SAFETY: as above.
     seen.sighting.tid = unsafe { typed(task, offset!(task_pid)) };

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_seq_write, generated::bpf_skc_to_unix_sock};
 use ucr_common::{
-    identity::SocketId,
+    identity::{COMM_LEN, SocketId},
     name::{NAME_MAX, RawName},
     offsets::ABSENT,
     sighting::{
@@ -43,9 +43,7 @@ impl Seen {
         seen.cgroup = maker_group(sk);
         // `sk_wmem_alloc` begins with 1.
         seen.send_bytes = value::<u32>(sk, offset!(sk_wmem_alloc)).saturating_sub(1);
-        seen.pid = 0;
-        seen.tid = 0;
-        seen.fd = NO_FD;
+        seen.nobody();
         seen.netns = kernel::netns_of(sk);
         seen.socket_type = value(sk, offset!(sk_type));
         seen.state = state;
@@ -77,7 +75,8 @@ impl Seen {
         let seen = &mut self.sighting;
         let none = SocketId::NONE;
         (seen.socket, seen.peer, seen.listener) = (none, none, none);
-        (seen.pid, seen.tid, seen.fd, seen.flags) = (0, 0, NO_FD, 0);
+        seen.nobody();
+        seen.flags = 0;
         (seen.cgroup, seen.peer_pid, seen.name_len) = (0, 0, 0);
         // SAFETY: `sk` is a `struct sock *`, `unix` the `struct unix_sock *` that it begins, and each pointer
         // is followed to the type that the field has.
@@ -128,6 +127,19 @@ impl Seen {
                 bpf_seq_write(seq.cast(), self.name.bytes.as_ptr().cast_mut().cast(), length);
             }
         }
+    }
+}
+
+trait Held {
+    /// Nobody is known to hold it.
+    fn nobody(&mut self);
+}
+
+impl Held for Sighting {
+    #[inline(always)]
+    fn nobody(&mut self) {
+        (self.pid, self.tid, self.fd, self.holder_uid, self.reserved) = (0, 0, NO_FD, 0, 0);
+        self.comm = [0; COMM_LEN];
     }
 }
 

@@ -1,1 +1,7 @@
 //! Takes stock of the live sockets of the machine: passes of iterators, their owners, what was tracked.
+
+pub mod columns;
+pub mod people;
+pub mod picture;
+pub mod tracked;
+pub mod who;

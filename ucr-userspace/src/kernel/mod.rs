@@ -5,3 +5,4 @@ pub mod clock;
 pub mod interrupts;
 pub mod netns;
 pub mod offsets;
+pub mod start;

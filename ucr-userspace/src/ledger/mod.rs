@@ -1,6 +1,7 @@
 //! The ledger as user space sees it: records in, sockets and pairs out. Pure.
 
 pub mod audit;
+pub mod sequence;
 
 use std::collections::HashMap;
 

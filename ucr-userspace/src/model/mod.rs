@@ -1,5 +1,6 @@
 //! What the other rooms talk about: names, sockets, processes. Pure: no I/O, no kernel calls.
 
+pub mod cgroup;
 pub mod count;
 pub mod directory;
 pub mod name;

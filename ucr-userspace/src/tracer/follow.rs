@@ -1,7 +1,8 @@
 //! Follows the ring buffer, live.
 //!
 //! The programs write events only while a follower's lease runs. It is renewed once a second, so
-//! a follower that was killed leaves no buffer to run full and no loss to be counted.
+//! a follower that was killed leaves no buffer to run full and no loss to be counted; unless it means to come
+//! back and find everything ([`Keep::Forever`]).
 
 use std::{
     io,
@@ -17,15 +18,18 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
-use ucr_common::control::{self, counter};
+use ucr_common::control::{self, FOREVER, counter};
 
 use super::{TracerError, event::TraceEvent, store::Store};
-use crate::{kernel::clock, sys::readiness::watch_readable};
+use crate::{
+    kernel::{clock, start::started},
+    sys::readiness::watch_readable,
+};
 
 /// How long one lease lasts.
 const LEASE: Duration = Duration::from_secs(3);
 /// How often it is renewed, and how often losses are looked for.
-const RENEWAL: Duration = Duration::from_secs(1);
+pub const RENEWAL: Duration = Duration::from_secs(1);
 
 /// What a follower is told.
 #[derive(Clone, Debug)]
@@ -45,26 +49,13 @@ pub enum Told {
 /// Whether a follower wants more.
 pub type Verdict = io::Result<ControlFlow<()>>;
 
-/// Follows until the sink has enough or a signal (SIGINT, SIGTERM) comes.
-///
-/// # Errors
-/// [`TracerError::Followed`] if somebody else follows; the sink's errors.
-pub async fn follow(
-    store: &mut Store,
-    mut events: RingBuf<MapData>,
-    mut sink: impl FnMut(Told) -> Verdict,
-) -> Result<(), FollowError> {
-    let mut lease = Lease::take(store)?;
-    let mut lost = lease.lost()?;
-    let ready = events.as_fd().try_clone_to_owned().and_then(watch_readable);
-    let mut reader = Reader {
-        ready: ready.map_err(FollowError::Wait)?,
-        ring: &mut events,
-        begun_at: clock::boottime(),
-    };
-    let outcome = run(&mut lease, &mut reader, &mut lost, &mut sink).await;
-    lease.give_back()?;
-    outcome
+/// What is to become of the events when the follower is gone without having said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// None are written any more.
+    WhileHere,
+    /// They wait in the ring buffer for the next follower that means to keep them.
+    Forever,
 }
 
 /// Why following ended before its time.
@@ -81,10 +72,24 @@ pub enum FollowError {
     Sink(#[source] io::Error),
 }
 
+/// Follows until the sink has enough or a signal (SIGINT, SIGTERM) comes.
+///
+/// # Errors
+/// [`TracerError::Followed`] if somebody else follows; the sink's errors.
+pub async fn follow(
+    store: &mut Store,
+    events: RingBuf<MapData>,
+    mut sink: impl FnMut(Told) -> Verdict,
+) -> Result<(), FollowError> {
+    let mut follower = Follower::begin(store, events, Keep::WhileHere)?;
+    let outcome = run(store, &mut follower, &mut sink).await;
+    follower.end(store)?;
+    outcome
+}
+
 async fn run(
-    lease: &mut Lease<'_>,
-    reader: &mut Reader<'_>,
-    lost: &mut u64,
+    store: &mut Store,
+    follower: &mut Follower,
     sink: &mut impl FnMut(Told) -> Verdict,
 ) -> Result<(), FollowError> {
     let mut interrupted = signal(SignalKind::interrupt()).map_err(FollowError::Wait)?;
@@ -96,16 +101,15 @@ async fn run(
     }
     loop {
         tokio::select! {
-            guard = reader.ready.readable() => {
-                // Cleared before the ring is emptied, so that what comes meanwhile wakes again.
-                guard.map_err(FollowError::Wait)?.clear_ready();
-                if reader.drain(sink).map_err(FollowError::Sink)?.is_break() {
+            ready = follower.readable() => {
+                ready.map_err(FollowError::Wait)?;
+                if follower.drain(usize::MAX, sink).map_err(FollowError::Sink)?.is_break() {
                     return Ok(());
                 }
             }
             _ = renewal.tick() => {
-                lease.renew()?;
-                let more = report_loss(lease, lost, sink)?;
+                let lost = follower.renew(store)?;
+                let more = report_loss(lost, sink)?;
                 if more.is_break() || sink(Told::Idle).map_err(FollowError::Sink)?.is_break() {
                     return Ok(());
                 }
@@ -115,39 +119,83 @@ async fn run(
         }
     }
     // What was written before the signal came.
-    if reader.drain(sink).map_err(FollowError::Sink)?.is_continue() {
-        let _ = report_loss(lease, lost, sink)?;
+    if follower.drain(usize::MAX, sink).map_err(FollowError::Sink)?.is_continue() {
+        let _ = report_loss(follower.losses(store)?, sink)?;
     }
     Ok(())
 }
 
 fn report_loss(
-    lease: &Lease<'_>,
-    lost: &mut u64,
+    lost: u64,
     sink: &mut impl FnMut(Told) -> Verdict,
 ) -> Result<ControlFlow<()>, FollowError> {
-    let now = lease.lost()?;
-    let new = now.saturating_sub(*lost);
-    *lost = now;
-    if new == 0 {
+    if lost == 0 {
         return Ok(ControlFlow::Continue(()));
     }
-    sink(Told::Lost(new)).map_err(FollowError::Sink)
+    sink(Told::Lost(lost)).map_err(FollowError::Sink)
 }
 
-/// The ring buffer with its wake-ups.
-struct Reader<'a> {
+/// The right to the ring buffer, which one process has at a time, and its wake-ups.
+pub struct Follower {
     ready: AsyncFd<OwnedFd>,
-    ring: &'a mut RingBuf<MapData>,
-    begun_at: u64,
+    ring: RingBuf<MapData>,
+    lost: u64,
+    keep: Keep,
+    /// What was there before us: given back, if its owner means to come back.
+    before: control::Lease,
+    /// What an earlier follower left unread is too old, unless it was kept for us.
+    since: u64,
 }
 
-impl Reader<'_> {
-    /// Hands over all that is there; what an earlier follower left unread is too old.
-    fn drain(&mut self, sink: &mut impl FnMut(Told) -> Verdict) -> Verdict {
-        while let Some(entry) = self.ring.next() {
+impl Follower {
+    /// Takes the right to the ring buffer. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`TracerError::Followed`] if somebody else has it; the kernel's.
+    pub fn begin(
+        store: &mut Store,
+        events: RingBuf<MapData>,
+        keep: Keep,
+    ) -> Result<Self, FollowError> {
+        let before = store.lease()?;
+        let runs = before.until > clock::boottime();
+        // One that was killed has left the rest of its lease behind.
+        if runs && before.follower != process::id() && is_there(&before) {
+            return Err(TracerError::Followed { pid: before.follower }.into());
+        }
+        let lost = store.counters()?.get(counter::LOST);
+        let ready = events.as_fd().try_clone_to_owned().and_then(watch_readable);
+        let ready = ready.map_err(FollowError::Wait)?;
+        let is_kept = keep == Keep::Forever && before.until == FOREVER;
+        let since = if is_kept { 0 } else { clock::boottime() };
+        let follower = Self { ready, ring: events, lost, keep, before, since };
+        follower.extend(store)?;
+        Ok(follower)
+    }
+
+    /// Waits until there is something to read.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn readable(&self) -> io::Result<()> {
+        // Cleared before the ring is emptied, so that what comes meanwhile wakes again.
+        self.ready.readable().await?.clear_ready();
+        Ok(())
+    }
+
+    /// Hands over what is there, at most so many events. [`Told::Idle`] comes last, if that was all.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn drain(
+        &mut self,
+        at_most: usize,
+        sink: &mut impl FnMut(Told) -> Verdict,
+    ) -> Verdict {
+        for _ in 0..at_most {
+            let Some(entry) = self.ring.next() else { return sink(Told::Idle) };
             let told = match TraceEvent::decode(&entry) {
-                Some(event) if event.raw.time < self.begun_at => continue,
+                Some(event) if event.raw.time < self.since => continue,
                 Some(event) => Told::Event(Box::new(event)),
                 None => Told::Unknown,
             };
@@ -155,60 +203,70 @@ impl Reader<'_> {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        sink(Told::Idle)
-    }
-}
-
-/// Whether there is such a process; if that cannot be told, there is.
-fn is_alive(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
-}
-
-/// The right to the ring buffer.
-struct Lease<'a> {
-    store: &'a mut Store,
-}
-
-impl<'a> Lease<'a> {
-    fn take(store: &'a mut Store) -> Result<Self, TracerError> {
-        let before = store.lease()?;
-        let runs = before.until > clock::boottime();
-        // One that was killed has left the rest of its lease behind.
-        if runs && before.follower != process::id() && is_alive(before.follower) {
-            return Err(TracerError::Followed { pid: before.follower });
-        }
-        let mut lease = Self { store };
-        lease.extend()?;
-        Ok(lease)
+        Ok(ControlFlow::Continue(()))
     }
 
-    /// Another one may have followed meanwhile, if we were stopped for longer than the lease.
-    fn renew(&mut self) -> Result<(), TracerError> {
-        let follower = self.store.lease()?.follower;
+    /// Renews the right; how many events were lost since the last time.
+    ///
+    /// # Errors
+    /// [`TracerError::Superseded`]: another one may have taken over, if we were stopped for longer than the
+    /// lease. The kernel's.
+    pub fn renew(&mut self, store: &mut Store) -> Result<u64, TracerError> {
+        let follower = store.lease()?.follower;
         if follower != process::id() {
             return Err(TracerError::Superseded { pid: follower });
         }
-        self.extend()
+        self.extend(store)?;
+        self.losses(store)
     }
 
-    fn extend(&mut self) -> Result<(), TracerError> {
-        let length = u64::try_from(LEASE.as_nanos()).unwrap_or(u64::MAX);
-        self.set(clock::boottime().saturating_add(length), process::id())
+    /// How many events were lost since the last time.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn losses(&mut self, store: &Store) -> Result<u64, TracerError> {
+        let now = store.counters()?.get(counter::LOST);
+        let new = now.saturating_sub(self.lost);
+        self.lost = now;
+        Ok(new)
     }
 
-    fn give_back(&mut self) -> Result<(), TracerError> {
-        if self.store.lease()?.follower == process::id() {
-            self.set(0, 0)?;
+    /// Gives the right back: to one who means to come back, or to nobody.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn end(self, store: &mut Store) -> Result<(), TracerError> {
+        if store.lease()?.follower != process::id() {
+            return Ok(());
         }
-        Ok(())
+        if self.keep == Keep::WhileHere && self.before.until == FOREVER {
+            return store.set_lease(self.before);
+        }
+        store.set_lease(control::Lease { until: 0, follower: 0, started: 0 })
     }
 
-    fn set(&mut self, until: u64, follower: u32) -> Result<(), TracerError> {
-        self.store.set_lease(control::Lease { until, follower, reserved: 0 })
+    /// Ends following, and lets the events wait for the next one that means to keep them.
+    pub fn pause(self) {
+        drop(self);
     }
 
-    fn lost(&self) -> Result<u64, TracerError> {
-        Ok(self.store.counters()?.get(counter::LOST))
+    fn extend(&self, store: &mut Store) -> Result<(), TracerError> {
+        let length = u64::try_from(LEASE.as_nanos()).unwrap_or(u64::MAX);
+        let until = match self.keep {
+            Keep::WhileHere => clock::boottime().saturating_add(length),
+            Keep::Forever => FOREVER,
+        };
+        let started = started(process::id()).unwrap_or(0);
+        store.set_lease(control::Lease { until, follower: process::id(), started })
     }
+}
+
+/// Whether the process that has a lease is still there; if that cannot be told, it is.
+#[must_use]
+pub fn is_there(lease: &control::Lease) -> bool {
+    let pid = i32::try_from(lease.follower).ok().and_then(rustix::process::Pid::from_raw);
+    let alive = pid.is_some_and(|pid| {
+        rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
+    });
+    alive && started(lease.follower).is_none_or(|began| began == lease.started)
 }

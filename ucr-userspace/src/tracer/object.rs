@@ -22,7 +22,7 @@ use crate::kernel;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ucr-ebpf"));
 
 /// Maps that hold what lasts, and are pinned when tracing is attached.
-pub const PINNED_MAPS: [&str; 9] = [
+pub const PINNED_MAPS: [&str; 10] = [
     "LEDGER",
     "BIND_PATHS",
     "EVENTS",
@@ -32,6 +32,7 @@ pub const PINNED_MAPS: [&str; 9] = [
     "WANTED",
     "FOUND",
     "SIGHT",
+    "SEQUENCE",
 ];
 
 /// Sizes that a user can choose.

@@ -36,10 +36,7 @@ impl Pass {
 /// # Errors
 /// Only if not even our own namespace can be visited.
 pub(super) fn run(program: BorrowedFd<'_>) -> Result<Pass, TracerError> {
-    let own = Path::new("/proc/self/ns/net");
-    visit(program, "/proc/self/ns/net", None)?;
-    let mut pass = Pass::default();
-    pass.namespaces.extend(fs::metadata(own).map(|facts| facts.ino()));
+    let mut pass = run_here(program)?;
     for (inode, (name, namespace)) in foreign_namespaces(&pass.namespaces) {
         match visit(program, &name, Some(namespace)) {
             Ok(()) => pass.namespaces.push(inode),
@@ -53,8 +50,11 @@ pub(super) fn run(program: BorrowedFd<'_>) -> Result<Pass, TracerError> {
 ///
 /// # Errors
 /// The kernel's.
-pub(super) fn run_here(program: BorrowedFd<'_>) -> Result<(), TracerError> {
-    visit(program, "/proc/self/ns/net", None)
+pub(super) fn run_here(program: BorrowedFd<'_>) -> Result<Pass, TracerError> {
+    visit(program, "/proc/self/ns/net", None)?;
+    let mut pass = Pass::default();
+    pass.namespaces.extend(fs::metadata("/proc/self/ns/net").map(|facts| facts.ino()));
+    Ok(pass)
 }
 
 /// One pass, in another network namespace if one is given.

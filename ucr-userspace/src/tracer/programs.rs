@@ -8,16 +8,18 @@ use std::{
     fs::File,
     io::{self, Read as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use aya::maps::{Array, Map, MapData};
 use nix::fcntl::{Flock, FlockArg};
-use ucr_common::sighting::{NAME_WORDS, Sighting, Wanted, wanted};
+use ucr_common::sighting::{NAME_WORDS, SIGHT_DEAD, Sighting, Wanted, wanted};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
     TracerError,
     object::{LogLevel, Object, Sizes, open_pin},
+    pass::{self, Pass},
     pins::{PinDirectory, files},
 };
 use crate::{
@@ -44,6 +46,16 @@ pub struct Sight {
     pub name: UnixName,
 }
 
+/// Which sockets are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Scope {
+    /// Those of the network namespace that ucr is in.
+    #[default]
+    OwnNamespace,
+    /// Those of every network namespace that some task is in, or whose socket somebody holds.
+    AllNamespaces,
+}
+
 /// What to look for in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sought<'a> {
@@ -60,13 +72,25 @@ pub enum Sought<'a> {
 /// The programs, loaded, with the maps that they answer in.
 pub struct Programs {
     programs: Vec<(&'static str, OwnedFd)>,
+    /// One asks at a time.
+    maps: Mutex<Maps>,
+    /// The pinned maps are everybody's: one process asks at a time.
+    shared: Option<PinDirectory>,
+}
+
+/// Where questions and answers are.
+struct Maps {
     wanted: Array<MapData, [u8; size_of::<Wanted>()]>,
     found: Array<MapData, u64>,
     found_memory: Mapped,
     room: usize,
     sight: Mapped,
-    /// The pinned maps are everybody's: one asks at a time.
-    shared: Option<PinDirectory>,
+}
+
+/// The right to ask.
+struct Turn<'a> {
+    maps: MutexGuard<'a, Maps>,
+    _others_wait: Option<Flock<File>>,
 }
 
 /// What a pass or search came across.
@@ -101,7 +125,14 @@ impl Programs {
     /// The kernel's refusal.
     pub fn load() -> Result<Self, TracerError> {
         let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1, ..Sizes::default() };
-        let mut object = Object::load(None, sizes, LogLevel::Off)?;
+        Self::of(&mut Object::load(None, sizes, LogLevel::Off)?)
+    }
+
+    /// Those of an object that is loaded in this process, whose maps are ours alone.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn of(object: &mut Object) -> Result<Self, TracerError> {
         object.load_programs(&PROGRAMS)?;
         let mut programs = Vec::new();
         for (name, _) in PROGRAMS {
@@ -128,16 +159,15 @@ impl Programs {
         let found_memory = mapped(&data, "FOUND", room * size_of::<u64>())?;
         let sight = mapped(&sight, "SIGHT", SIGHT_LEN)?;
         let typed = |source| TracerError::Map { map: "FOUND", source };
-        Ok(Self {
-            programs,
+        let maps = Maps {
             wanted: Array::try_from(wanted)
                 .map_err(|source| TracerError::Map { map: "WANTED", source })?,
             found: Array::try_from(Map::Array(data)).map_err(typed)?,
             found_memory,
             room,
             sight,
-            shared,
-        })
+        };
+        Ok(Self { programs, maps: Mutex::new(maps), shared })
     }
 
     /// A program.
@@ -169,45 +199,45 @@ impl Programs {
         }
     }
 
-    /// Addresses of all unix sockets of our own network namespace, embryos included.
+    /// Addresses of all unix sockets, embryos included, of our own network namespace; or also of all others
+    /// that some task is in.
     ///
     /// # Errors
-    /// The kernel's.
-    pub fn see_addresses(&mut self) -> Result<Addresses, TracerError> {
-        let _one_at_a_time = self.lock()?;
-        self.clear()?;
+    /// The kernel's; only if not even our own namespace can be visited.
+    pub fn see_addresses(&self, scope: Scope) -> Result<(Addresses, Pass), TracerError> {
+        let mut turn = self.turn()?;
+        turn.maps.clear()?;
         let program = self.get("see_addresses")?;
-        bpf::iterate_all(program)
-            .and_then(run_silently)
-            .map_err(|source| TracerError::Pass { program: "see_addresses", source })?;
-        Ok(self.noted())
+        let pass = match scope {
+            Scope::OwnNamespace => pass::run_here(program)?,
+            Scope::AllNamespaces => pass::run(program)?,
+        };
+        Ok((turn.maps.noted(), pass))
     }
 
     /// Searches the ledger.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn search(&mut self, sought: &Sought<'_>) -> Result<Addresses, TracerError> {
-        let _one_at_a_time = self.lock()?;
-        self.clear()?;
+    pub fn search(&self, sought: &Sought<'_>) -> Result<Addresses, TracerError> {
+        let mut turn = self.turn()?;
+        turn.maps.clear()?;
         let mut bytes = [0; size_of::<Wanted>()];
         bytes.copy_from_slice(spelled(sought).as_bytes());
-        self.wanted
-            .set(0, bytes, 0)
-            .map_err(|source| TracerError::Map { map: "WANTED", source })?;
+        let set = turn.maps.wanted.set(0, bytes, 0);
+        set.map_err(|source| TracerError::Map { map: "WANTED", source })?;
         self.run("search_ledger", 0)?;
-        Ok(self.noted())
+        Ok(turn.maps.noted())
     }
 
     /// Looks at the sock at an address; `None` if there is no living unix sock there.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn look(&mut self, address: u64) -> Result<Option<Sight>, TracerError> {
-        use ucr_common::sighting::SIGHT_DEAD;
-        let _one_at_a_time = self.lock()?;
+    pub fn look(&self, address: u64) -> Result<Option<Sight>, TracerError> {
+        let turn = self.turn()?;
         self.run("see_socket", address)?;
-        let bytes = self.sight.copy(SIGHT_LEN);
+        let bytes = turn.maps.sight.copy(SIGHT_LEN);
         let Ok((raw, rest)) = Sighting::read_from_prefix(&bytes) else { return Ok(None) };
         if raw.flags & SIGHT_DEAD != 0 {
             return Ok(None);
@@ -223,6 +253,19 @@ impl Programs {
             .map_err(|source| TracerError::Pass { program, source })
     }
 
+    fn turn(&self) -> Result<Turn<'_>, TracerError> {
+        // What a panic may have left in the maps is overwritten.
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(pins) = &self.shared else { return Ok(Turn { maps, _others_wait: None }) };
+        let path = pins.programs();
+        let directory = File::open(&path).map_err(files("open", &path))?;
+        let lock = Flock::lock(directory, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| files("lock", &path)(errno.into()))?;
+        Ok(Turn { maps, _others_wait: Some(lock) })
+    }
+}
+
+impl Maps {
     fn clear(&mut self) -> Result<(), TracerError> {
         self.found.set(0, 0, 0).map_err(|source| TracerError::Map { map: "FOUND", source })
     }
@@ -236,15 +279,6 @@ impl Programs {
             words.filter_map(|word| word.try_into().ok().map(u64::from_ne_bytes)).collect();
         let left_out = count.saturating_sub(u64::try_from(addresses.len()).unwrap_or(u64::MAX));
         Addresses { addresses, left_out }
-    }
-
-    fn lock(&self) -> Result<Option<Flock<File>>, TracerError> {
-        let Some(pins) = &self.shared else { return Ok(None) };
-        let path = pins.programs();
-        let directory = File::open(&path).map_err(files("open", &path))?;
-        Flock::lock(directory, FlockArg::LockExclusive)
-            .map(Some)
-            .map_err(|(_, errno)| files("lock", &path)(errno.into()))
     }
 }
 
@@ -340,7 +374,7 @@ mod tests {
         let address = listener.local_addr().expect("its name");
         let client = UnixStream::connect_addr(&address).expect("connect");
         io::Write::write_all(&mut &client, b"hello").expect("write");
-        let mut programs = Programs::load().expect("load");
+        let programs = Programs::load().expect("load");
         let own = i32::try_from(std::process::id()).expect("a pid");
         let sights = programs.see_descriptors(Some(own)).expect("a pass");
         let of = |fd: i32| {
@@ -359,7 +393,7 @@ mod tests {
         assert_eq!(embryo.raw.peer.sk, client.raw.socket.sk);
         assert_eq!(embryo.name, server.name);
         assert!(embryo.raw.flags & ucr_common::sighting::SIGHT_NO_SOCKET != 0);
-        let all = programs.see_addresses().expect("a pass");
+        let (all, _) = programs.see_addresses(Scope::OwnNamespace).expect("a pass");
         assert_eq!(all.left_out, 0);
         for sight in [&server, &client, &embryo] {
             assert!(all.addresses.contains(&sight.raw.socket.sk));
@@ -368,7 +402,7 @@ mod tests {
 
     #[test]
     fn nobody_is_at_an_address_of_nobody() {
-        let mut programs = Programs::load().expect("load");
+        let programs = Programs::load().expect("load");
         for address in [0, 8, 0xffff_ffff_ffff_f000, 0x0000_8000_0000_0000] {
             assert_eq!(programs.look(address).expect("a look"), None, "{address:#x}");
         }

@@ -25,6 +25,8 @@ pub struct Private {
     pub store: Store,
     /// The object, for its ring buffer and log.
     pub object: Object,
+    /// Programs that are run when somebody asks.
+    pub programs: Programs,
     /// How the ledger is filled.
     pub backend: Backend,
     /// What could not be attached.
@@ -98,6 +100,7 @@ pub fn trace_privately(
     let hooked = attach_hooks(&mut object, choice)?;
     let seeded = seed(&mut object)?;
     let mut store = Store::of(&mut object)?;
+    let programs = Programs::of(&mut object)?;
     let now = clock::boottime();
     store.set_control(Control {
         attached_at: now,
@@ -108,7 +111,7 @@ pub fn trace_privately(
     })?;
     let Hooked { backend, refused, links } = hooked;
     let links = links.into_iter().map(|(_, link)| link).collect();
-    Ok(Private { store, object, backend, refused, seeded, _links: links })
+    Ok(Private { store, object, programs, backend, refused, seeded, _links: links })
 }
 
 /// Starts tracing and pins it: it goes on when this process ends.

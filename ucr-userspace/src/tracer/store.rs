@@ -39,6 +39,7 @@ pub struct Store {
     control: Array<MapData, Bytes<Control>>,
     lease: Array<MapData, Bytes<Lease>>,
     counters: PerCpuArray<MapData, u64>,
+    sequence: PerCpuArray<MapData, u64>,
 }
 
 /// Sums over all CPUs, by `ucr_common::control::counter`.
@@ -87,6 +88,7 @@ impl Store {
             control: typed("CONTROL", map("CONTROL")?)?,
             lease: typed("LEASE", map("LEASE")?)?,
             counters: typed("COUNTERS", map("COUNTERS")?)?,
+            sequence: typed("SEQUENCE", map("SEQUENCE")?)?,
         })
     }
 
@@ -189,6 +191,16 @@ impl Store {
         let mut bytes = [0; size_of::<Lease>()];
         bytes.copy_from_slice(lease.as_bytes());
         self.lease.set(0, bytes, 0).map_err(|source| TracerError::Map { map: "LEASE", source })
+    }
+
+    /// The number that the next event of each CPU will have.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn next_numbers(&self) -> Result<Vec<(u32, u64)>, TracerError> {
+        let values = self.sequence.get(&0, 0);
+        let values = values.map_err(|source| TracerError::Map { map: "SEQUENCE", source })?;
+        Ok((0..).zip(values.iter().copied()).collect())
     }
 
     /// Events lost, for each CPU.

@@ -40,7 +40,7 @@ impl Chronicle {
             store::take_events(&mut tracing.private.object).context("take the ring buffer")?;
         let ready = events.as_fd().try_clone_to_owned().context("watch the ring buffer")?;
         // Never to be renewed: tracing ends with this process.
-        let lease = Lease { until: u64::MAX, follower: std::process::id(), reserved: 0 };
+        let lease = Lease { until: u64::MAX, follower: std::process::id(), started: 0 };
         tracing.private.store.set_lease(lease)?;
         let pages =
             Arc::new(Mutex::new(Pages { events, notes: HashMap::new(), heard: BTreeMap::new() }));

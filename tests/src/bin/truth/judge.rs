@@ -177,10 +177,10 @@ impl Judge {
     }
 
     fn compare(&mut self, gone: &BTreeSet<u32>) -> Result<Sides> {
-        let Private { store, object, backend, .. } = &mut self.tracing.private;
+        let Private { store, object, programs, backend, .. } = &mut self.tracing.private;
         // Trampolines are right at once; what tracepoints cannot see is repaired first.
         if *backend == Backend::Tracepoint {
-            let work = reconcile(object, store).context("reconcile")?;
+            let work = reconcile(programs, store).context("reconcile")?;
             self.sums.added += work.added;
             self.sums.removed += work.removed;
             self.sums.repaired += work.repaired;

@@ -89,6 +89,11 @@ impl Options {
 
     /// How large the maps are made.
     pub(crate) fn sizes(&self) -> Sizes {
-        Sizes { ring_bytes: self.ring_bytes, sockets: self.max_sockets, census: CENSUS }
+        Sizes {
+            ring_bytes: self.ring_bytes,
+            sockets: self.max_sockets,
+            census: CENSUS,
+            ..Sizes::default()
+        }
     }
 }

@@ -1,0 +1,439 @@
+//! Who is on the other end of a socket: finds the sockets that are asked about, and what belongs to them,
+//! at a cost that does not grow with the sockets of the whole machine where tracing is attached.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::Path,
+};
+
+use ucr_common::{identity::Actor, sighting::NO_FD};
+
+use super::{
+    people::People,
+    picture::{Condition, Holder, Picture, is_embryo},
+    tracked::{self, Known},
+};
+use crate::{
+    kernel::clock,
+    ledger::{Tracked, TrackedRole},
+    model::{Pid, Shutdown, SocketState, SocketType, UnixName, Who},
+    process::procfs,
+    query::who::{Answer, Connection, Deed, Described, Held, Subject, Target},
+    tracer::{
+        TracerError,
+        programs::{Programs, Scope, Sight, Sought},
+        store::Store,
+    },
+};
+
+/// Most processes that are asked one by one who holds a socket, before all are.
+const ASKED_ONE_BY_ONE: usize = 6;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum WhoError {
+    /// The kernel could not be asked.
+    #[error(transparent)]
+    Tracer(#[from] TracerError),
+    /// The process is not there, or may not be looked at.
+    #[error("look at process {pid}")]
+    Process {
+        /// Which.
+        pid: i32,
+        /// Why.
+        #[source]
+        source: procfs::ProcError,
+    },
+}
+
+/// Finds out. An answer without subjects means that there is no such socket.
+///
+/// # Errors
+/// See [`WhoError`].
+pub fn who(
+    programs: &Programs,
+    store: Option<&Store>,
+    target: &Target,
+) -> Result<Answer, WhoError> {
+    let mut search = Search {
+        programs,
+        store,
+        seen: HashMap::new(),
+        holders: HashMap::new(),
+        notes: Vec::new(),
+        has_seen_all: false,
+    };
+    let subjects = search.find(target)?;
+    let surroundings: Vec<Surroundings> =
+        subjects.into_iter().map(|sk| search.surroundings(sk)).collect::<Result<_, _>>()?;
+    search.find_holders(&surroundings)?;
+    let people = People::default();
+    let tracing_since = match store {
+        None => None,
+        Some(store) => Some(clock::to_realtime(store.control()?.attached_at)),
+    };
+    let subjects = surroundings.iter().filter_map(|around| search.subject(around, &people));
+    Ok(Answer {
+        target: target.to_string(),
+        subjects: subjects.collect(),
+        tracing_since,
+        notes: search.notes,
+    })
+}
+
+/// Addresses of what belongs to a socket.
+struct Surroundings {
+    sk: u64,
+    peer: Option<u64>,
+    /// Of a listener: each with its client.
+    connections: Vec<(u64, Option<u64>)>,
+    senders: Vec<u64>,
+}
+
+impl Surroundings {
+    fn all(&self) -> impl Iterator<Item = u64> {
+        let ends = self.connections.iter().flat_map(|(server, client)| [Some(*server), *client]);
+        let ends = ends.chain([Some(self.sk), self.peer]).flatten();
+        ends.chain(self.senders.iter().copied())
+    }
+}
+
+struct Search<'a> {
+    programs: &'a Programs,
+    store: Option<&'a Store>,
+    seen: HashMap<u64, Sight>,
+    holders: HashMap<u64, BTreeSet<Holder>>,
+    notes: Vec<String>,
+    /// Every socket is in `seen`, and every descriptor in `holders`.
+    has_seen_all: bool,
+}
+
+impl Search<'_> {
+    /// Addresses of the sockets that are asked about.
+    fn find(&mut self, target: &Target) -> Result<Vec<u64>, WhoError> {
+        match target {
+            Target::Process { pid, fd } => self.of_process(*pid, *fd),
+            Target::Inode(inode) => {
+                let is_it = |sight: &Sight| sight.raw.socket.inode == u64::from(*inode);
+                Ok(self.wanted(&Sought::Inode(*inode), is_it)?)
+            }
+            Target::Cookie(cookie) => {
+                let is_it = |sight: &Sight| sight.raw.socket.cookie == *cookie;
+                Ok(self.wanted(&Sought::Cookie(*cookie), is_it)?)
+            }
+            Target::Name(name) => self.named(name),
+        }
+    }
+
+    /// The sockets with a name: of those that share it with their listener, only the listener, since they
+    /// are its connections. A path that no socket has is tried as the file that it leads to.
+    fn named(&mut self, name: &UnixName) -> Result<Vec<u64>, WhoError> {
+        let mut found =
+            self.wanted(&Sought::Name(name), |sight: &Sight| sight.name == *name)?;
+        if found.is_empty()
+            && let UnixName::Pathname(path) = name
+            && let Some(real) = real_path(path)
+            && real != *name
+        {
+            found = self.wanted(&Sought::Name(&real), |sight: &Sight| sight.name == real)?;
+        }
+        let listeners: Vec<u64> = found
+            .iter()
+            .copied()
+            .filter(|sk| self.seen.get(sk).is_some_and(|sight| is_listener(sight)))
+            .collect();
+        Ok(if listeners.is_empty() { found } else { listeners })
+    }
+
+    /// Searches the ledger; what it does not have, among all sockets.
+    fn wanted(
+        &mut self,
+        sought: &Sought<'_>,
+        is_it: impl Fn(&Sight) -> bool,
+    ) -> Result<Vec<u64>, TracerError> {
+        let mut found = Vec::new();
+        if self.store.is_some() {
+            for address in self.programs.search(sought)?.addresses {
+                found.extend(self.look(address)?.filter(|sight| is_it(sight)).map(sk_of));
+            }
+        }
+        if found.is_empty() {
+            self.see_all()?;
+            found.extend(self.seen.values().filter(|sight| is_it(sight)).map(sk_of));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// The sockets of a process.
+    fn of_process(&mut self, pid: i32, fd: Option<u32>) -> Result<Vec<u64>, WhoError> {
+        let threads = procfs::threads(Pid(pid))
+            .map_err(|source| WhoError::Process { pid, source })?;
+        let mut found = Vec::new();
+        for thread in threads {
+            for sight in self.programs.see_descriptors(Some(thread.0))? {
+                if fd.is_none_or(|fd| sight.raw.fd == fd) {
+                    found.push(sk_of(&sight));
+                }
+                self.take(sight);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn take(&mut self, sight: Sight) {
+        let raw = &sight.raw;
+        if raw.fd != NO_FD {
+            let holder =
+                Holder { pid: raw.pid, tid: raw.tid, fd: raw.fd, uid: raw.holder_uid, comm: raw.comm };
+            self.holders.entry(raw.socket.sk).or_default().insert(holder);
+        }
+        self.seen.insert(raw.socket.sk, sight);
+    }
+
+    /// The socket at an address, if there is one.
+    fn look(&mut self, address: u64) -> Result<Option<&Sight>, TracerError> {
+        if address == 0 {
+            return Ok(None);
+        }
+        if !self.has_seen_all
+            && let Some(sight) = self.programs.look(address)?
+        {
+            self.seen.insert(address, sight);
+        }
+        Ok(self.seen.get(&address))
+    }
+
+    fn see_all(&mut self) -> Result<(), TracerError> {
+        if self.has_seen_all {
+            return Ok(());
+        }
+        let picture = Picture::take(self.programs, None, Scope::AllNamespaces)?;
+        self.notes.extend(picture.incomplete.iter().cloned());
+        for entry in picture.entries() {
+            let live = entry.live();
+            let sk = live.sight.raw.socket.sk;
+            self.holders.insert(sk, live.holders.iter().copied().collect());
+            self.seen.insert(sk, live.sight.clone());
+        }
+        self.has_seen_all = true;
+        Ok(())
+    }
+
+    /// What belongs to a socket.
+    fn surroundings(&mut self, sk: u64) -> Result<Surroundings, TracerError> {
+        let mut around =
+            Surroundings { sk, peer: None, connections: Vec::new(), senders: Vec::new() };
+        let Some(sight) = self.look(sk)?.cloned() else { return Ok(around) };
+        around.peer = self.look(sight.raw.peer.sk)?.map(sk_of);
+        if is_listener(&sight) {
+            let servers = self.related(&sight, |other| {
+                other.raw.listener.sk == sk
+                    || (sight.name.is_named() && other.name == sight.name && !is_listener(other))
+            })?;
+            for server in servers {
+                let client = self.look(server)?.map(|server| server.raw.peer.sk);
+                let client = self.look(client.unwrap_or(0))?.map(sk_of);
+                around.connections.push((server, client));
+            }
+        } else if i32::from(sight.raw.socket_type) == libc::SOCK_DGRAM {
+            let peer = around.peer;
+            let senders = self.related(&sight, |other| other.raw.peer.sk == sk)?;
+            around.senders = senders.into_iter().filter(|sender| Some(*sender) != peer).collect();
+        }
+        Ok(around)
+    }
+
+    fn related(
+        &mut self,
+        sight: &Sight,
+        is_related: impl Fn(&Sight) -> bool,
+    ) -> Result<Vec<u64>, TracerError> {
+        let sk = sk_of(sight);
+        let mut found = BTreeSet::new();
+        if self.store.is_some() && !self.has_seen_all {
+            let mut addresses = self.programs.search(&Sought::Related(sk))?.addresses;
+            // What is older than the tracer is known by its name alone.
+            if is_listener(sight) && sight.name.is_named() {
+                addresses.extend(self.programs.search(&Sought::Name(&sight.name))?.addresses);
+            }
+            for address in addresses {
+                let is_it = |other: &Sight| is_related(other) || self.came_through(other, sight);
+                let Some(other) = self.programs.look(address)? else { continue };
+                if address != sk && is_it(&other) {
+                    found.insert(address);
+                    self.seen.insert(address, other);
+                }
+            }
+        } else {
+            self.see_all()?;
+            let others = self.seen.values().filter(|other| sk_of(other) != sk && is_related(other));
+            found.extend(others.map(sk_of));
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Whether the ledger says that a socket was connected through a listener. (An accepted one does not
+    /// point to it any more.)
+    fn came_through(&self, other: &Sight, listener: &Sight) -> bool {
+        let tracked = tracked::of(self.store, other).tracked;
+        let through = tracked.and_then(|tracked| tracked.listener);
+        is_listener(listener)
+            && through.is_some_and(|through| {
+                through.sk == sk_of(listener)
+                    && through.inode.map(u64::from) == Some(listener.raw.socket.inode)
+            })
+    }
+
+    /// Finds who holds the sockets: of processes that are known to have had to do with them, and only if
+    /// that does not explain all references, of all processes.
+    fn find_holders(&mut self, surroundings: &[Surroundings]) -> Result<(), TracerError> {
+        if self.has_seen_all {
+            return Ok(());
+        }
+        let wanted: BTreeSet<u64> = surroundings.iter().flat_map(Surroundings::all).collect();
+        if self.store.is_some() {
+            let mut suspects = BTreeSet::new();
+            for sight in wanted.iter().filter_map(|sk| self.seen.get(sk)) {
+                let tracked = tracked::of(self.store, sight).tracked;
+                let actors = tracked.into_iter().flat_map(|t| [t.opener, t.creator, t.binder]);
+                suspects.extend(actors.flatten().map(|actor: Actor| actor.pid));
+            }
+            let asked: BTreeSet<u32> =
+                self.holders.values().flatten().map(|holder| holder.pid).collect();
+            let suspects: Vec<u32> = suspects.difference(&asked).copied().collect();
+            if suspects.len() <= ASKED_ONE_BY_ONE {
+                for pid in suspects {
+                    let thread = i32::try_from(pid).unwrap_or(i32::MAX);
+                    for sight in self.programs.see_descriptors(Some(thread))? {
+                        if wanted.contains(&sk_of(&sight)) {
+                            self.take(sight);
+                        }
+                    }
+                }
+            }
+        }
+        if wanted.iter().all(|sk| self.unexplained(*sk) == 0) {
+            return Ok(());
+        }
+        for sight in self.programs.see_descriptors(None)? {
+            if wanted.contains(&sk_of(&sight)) {
+                self.take(sight);
+            }
+        }
+        Ok(())
+    }
+
+    /// References to a socket's file that no known descriptor has.
+    fn unexplained(&self, sk: u64) -> u64 {
+        let references = self.seen.get(&sk).map_or(0, |sight| sight.raw.references);
+        let holders = self.holders.get(&sk).map_or(0, BTreeSet::len);
+        references.saturating_sub(u64::try_from(holders).unwrap_or(u64::MAX))
+    }
+
+    fn subject(&self, around: &Surroundings, people: &People) -> Option<Subject> {
+        let describe = |sk: u64| self.describe(sk, people);
+        let connections = around.connections.iter().filter_map(|(server, client)| {
+            Some(Connection { server: describe(*server)?, client: client.and_then(describe) })
+        });
+        Some(Subject {
+            socket: describe(around.sk)?,
+            peer: around.peer.and_then(describe),
+            connections: connections.collect(),
+            senders: around.senders.iter().filter_map(|sk| describe(*sk)).collect(),
+        })
+    }
+
+    fn describe(&self, sk: u64, people: &People) -> Option<Described> {
+        let sight = self.seen.get(&sk)?;
+        let raw = &sight.raw;
+        let Known { source, tracked } = tracked::of(self.store, sight);
+        let known = |number: u64| (number != 0).then_some(number);
+        let holders = self.holders.get(&sk).into_iter().flatten().map(|holder| Held {
+            pid: holder.pid,
+            fd: holder.fd,
+            comm: holder.comm().to_vec(),
+            uid: holder.uid,
+            user: people.user(holder.uid).to_string(),
+            cgroup: people.cgroup(holder.pid).map(|group| (*group).clone()),
+        });
+        let listens = is_listener(sight);
+        let shutdown = Shutdown(raw.shutdown);
+        let deed = |at: Option<u64>, by: Option<Actor>| {
+            Some(Deed { at: clock::to_realtime(at?), by: Who::from(&by?) })
+        };
+        let of = |tracked: &Option<Tracked>, which: fn(&Tracked) -> (Option<u64>, Option<Actor>)| {
+            tracked.as_ref().map(which).and_then(|(at, by)| deed(at, by))
+        };
+        Some(Described {
+            inode: u32::try_from(raw.socket.inode).ok().filter(|inode| *inode != 0),
+            cookie: known(raw.socket.cookie),
+            netns: raw.netns,
+            socket_type: SocketType::from_raw(raw.socket_type.into())
+                .map_or_else(|| raw.socket_type.to_string(), |kind| kind.to_string()),
+            state: self.condition(sight).name().to_owned(),
+            name: sight.name.clone(),
+            directory: tracked.as_ref().and_then(directory_of),
+            shutdown: (!shutdown.is_none()).then(|| shutdown.to_string()),
+            backlog: listens.then_some(raw.backlog),
+            receive_bytes: raw.receive_bytes,
+            receive_count: raw.receive_count,
+            send_bytes: raw.send_bytes,
+            holders: holders.collect(),
+            other_references: self.unexplained(sk),
+            known: source.name().to_owned(),
+            role: tracked.as_ref().and_then(|t| role_of(t.role)).map(str::to_owned),
+            created: of(&tracked, |t| (t.created_at, t.creator)),
+            bound: of(&tracked, |t| (t.bound_at, t.binder)),
+            opened: of(&tracked, |t| (t.opened_at, t.opener)),
+            peer_credentials: (raw.peer_pid != 0).then_some(raw.peer_pid),
+            maker_uid: raw.uid,
+        })
+    }
+
+    fn condition(&self, sight: &Sight) -> Condition {
+        match SocketState::from_raw(sight.raw.state) {
+            Some(SocketState::Listening) => Condition::Listening,
+            Some(SocketState::Unconnected) => Condition::Unconnected,
+            Some(SocketState::Connected) if is_embryo(sight) => Condition::NotAccepted,
+            Some(SocketState::Connected) if self.seen.contains_key(&sight.raw.peer.sk) => {
+                Condition::Connected
+            }
+            Some(SocketState::Connected) => Condition::PeerClosed,
+            None => Condition::Unknown,
+        }
+    }
+}
+
+fn sk_of(sight: &Sight) -> u64 {
+    sight.raw.socket.sk
+}
+
+fn is_listener(sight: &Sight) -> bool {
+    SocketState::from_raw(sight.raw.state) == Some(SocketState::Listening)
+}
+
+fn role_of(role: TrackedRole) -> Option<&'static str> {
+    match role {
+        TrackedRole::None => None,
+        TrackedRole::Client => Some("client"),
+        TrackedRole::Server => Some("server"),
+        TrackedRole::Pair => Some("pair"),
+    }
+}
+
+/// The directory that a relative path begins at.
+fn directory_of(tracked: &Tracked) -> Option<Vec<u8>> {
+    let directories = tracked.directories.as_ref()?;
+    tracked.name.is_relative_path().then(|| directories.cwd.path.clone())
+}
+
+/// The file that a path leads to, as a name.
+fn real_path(path: &[u8]) -> Option<UnixName> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let real = fs::canonicalize(Path::new(std::ffi::OsStr::from_bytes(path))).ok()?;
+    Some(UnixName::Pathname(real.into_os_string().into_encoded_bytes()))
+}
