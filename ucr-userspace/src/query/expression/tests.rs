@@ -433,11 +433,12 @@ fn survives(text: &str) {
     match Expression::parse(text, &columns(), NOW) {
         Ok(mut expression) => {
             expression.holds(&row());
-            expression.misfit();
+            assert!(expression.misfit().is_none_or(|error| error.at <= text.len()));
         }
         Err(error) => {
             assert!(error.at <= text.len());
-            let _: (String, String, _) = (error.to_string(), error.pointed(text), error.hint());
+            assert!(!error.to_string().is_empty() && error.pointed(text).ends_with('^'));
+            assert!(error.hint().is_none_or(|hint| !hint.is_empty()));
         }
     }
 }

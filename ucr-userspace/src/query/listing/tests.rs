@@ -1,4 +1,4 @@
-//! Listings over a handful of rows, and how long a large one takes.
+//! Listings over a handful of rows.
 
 use super::*;
 use crate::model::UnixName;
