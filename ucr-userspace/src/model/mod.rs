@@ -7,6 +7,7 @@ pub mod name;
 pub mod option_list;
 pub mod option_table;
 pub mod socket;
+pub mod time;
 pub mod verdict;
 pub mod view;
 pub mod who;

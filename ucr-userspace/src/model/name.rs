@@ -105,15 +105,42 @@ pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for &byte in self.0 {
-            match byte {
-                b'\\' => f.write_str("\\\\")?,
-                b' '..=b'~' => write!(f, "{}", char::from(byte))?,
-                _ => write!(f, "\\x{byte:02x}")?,
-            }
-        }
-        Ok(())
+        escape(self.0, is_plain, f)
     }
+}
+
+/// Text of our own, shown so that it can do no harm to a terminal whatever has got into it: like
+/// [`Escaped`], but a backslash is left as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(self.0.as_bytes(), |byte| is_plain(byte) || byte == b'\\', f)
+    }
+}
+
+/// Whether [`Escaped`] shows a byte as it is.
+#[must_use]
+pub fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'\\'
+}
+
+/// Most bytes need no escape: what stands before one that does is written in one piece.
+fn escape(bytes: &[u8], is_plain: impl Fn(u8) -> bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for piece in bytes.split_inclusive(|byte| !is_plain(*byte)) {
+        let (plain, odd) = match piece.split_last() {
+            Some((last, before)) if !is_plain(*last) => (before, Some(*last)),
+            _ => (piece, None),
+        };
+        f.write_str(str::from_utf8(plain).map_err(|_| fmt::Error)?)?;
+        match odd {
+            None => {}
+            Some(b'\\') => f.write_str("\\\\")?,
+            Some(byte) => write!(f, "\\x{byte:02x}")?,
+        }
+    }
+    Ok(())
 }
 
 /// Serializes a name for people and programs: its kind, its own bytes as text (lossy, for
@@ -212,5 +239,10 @@ mod tests {
         assert_eq!(shown(UnixName::Pathname(b"-".to_vec())), "\\x2d");
         assert_eq!(shown(UnixName::Pathname(b"-x".to_vec())), "-x");
         assert_eq!(shown(UnixName::Pathname(b"\x1b[2J".to_vec())), "\\x1b[2J");
+    }
+
+    #[test]
+    fn text_of_our_own_is_safe_as_well() {
+        assert_eq!(OneLine("a\\x2d b\n\x1b…").to_string(), "a\\x2d b\\x0a\\x1b\\xe2\\x80\\xa6");
     }
 }

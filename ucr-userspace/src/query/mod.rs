@@ -4,6 +4,8 @@
 //! different columns and the same filters, sorting, counters and output.
 
 pub mod column;
+pub mod expression;
+pub mod listing;
 pub mod value;
 
 pub use column::{Column, Side};

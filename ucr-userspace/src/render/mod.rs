@@ -5,5 +5,7 @@ pub mod event;
 pub mod features;
 pub mod image;
 pub mod json;
+pub mod listing;
 pub mod output;
+pub mod terminal;
 pub mod time;
