@@ -7,6 +7,7 @@ pub mod column;
 pub mod expression;
 pub mod listing;
 pub mod value;
+pub mod who;
 
 pub use column::{Column, Side};
 pub use value::Value;

@@ -166,6 +166,11 @@ pub struct Mapped {
     length: usize,
 }
 
+// SAFETY: the mapping belongs to the process, not to a thread, and is only read through it.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
 impl Mapped {
     /// Maps it; `length` is the size of the element, a multiple of the page size.
     ///

@@ -1,0 +1,220 @@
+//! What clients and the daemon say to each other on the control socket: one question for each connection,
+//! then answers until [`Reply::End`] or [`Reply::Refused`].
+//!
+//! Each message is its length (four bytes, little endian) and then postcard. Pure but for reading and writing
+//! of such frames, which is in `frame`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    history::search::Kind,
+    query::{
+        Value,
+        graph::Graph,
+        listing::{Heading, Request as Listing},
+        who::{Answer, Target},
+    },
+    tracer::programs::Scope,
+};
+
+/// Version of these shapes: client and daemon have to have the same.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest answer of the daemon in one message, in bytes.
+pub const LONGEST_REPLY: usize = 4 << 20;
+
+/// Rows of a listing in one message.
+pub const ROWS_AT_ONCE: usize = 512;
+
+/// What a client says first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    /// [`PROTOCOL`]. It comes first, so that any version can read it.
+    pub protocol: u32,
+    /// What it wants to know.
+    pub about: About,
+}
+
+/// What a client wants to know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum About {
+    /// How the daemon is.
+    Status,
+    /// Its figures, as Prometheus wants them.
+    Metrics,
+    /// Live sockets, as a listing.
+    Live {
+        /// What is to be shown.
+        listing: Listing,
+        /// Of which network namespaces.
+        scope: Scope,
+    },
+    /// Who is on the other end.
+    Who(Target),
+    /// Processes and connections.
+    Graph {
+        /// Which sockets: a filter over the columns of live sockets.
+        filter: Option<String>,
+        /// Of which network namespaces.
+        scope: Scope,
+    },
+    /// What is gone, as a listing.
+    History {
+        /// Closed sockets or events.
+        kind: Kind,
+        /// From this moment on, in nanoseconds since the epoch.
+        since: Option<u64>,
+        /// Before this moment.
+        until: Option<u64>,
+        /// What is to be shown.
+        listing: Listing,
+    },
+    /// Events from now on.
+    Trace(Wanted),
+}
+
+/// Which events a client wants; the words of `ucr trace`. An empty list sets no condition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// By these processes.
+    pub pids: Vec<i32>,
+    /// By threads with such names (globs).
+    pub comms: Vec<String>,
+    /// About such names (globs).
+    pub names: Vec<String>,
+    /// In these network namespaces.
+    pub netns: Vec<u32>,
+    /// About sockets of these types (`SOCK_*`).
+    pub types: Vec<i32>,
+    /// Of these kinds, as they are called.
+    pub kinds: Vec<String>,
+    /// Calls that failed as well.
+    pub failed: bool,
+}
+
+/// What the daemon says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// There is no answer.
+    Refused(Refusal),
+    /// Something that goes with the answer and is to be read by people.
+    Note(String),
+    /// The first part of a listing.
+    Listing {
+        /// Its columns.
+        headings: Vec<Heading>,
+        /// How many rows there would be without a limit.
+        matched: u64,
+        /// Among how many the filter has chosen.
+        examined: u64,
+    },
+    /// Some rows of it.
+    Rows(Vec<Vec<Value>>),
+    /// Who is on the other end.
+    Who(Box<Answer>),
+    /// Processes and connections.
+    Graph(Box<Graph>),
+    /// How the daemon is.
+    Status(Box<super::status::Status>),
+    /// Text as it is to be printed.
+    Text(String),
+    /// Events come from now on.
+    Following,
+    /// An event as it was in the ring buffer, without kernel addresses.
+    Event(Vec<u8>),
+    /// So many events more than the client could take.
+    Missed(u64),
+    /// So many events that nobody has seen: they came faster than the daemon could read.
+    Lost(u64),
+    /// That was all.
+    End,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// Neither root nor a member of the group that is configured.
+    #[error("user {uid} may not ask")]
+    NotAllowed {
+        /// Who asked.
+        uid: u32,
+    },
+    /// Too many ask.
+    #[error("the daemon has {limit} clients already")]
+    Busy {
+        /// How many are let in.
+        limit: u32,
+    },
+    /// The question is too long.
+    #[error("the question is longer than {limit} bytes")]
+    TooLong {
+        /// What is read at most.
+        limit: u64,
+    },
+    /// It did not come in time.
+    #[error("the question did not come in time")]
+    TooSlow,
+    /// It could not be understood.
+    #[error("the question could not be understood")]
+    Malformed,
+    /// The client is of another version.
+    #[error("the daemon speaks version {ours} of its protocol, the client version {theirs}")]
+    OtherProtocol {
+        /// The daemon's.
+        ours: u32,
+        /// The client's.
+        theirs: u32,
+    },
+    /// The listing that was asked for makes no sense.
+    #[error("{message}")]
+    Request {
+        /// What is wrong with it.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// It failed.
+    #[error("{message}")]
+    Failed {
+        /// With its causes.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// There is no history.
+    #[error("the daemon keeps no history")]
+    NoHistory,
+}
+
+impl Refusal {
+    /// How it is counted.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotAllowed { .. } => "not_allowed",
+            Self::Busy { .. } => "busy",
+            Self::TooLong { .. } => "too_long",
+            Self::TooSlow => "too_slow",
+            Self::Malformed => "malformed",
+            Self::OtherProtocol { .. } => "other_protocol",
+            Self::Request { .. } => "request",
+            Self::Failed { .. } => "failed",
+            Self::NoHistory => "no_history",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::NotAllowed { .. } => {
+                Some("ask as root, or as a member of the group that [control] group names")
+            }
+            Self::Busy { .. } => Some("try again, or raise [control] max_clients"),
+            Self::OtherProtocol { .. } => Some("restart the daemon after an update of ucr"),
+            Self::NoHistory => Some("[history] enabled = true turns it on"),
+            Self::Request { hint, .. } | Self::Failed { hint, .. } => hint.as_deref(),
+            _ => None,
+        }
+    }
+}
