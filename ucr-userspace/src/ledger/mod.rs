@@ -4,6 +4,7 @@ pub mod audit;
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use ucr_common::{
     identity::{Actor, SocketId},
     paths::BindPaths,
@@ -13,7 +14,7 @@ use ucr_common::{
 use crate::model::{Directories, Shutdown, SocketState, SocketType, UnixName};
 
 /// How a socket came into the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// `socket(2)` was seen.
     Socket,
@@ -40,7 +41,7 @@ impl Origin {
 }
 
 /// Which end of a connection a socket is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TrackedRole {
     /// No connection, or its making was not seen.
     None,
