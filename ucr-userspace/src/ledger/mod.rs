@@ -5,6 +5,7 @@ pub mod sequence;
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use ucr_common::{
     identity::{Actor, SocketId},
     paths::BindPaths,
@@ -14,7 +15,7 @@ use ucr_common::{
 use crate::model::{Directories, Shutdown, SocketState, SocketType, UnixName};
 
 /// How a socket came into the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// `socket(2)` was seen.
     Socket,
@@ -41,7 +42,7 @@ impl Origin {
 }
 
 /// Which end of a connection a socket is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TrackedRole {
     /// No connection, or its making was not seen.
     None,

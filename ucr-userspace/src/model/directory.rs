@@ -1,9 +1,10 @@
 //! Where a task stood when it bound a socket to a pathname.
 
+use serde::{Deserialize, Serialize};
 use ucr_common::paths::{BindPaths, PATH_TRUNCATED, PATH_UNREADABLE};
 
 /// Where a binder stood.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Directories {
     /// Working directory, absolute in its mount namespace.
     pub cwd: Directory,
@@ -12,7 +13,7 @@ pub struct Directories {
 }
 
 /// One directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Directory {
     /// Absolute path; if it is not whole, only its lower end is there.
     pub path: Vec<u8>,
