@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     causes::{causes, one_line, verifier_log},
+    daemon::config::ConfigError,
     dump::DumpError,
     restore::{obstacle::Obstacle, reserve::ReserveError},
     snapshot::diag::DiagError,
@@ -77,4 +78,5 @@ pub fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         .or_else(|| error.downcast_ref::<DiagError>().and_then(DiagError::hint))
         .or_else(|| error.downcast_ref::<ReserveError>().and_then(ReserveError::hint))
         .or_else(|| error.downcast_ref::<Obstacle>().and_then(Obstacle::hint))
+        .or_else(|| error.downcast_ref::<ConfigError>().and_then(ConfigError::hint))
 }

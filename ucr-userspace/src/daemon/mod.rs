@@ -1,1 +1,3 @@
 //! The daemon: follows the ring buffer for months, keeps the history, answers questions.
+
+pub mod config;
