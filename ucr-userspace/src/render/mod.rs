@@ -1,9 +1,11 @@
 //! Turning things into text for people and JSON for programs.
 
+pub mod check;
 pub mod dump;
 pub mod event;
 pub mod features;
 pub mod image;
 pub mod json;
+pub mod obstacle;
 pub mod output;
 pub mod time;
