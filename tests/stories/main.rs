@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod backends;
 #[cfg(test)]
+mod checking;
+#[cfg(test)]
 mod doors;
 #[cfg(test)]
 mod dumping;

@@ -109,7 +109,7 @@ pub(super) fn a_dump_from_a_snapshot_checks_nothing_and_says_so() {
         assert_eq!(report["tracing_attached"], false, "{report:#}");
         assert_eq!(report["counts"]["confirmed"], 0, "{report:#}");
         assert_eq!(report["counts"]["only_snapshot"], 2, "{report:#}");
-        let _said = world.ucr.run(&dump).done().complains("nothing could be checked");
+        let _said = world.ucr.run(&dump).done().complains("only the kernel was asked");
         assert!(world.path("image").exists());
         std::fs::remove_file(world.path("image")).expect("remove the image");
     }

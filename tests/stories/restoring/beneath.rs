@@ -174,8 +174,8 @@ fn below_a_bind_mount_in_another_mount_namespace() {
     let image = world.path("image");
     let report = dump(&world, &victim, &image, &[]).ended(REFUSED).json();
     assert_eq!(report["obstacles"][0]["kind"], "other_mounts", "{report:#}");
-    let text = report["obstacles"][0]["text"].as_str().expect("text");
-    assert!(text.contains("nsenter --mount"), "{text}");
+    let hint = report["obstacles"][0]["hint"].as_str().expect("text");
+    assert!(hint.contains(&format!("nsenter --mount --target {}", victim.pid())), "{hint}");
 
     // In there, it is where it is.
     let pid = victim.pid().to_string();

@@ -9,22 +9,22 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{exit, report::say};
+use super::{
+    collect::{CollectOptions, Collected},
+    exit,
+    report::say,
+};
 use crate::{
-    dump::{
-        Dump, dump,
-        external::{Rule, Rules, Then},
-    },
+    dump::{Dump, Verify, external::Then},
     image::file,
     kernel::interrupts::HeldBack,
     model::{Count, Pid},
-    process::freeze::Scope,
     render::{
         dump::{Outcome, Table, json},
+        obstacle::{Placed, hints},
         output::unless_broken_pipe,
     },
-    restore::plan::plan,
-    tracer::{hooks::Backend, pins::PinDirectory},
+    tracer::pins::PinDirectory,
 };
 
 /// Write the sockets of a process to an image, checked against what was tracked
@@ -37,25 +37,11 @@ pub struct DumpArgs {
     /// The process
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
     pid: i32,
-    /// With all its descendants
-    #[arg(long)]
-    tree: bool,
     /// The image to be written; an image that is there is replaced
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// What a disagreement between what was tracked and what the kernel says means
-    #[arg(long, value_enum, default_value_t)]
-    verify: Verify,
-    /// Check against what this backend has tracked; snapshot: against nothing, only the kernel is asked
-    #[arg(long, value_enum)]
-    backend: Option<Backend>,
-    /// What becomes of connections with processes that are not dumped: refuse (the default), reconnect (by
-    /// the peer's name), dangling (the peer seems to have closed; datagram sockets outside that send to one
-    /// of these have nobody left), keep (the very socket, from a process that still has it: one outside, or
-    /// without --kill the one that is dumped); also NAME=POLICY with * in the peer's name, or inode:N=POLICY
-    /// for the peer's inode or that of the end that is dumped
-    #[arg(long, value_name = "[NAME=]POLICY")]
-    external: Vec<Rule>,
+    #[command(flatten)]
+    collect: CollectOptions,
     /// End the process or tree once the image is safely written
     #[arg(long, conflicts_with = "leave_running")]
     kill: bool,
@@ -67,36 +53,19 @@ pub struct DumpArgs {
     json: bool,
 }
 
-/// What a conflict means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Verify {
-    /// Refuse: nothing is written
-    #[default]
-    Strict,
-    /// Say so and write the image as the kernel has it
-    Warn,
-    /// Write the image as the kernel has it
-    Off,
-}
-
 /// Runs the verb.
 ///
 /// # Errors
-/// See [`dump`] and [`file::write`]; the process goes on.
+/// See [`crate::dump::dump`] and [`file::write`]; the process goes on.
 pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
-    let scope = if args.tree { Scope::Tree } else { Scope::Process };
     let pid = Pid(args.pid);
     let then = if args.kill { Then::End } else { Then::GoOn };
-    let rules = Rules::new(args.external.clone(), then);
-    let mut dumped = dump(pid, scope, pins, args.backend, &rules)
-        .with_context(|| format!("dump process {pid}"))?;
-    // An image that no order of calls brings back is of no use to anybody.
-    let hopeless = if dumped.obstacles.is_empty() { plan(&dumped.image).err() } else { None };
-    let refused =
-        !dumped.obstacles.is_empty() || hopeless.is_some() || is_disputed(&dumped, args.verify);
-    let result = if refused { Ok(None) } else { write_image(args, &dumped).map(Some) };
+    let collected = args.collect.collect(pid, then, pins)?;
+    let is_refused = collected.is_refused();
+    let Collected { dumped, hopeless, .. } = collected;
+    let result = if is_refused { Ok(None) } else { write_image(args, &dumped).map(Some) };
     let shown = Table::of(&dumped);
-    let obstacles = std::mem::take(&mut dumped.obstacles);
+    let obstacles = Placed::of(&dumped);
     // Before anything is printed: a terminal may be slow, and the processes stand still.
     let stopped = match &result {
         Ok(Some(_)) if args.kill => dumped.kill().with_context(|| format!("end process {pid}"))?,
@@ -114,13 +83,6 @@ pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     }
     let bytes = result?;
     Ok(ExitCode::from(if bytes.is_some() { exit::OK } else { exit::REFUSED }))
-}
-
-/// Whether the verdicts forbid to write: somebody has it wrong, or lacks it.
-fn is_disputed(dumped: &Dump, verify: Verify) -> bool {
-    verify == Verify::Strict
-        && dumped.is_checked()
-        && dumped.judged.iter().any(|judged| judged.verdict.is_disagreement())
 }
 
 /// Writes the image. Signals wait meanwhile, so that Ctrl-C leaves no temporary file behind.
@@ -141,17 +103,24 @@ fn print(args: &DumpArgs, shown: &Table, outcome: &Outcome) -> anyhow::Result<()
     for obstacle in &outcome.obstacles {
         say(&format!("cannot dump {obstacle}"));
     }
+    for (hint, others) in hints(&outcome.obstacles) {
+        let more = match others {
+            0 => String::new(),
+            others => format!(" ({others} more like it: `ucr check` has a hint for each)"),
+        };
+        say(&format!("hint: {hint}{more}"));
+    }
     if !outcome.obstacles.is_empty() {
         let obstacles = Count(outcome.obstacles.len(), "obstacle");
         say(&format!("refused: {obstacles}; nothing was written"));
-    } else if outcome.bytes.is_none() && is_refused_by_verdict(shown, args.verify) {
+    } else if outcome.bytes.is_none() && is_refused_by_verdict(shown, args.collect.verify) {
         say("refused: what was tracked and what the kernel says disagree; nothing was written");
         say(
             "hint: `ucr reconcile` repairs what was tracked; --verify warn writes the image as the \
              kernel has it",
         );
     }
-    if args.verify == Verify::Warn && shown.has_conflicts() {
+    if args.collect.verify == Verify::Warn && shown.has_conflicts() {
         say("warning: written as the kernel has it, in spite of the conflicts");
     }
     if let Some(bytes) = outcome.bytes {

@@ -2,6 +2,8 @@
 //! library, and print.
 
 pub mod attach;
+pub mod check;
+pub mod collect;
 pub mod detach;
 pub mod dump;
 pub mod exit;
@@ -45,6 +47,7 @@ enum Verb {
     Status(status::StatusArgs),
     Reconcile(reconcile::ReconcileArgs),
     Trace(trace::TraceArgs),
+    Check(check::CheckArgs),
     Dump(dump::DumpArgs),
     Show(show::ShowArgs),
     Restore(restore::RestoreArgs),
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(args, &pins),
         Verb::Reconcile(args) => reconcile::run(*args, &pins),
         Verb::Trace(args) => trace::run(args, &pins),
+        Verb::Check(args) => check::run(args, &pins),
         Verb::Dump(args) => dump::run(args, &pins),
         Verb::Show(args) => show::run(args),
         Verb::Restore(args) => restore::run(args, || Ok(unix_sockets()?)),

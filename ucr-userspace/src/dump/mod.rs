@@ -7,6 +7,7 @@
 pub mod assemble;
 pub mod external;
 pub mod hidden;
+mod hint;
 mod holders;
 pub mod inventory;
 pub mod names;
@@ -173,6 +174,21 @@ pub enum Tracing {
     Attached,
     /// It was not: nothing could be checked.
     NotAttached,
+    /// Only the kernel was to be asked.
+    NotAsked,
+}
+
+/// What it means if what was tracked and what the kernel says disagree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// Refuse: nothing is written
+    #[default]
+    Strict,
+    /// Say so and write the image as the kernel has it
+    Warn,
+    /// Write the image as the kernel has it
+    Off,
 }
 
 impl Dump {
@@ -180,6 +196,12 @@ impl Dump {
     #[must_use]
     pub fn is_checked(&self) -> bool {
         self.tracing == Tracing::Attached
+    }
+
+    /// Whether what was tracked and what the kernel says disagree: somebody has it wrong, or lacks it.
+    #[must_use]
+    pub fn is_disputed(&self) -> bool {
+        self.is_checked() && self.judged.iter().any(|judged| judged.verdict.is_disagreement())
     }
 
     /// Lets the processes go on; returns how long they stood still.
@@ -238,7 +260,11 @@ pub fn dump(
     Ok(Dump {
         image: assembled.image,
         judged,
-        tracing: if store.is_some() { Tracing::Attached } else { Tracing::NotAttached },
+        tracing: match (&store, backend) {
+            (Some(_), _) => Tracing::Attached,
+            (None, Some(Backend::Snapshot)) => Tracing::NotAsked,
+            (None, _) => Tracing::NotAttached,
+        },
         obstacles: assembled.obstacles,
         inventory,
         frozen,

@@ -263,7 +263,7 @@ impl fmt::Display for Reason {
             Self::OtherMounts { name } => write!(
                 f,
                 "it is bound to {name}, and its process has another mount namespace than ucr, in which \
-                 that path leads elsewhere: run ucr in there, as with nsenter --mount"
+                 that path leads elsewhere"
             ),
             Self::OtherRoot { name } => write!(
                 f,
@@ -277,8 +277,7 @@ impl fmt::Display for Reason {
             ),
             Self::Linked { name, links } => write!(
                 f,
-                "its socket file {name} has {links} names, and the kernel does not tell the others: \
-                 remove them to bring back the one"
+                "its socket file {name} has {links} names, and the kernel does not tell the others"
             ),
             Self::OneSidedShutdown { own, peer } => write!(
                 f,
@@ -299,11 +298,10 @@ impl fmt::Display for Reason {
             ),
             Self::SocketOutOfReach => f.write_str(
                 "a message on a connection that it has not accepted carries a socket that no \
-                 descriptor leads to: accept it first",
+                 descriptor leads to",
             ),
             Self::ClosedMeanwhile => f.write_str(
-                "its peer has closed while it was being looked at: what it sent last may be missing; \
-                 dump again",
+                "its peer has closed while it was being looked at: what it sent last may be missing",
             ),
             Self::NobodyToReconnect { name } => write!(
                 f,
@@ -315,13 +313,12 @@ impl fmt::Display for Reason {
                 "it cannot be connected anew without losing {} that it has not received",
                 Count(*bytes, "byte")
             ),
-            Self::NobodyKeeps => f.write_str(
-                "it is to be kept, and only processes that end hold it: dump without --kill, or let another \
-                 process hold it as well",
-            ),
+            Self::NobodyKeeps => {
+                f.write_str("it is to be kept, and only processes that end hold it")
+            }
             Self::KeptWithSockets => f.write_str(
                 "it is to be kept, and a message that it is to receive carries a socket that no descriptor \
-                 leads to: receive it first",
+                 leads to",
             ),
             Self::NotReported => f.write_str("sock_diag does not report it"),
         }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use comfy_table::presets;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     crosscheck::{Judged, Verdict, count},
-    dump::{Dump, Tracing, obstacle::Obstacle},
+    dump::{Dump, Tracing},
     model::{Count, Pid, SocketState, SocketType, UnixName, VerdictCounts, name::Exact},
-    render::json::path,
+    render::{json::path, obstacle::Placed},
 };
 
 /// What is shown of a dump. It holds nothing of the processes, which may go on.
@@ -45,7 +45,7 @@ pub struct Outcome {
     /// How long the processes stood still.
     pub stopped: Duration,
     /// What was in the way.
-    pub obstacles: Vec<Obstacle>,
+    pub obstacles: Vec<Placed>,
 }
 
 impl Table {
@@ -75,38 +75,85 @@ impl Table {
         }
     }
 
+    /// Whether there was a ledger to judge by.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.tracing == Tracing::Attached
+    }
+
+    fn disputed(&self) -> impl Iterator<Item = &Row> {
+        let is_checked = self.is_checked();
+        self.rows.iter().filter(move |row| is_checked && row.judged.verdict.is_disagreement())
+    }
+
     /// Whether a verdict stands against the image.
     #[must_use]
     pub fn has_conflicts(&self) -> bool {
-        let disputed = |row: &Row| row.judged.verdict.is_disagreement();
-        self.tracing == Tracing::Attached && self.rows.iter().any(disputed)
+        self.disputed().next().is_some()
+    }
+
+    /// Each such verdict in words, with its place.
+    #[must_use]
+    pub fn disagreements(&self) -> Vec<String> {
+        let words = self.disputed().map(|row| {
+            let place = match row.holders.first() {
+                Some((pid, fd)) => format!("pid {pid} fd {fd}"),
+                None => "in flight".to_owned(),
+            };
+            let Judged { inode, verdict, .. } = &row.judged;
+            let mut words = format!("{place} (inode {inode}): {verdict}");
+            if let Verdict::Conflict(differences) = verdict {
+                for difference in differences {
+                    // Writing to a string cannot fail.
+                    let _: fmt::Result = write!(words, "; {difference}");
+                }
+            }
+            words
+        });
+        words.collect()
     }
 
     /// One line with the figures.
     #[must_use]
     pub fn summary(&self, path: &Path, bytes: u64, stopped: Duration) -> String {
-        let mut line = format!(
-            "wrote {} ({}): {}, {}, {}; ",
+        format!(
+            "wrote {} ({}): {}; {}; stopped for {:.1} ms",
             path.display(),
             Count(bytes, "byte"),
+            self.figures(),
+            self.verdicts(),
+            stopped.as_secs_f64() * 1000.0
+        )
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub fn figures(&self) -> String {
+        format!(
+            "{}, {}, {}",
             Count(self.rows.len(), "socket"),
             Count(self.descriptors, "descriptor"),
             Count(self.processes, "process"),
-        );
+        )
+    }
+
+    /// How many got which verdict, or why none got any.
+    #[must_use]
+    pub fn verdicts(&self) -> String {
         let VerdictCounts { confirmed, predates, only_tracked, only_snapshot, conflict } =
             self.counts();
-        let verdicts = match self.tracing {
-            Tracing::NotAttached => "nothing could be checked: tracing is not attached".to_owned(),
+        match self.tracing {
+            Tracing::NotAttached => {
+                "nothing was tracked: tracing is not attached, so nothing could be checked"
+                    .to_owned()
+            }
+            Tracing::NotAsked => "nothing was checked: only the kernel was asked".to_owned(),
             Tracing::Attached => format!(
                 "{confirmed} confirmed, {predates} predate the tracer, {only_tracked} only tracked, \
                  {only_snapshot} only in the snapshot, {}",
                 Count(conflict, "conflict")
             ),
-        };
-        line.push_str(&verdicts);
-        // Writing to a string cannot fail.
-        let _: fmt::Result = write!(line, "; stopped for {:.1} ms", stopped.as_secs_f64() * 1000.0);
-        line
+        }
     }
 
     fn counts(&self) -> VerdictCounts {
@@ -117,7 +164,7 @@ impl Table {
     fn verdict(&self, row: &Row) -> String {
         match self.tracing {
             Tracing::Attached => row.judged.verdict.to_string(),
-            Tracing::NotAttached => "not tracked".to_owned(),
+            Tracing::NotAttached | Tracing::NotAsked => "not tracked".to_owned(),
         }
     }
 }
@@ -145,7 +192,7 @@ impl fmt::Display for Table {
             }
         }
         writeln!(f, "{}", table.trim_fmt())?;
-        if self.tracing == Tracing::NotAttached {
+        if !self.is_checked() {
             return Ok(());
         }
         for row in &self.rows {
@@ -162,10 +209,19 @@ impl fmt::Display for Table {
 /// Everything as JSON.
 #[must_use]
 pub fn json(table: &Table, outcome: &Outcome) -> Value {
+    let mut fields = found(table, &outcome.obstacles);
+    let image = outcome.bytes.map(|bytes| json!({ "path": path(&outcome.path), "bytes": bytes }));
+    fields.insert("image".to_owned(), json!(image));
+    fields.insert("stopped_ms".to_owned(), json!(outcome.stopped.as_secs_f64() * 1000.0));
+    fields.into()
+}
+
+/// What was found, whatever became of it.
+pub(super) fn found(table: &Table, obstacles: &[Placed]) -> Map<String, Value> {
     let sockets = table.rows.iter().map(|row| {
         let verdict = match table.tracing {
             Tracing::Attached => json!(row.judged.verdict),
-            Tracing::NotAttached => json!("not_tracked"),
+            Tracing::NotAttached | Tracing::NotAsked => json!("not_tracked"),
         };
         let holders: Vec<_> =
             row.holders.iter().map(|(pid, fd)| json!({ "pid": pid, "fd": fd })).collect();
@@ -180,22 +236,13 @@ pub fn json(table: &Table, outcome: &Outcome) -> Value {
             "verdict": verdict,
         })
     });
-    let obstacles = outcome.obstacles.iter().map(|obstacle| {
-        let mut value = json!(obstacle);
-        if let Some(fields) = value.as_object_mut() {
-            fields.insert("text".to_owned(), json!(obstacle.to_string()));
-        }
-        value
-    });
-    let image = outcome.bytes.map(|bytes| json!({ "path": path(&outcome.path), "bytes": bytes }));
-    json!({
-        "sockets": sockets.collect::<Vec<_>>(),
-        "obstacles": obstacles.collect::<Vec<_>>(),
-        "tracing_attached": table.tracing == Tracing::Attached,
-        "counts": table.counts(),
-        "descriptors": table.descriptors,
-        "processes": table.processes,
-        "image": image,
-        "stopped_ms": outcome.stopped.as_secs_f64() * 1000.0,
-    })
+    let fields = [
+        ("sockets", json!(sockets.collect::<Vec<_>>())),
+        ("obstacles", obstacles.iter().map(Placed::json).collect()),
+        ("tracing_attached", json!(table.is_checked())),
+        ("counts", json!(table.counts())),
+        ("descriptors", json!(table.descriptors)),
+        ("processes", json!(table.processes)),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
