@@ -1,6 +1,8 @@
 //! The command line: one file for each verb. They decide nothing: they read arguments, call the
 //! library, and print.
 
+pub mod access;
+pub mod ask;
 pub mod attach;
 pub mod check;
 pub mod collect;
@@ -8,12 +10,15 @@ pub mod detach;
 pub mod dump;
 pub mod exit;
 pub mod features;
+pub mod listing;
+pub mod ls;
 pub mod reconcile;
 pub mod report;
 pub mod restore;
 pub mod show;
 pub mod status;
 pub mod trace;
+pub mod who;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -45,6 +50,8 @@ enum Verb {
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
     Status(status::StatusArgs),
+    Ls(ls::LsArgs),
+    Who(who::WhoArgs),
     Reconcile(reconcile::ReconcileArgs),
     Trace(trace::TraceArgs),
     Check(check::CheckArgs),
@@ -64,6 +71,8 @@ pub fn main() -> ExitCode {
         Verb::Attach(args) => attach::run(args, &pins),
         Verb::Detach(args) => detach::run(args, &pins),
         Verb::Status(args) => status::run(args, &pins),
+        Verb::Ls(args) => ls::run(args, &pins),
+        Verb::Who(args) => who::run(args, &pins),
         Verb::Reconcile(args) => reconcile::run(*args, &pins),
         Verb::Trace(args) => trace::run(args, &pins),
         Verb::Check(args) => check::run(args, &pins),

@@ -7,10 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    history::search::Kind,
     query::{
         Value,
-        graph::Graph,
         listing::{Heading, Request as Listing},
         who::{Answer, Target},
     },
@@ -51,17 +49,10 @@ pub enum About {
     },
     /// Who is on the other end.
     Who(Target),
-    /// Processes and connections.
-    Graph {
-        /// Which sockets: a filter over the columns of live sockets.
-        filter: Option<String>,
-        /// Of which network namespaces.
-        scope: Scope,
-    },
     /// What is gone, as a listing.
     History {
         /// Closed sockets or events.
-        kind: Kind,
+        kind: Gone,
         /// From this moment on, in nanoseconds since the epoch.
         since: Option<u64>,
         /// Before this moment.
@@ -71,6 +62,15 @@ pub enum About {
     },
     /// Events from now on.
     Trace(Wanted),
+}
+
+/// What has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gone {
+    /// Sockets that have closed.
+    Sockets,
+    /// Events.
+    Events,
 }
 
 /// Which events a client wants; the words of `ucr trace`. An empty list sets no condition.
@@ -112,8 +112,6 @@ pub enum Reply {
     Rows(Vec<Vec<Value>>),
     /// Who is on the other end.
     Who(Box<Answer>),
-    /// Processes and connections.
-    Graph(Box<Graph>),
     /// How the daemon is.
     Status(Box<super::status::Status>),
     /// Text as it is to be printed.

@@ -11,3 +11,4 @@ pub mod obstacle;
 pub mod output;
 pub mod terminal;
 pub mod time;
+pub mod who;

@@ -1,0 +1,41 @@
+//! Questions to the daemon, and its answers put together.
+
+use crate::{
+    daemon::{
+        client::{Client, ClientError},
+        protocol::{About, Reply},
+    },
+    query::{listing::Listing, who::Answer},
+};
+
+/// Asks for a listing; with what goes with it.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn listing(client: Client, about: About) -> Result<(Listing, Vec<String>), ClientError> {
+    let mut answers = client.ask(about)?;
+    let (mut listing, mut notes) = (Listing::default(), Vec::new());
+    while let Some(reply) = answers.next()? {
+        match reply {
+            Reply::Listing { headings, matched, examined } => {
+                listing = Listing { headings, matched, examined, rows: Vec::new() };
+            }
+            Reply::Rows(rows) => listing.rows.extend(rows),
+            Reply::Note(note) => notes.push(note),
+            _ => return Err(ClientError::OffTopic),
+        }
+    }
+    Ok((listing, notes))
+}
+
+/// Asks who is on the other end.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn who(client: Client, about: About) -> Result<Answer, ClientError> {
+    let mut answers = client.ask(about)?;
+    match answers.next()? {
+        Some(Reply::Who(answer)) => Ok(*answer),
+        _ => Err(ClientError::OffTopic),
+    }
+}

@@ -1,0 +1,161 @@
+//! What all listings have in common on the command line: columns, filter, order, form.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Args;
+
+use super::{exit, report::say};
+use crate::{
+    query::{
+        Column,
+        listing::{Listing, Request, resolve},
+    },
+    render::{
+        listing::{self, Header, Layout},
+        output::unless_broken_pipe,
+        terminal::terminal_width,
+    },
+};
+
+/// What is to be shown of rows, and how.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "What to show")]
+pub struct ListingArgs {
+    /// Columns, separated by commas; +COLUMN adds to the usual ones (--columns lists them)
+    #[arg(short = 'o', long = "output", value_name = "COLUMNS")]
+    output: Option<String>,
+    /// List the columns that there are, and end
+    #[arg(long)]
+    pub columns: bool,
+    /// Only rows for which this holds: `recv_q > 64K and not (comm =~ "systemd*" or peer)`. Columns are
+    /// compared by == != < <= > >=, matched by =~ !~ (glob), joined by and, or, not; a column alone: it is there.
+    /// Sizes have K M G, lengths of time ms s m h d
+    #[arg(short = 'Q', long, value_name = "EXPRESSION")]
+    filter: Option<String>,
+    /// Sort by columns, separated by commas; -COLUMN: descending
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', allow_hyphen_values = true)]
+    sort: Vec<String>,
+    /// No more rows than this
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Instead of rows: how many there are with each value of these columns
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    count_by: Vec<String>,
+    /// One JSON document, in which names are exact
+    #[arg(long, conflicts_with = "jsonl")]
+    json: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    jsonl: bool,
+    /// No line with the names of the columns
+    #[arg(long)]
+    no_header: bool,
+}
+
+impl ListingArgs {
+    /// As a request; with more conditions, all of which have to hold.
+    #[must_use]
+    pub fn request(&self, defaults: &[&str], conditions: Option<String>) -> Request {
+        let filter = match (&self.filter, conditions) {
+            (Some(filter), Some(more)) => Some(format!("({filter}) and {more}")),
+            (filter, more) => filter.clone().or(more),
+        };
+        Request {
+            columns: resolve(self.output.as_deref().unwrap_or("+"), defaults),
+            filter,
+            sort: self.sort.clone(),
+            limit: self.limit,
+            count_by: self.count_by.clone(),
+        }
+    }
+
+    /// The filter as the user has typed it.
+    #[must_use]
+    pub fn filter(&self) -> Option<&str> {
+        self.filter.as_deref()
+    }
+
+    /// Prints which columns there are.
+    ///
+    /// # Errors
+    /// Standard output's.
+    pub fn print_columns<T>(&self, columns: &[Column<T>]) -> anyhow::Result<ExitCode> {
+        let written = io::stdout().write_all(listing::columns_help(columns).as_bytes());
+        unless_broken_pipe(written)?;
+        Ok(ExitCode::from(exit::OK))
+    }
+
+    /// Prints a listing in the form that was asked for.
+    ///
+    /// # Errors
+    /// Standard output's.
+    pub fn print(&self, found: &Listing, notes: &[String]) -> anyhow::Result<ExitCode> {
+        let mut out = io::stdout().lock();
+        let written = if self.json {
+            listing::json(found, &mut out)
+        } else if self.jsonl {
+            listing::jsonl(found, &mut out)
+        } else {
+            let header = if self.no_header { Header::Hidden } else { Header::Shown };
+            listing::table(found, Layout { width: terminal_width(), header }, &mut out)
+        };
+        unless_broken_pipe(written.and_then(|()| out.flush()))?;
+        for note in notes {
+            say(&format!("warning: {note}"));
+        }
+        let shown = u64::try_from(found.rows.len()).unwrap_or(u64::MAX);
+        if shown < found.matched && self.count_by.is_empty() {
+            say(&format!("{shown} of {} rows are shown (--limit)", found.matched));
+        }
+        Ok(ExitCode::from(exit::OK))
+    }
+}
+
+/// A condition of a filter: that a column has one of these values. `None` if there are none.
+#[must_use]
+pub fn any_of<V: AsRef<str>>(column: &str, operator: &str, values: &[V]) -> Option<String> {
+    let terms: Vec<String> =
+        values.iter().map(|v| format!("{column} {operator} {}", quoted(v.as_ref()))).collect();
+    (!terms.is_empty()).then(|| format!("({})", terms.join(" or ")))
+}
+
+/// Conditions that all have to hold; `None` if there are none.
+#[must_use]
+pub fn all_of(conditions: impl IntoIterator<Item = Option<String>>) -> Option<String> {
+    let conditions: Vec<String> = conditions.into_iter().flatten().collect();
+    (!conditions.is_empty()).then(|| conditions.join(" and "))
+}
+
+/// As a literal of the filter language.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        if matches!(character, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_joined_and_their_values_quoted() {
+        let condition = all_of([
+            any_of("pid", "==", &["1", "2"]),
+            any_of::<String>("name", "=~", &[]),
+            any_of("name", "=~", &["a\"b\\"]),
+        ]);
+        let expected = r#"(pid == "1" or pid == "2") and (name =~ "a\"b\\")"#;
+        assert_eq!(condition.as_deref(), Some(expected));
+        assert_eq!(all_of([]), None);
+    }
+}
