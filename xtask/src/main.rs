@@ -1,8 +1,10 @@
 //! `cargo xtask`: the project's own tasks, one file each.
 
 mod apt;
+mod bench;
 mod commands;
 mod demo;
+mod leftovers;
 mod setup;
 mod test;
 mod tidy;
@@ -24,6 +26,7 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum Verb {
+    Bench(bench::Args),
     Setup(setup::Args),
     Test(test::Args),
     Demo(demo::Args),
@@ -37,6 +40,7 @@ enum Verb {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Xtask::parse().verb {
+        Verb::Bench(args) => args.run(),
         Verb::Setup(args) => args.run(),
         Verb::Test(args) => args.run(),
         Verb::Demo(args) => args.run(),

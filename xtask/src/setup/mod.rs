@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Also what booting other kernels needs
     #[arg(long)]
     vms: bool,
+    /// Also what benchmarks compare ucr with
+    #[arg(long)]
+    bench: bool,
 }
 
 impl Args {
@@ -40,6 +43,9 @@ impl Args {
         let mut outcomes = vec![ensure()?];
         if self.vms {
             outcomes.push(ensure_vms()?);
+        }
+        if self.bench {
+            outcomes.push(ensure_bench()?);
         }
         if outcomes.iter().all(|outcome| *outcome == Outcome::NothingMissing) {
             println!("setup: nothing is missing ({:.1} s)", start.elapsed().as_secs_f32());
@@ -67,6 +73,11 @@ pub(crate) fn ensure() -> Result<Outcome> {
 /// Installs what booting other kernels lacks, saying so first.
 pub(crate) fn ensure_vms() -> Result<Outcome> {
     install_missing(&needs::VMS, false)
+}
+
+/// Installs what benchmarks compare ucr with and is not there, saying so first.
+pub(crate) fn ensure_bench() -> Result<Outcome> {
+    install_missing(&needs::BENCH, false)
 }
 
 fn install_missing(needs: &'static [Need], lacks_linker: bool) -> Result<Outcome> {

@@ -86,6 +86,22 @@ pub(super) const VMS: [Need; 4] = [
     },
 ];
 
+/// To compare ucr with. (lsfd comes with util-linux; where it does not, its rows say so.)
+pub(super) const BENCH: [Need; 2] = [
+    Need {
+        what: "ss, to list sockets with",
+        packages: &["iproute2"],
+        elsewhere: "install iproute2",
+        is_met: || commands::is_in_path("ss"),
+    },
+    Need {
+        what: "lsof, to list open files with",
+        packages: &["lsof"],
+        elsewhere: "install lsof",
+        is_met: || commands::is_in_path("lsof"),
+    },
+];
+
 /// What `redis-server` is a link to in Debian's package of that name.
 pub(super) const REDIS_PROGRAM: &str = "/usr/bin/redis-check-rdb";
 

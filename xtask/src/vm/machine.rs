@@ -17,9 +17,11 @@ use super::{
     cache::Files,
     child::{self, Access},
     guest,
+};
+use crate::{
+    commands,
     leftovers::{Folder, Process},
 };
-use crate::commands;
 
 /// A line that came out of a machine, with its end.
 pub(super) enum Line {
@@ -68,7 +70,7 @@ pub(crate) fn qemu() -> Option<PathBuf> {
 impl Machine {
     /// Switches one on.
     pub(super) fn start(files: &Files, job: &Job, token: &str) -> Result<Self> {
-        let folder = Folder::new()?;
+        let folder = Folder::new("ucr-vm-")?;
         let initramfs = folder.path().join("initramfs");
         fs::write(&initramfs, guest::initramfs(files, job, token)?)
             .with_context(|| format!("write {}", initramfs.display()))?;

@@ -12,7 +12,6 @@ mod cpio;
 mod guest;
 mod job;
 mod kernel;
-mod leftovers;
 mod machine;
 mod modules;
 

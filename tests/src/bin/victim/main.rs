@@ -1,6 +1,8 @@
 //! A program that builds any world of unix sockets on command, for ucr to trace, dump and restore;
-//! and one that holds a conversation (`victim talk …`), for the demonstration.
+//! one that holds a conversation (`victim talk …`), for the demonstration; and one that has very many sockets
+//! (`victim crowd …`), for benchmarks.
 
+mod crowd;
 mod files;
 mod gently;
 mod messages;
@@ -23,9 +25,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = bound.and_then(|()| match words.as_slice() {
+        ["crowd", rest @ ..] => crowd::run(rest),
         ["talk", rest @ ..] => talk::run(rest),
         [base] => obey(Path::new(base)),
-        _ => Err(io::Error::other("usage: victim CONTROL | victim talk …")),
+        _ => Err(io::Error::other("usage: victim CONTROL | victim talk … | victim crowd …")),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

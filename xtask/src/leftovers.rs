@@ -1,9 +1,9 @@
-//! What a run must not leave behind: processes and folders. They go when the run is over and when
-//! xtask is told to end; the processes die with xtask also if it is killed.
+//! What a run must not leave behind: processes, folders, attached tracing. They go when the run is over and
+//! when xtask is told to end.
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, MutexGuard, Once, PoisonError},
     thread,
 };
@@ -22,14 +22,18 @@ use signal_hook::{
 };
 use tempfile::TempDir;
 
+use crate::commands;
+
 /// What there is now.
 struct Leftovers {
     groups: Vec<Pid>,
     folders: Vec<PathBuf>,
+    /// Pin directories of tracing, each with the `ucr` that detaches it.
+    pins: Vec<(PathBuf, PathBuf)>,
 }
 
 static LEFTOVERS: Mutex<Leftovers> =
-    Mutex::new(Leftovers { groups: Vec::new(), folders: Vec::new() });
+    Mutex::new(Leftovers { groups: Vec::new(), folders: Vec::new(), pins: Vec::new() });
 
 fn leftovers() -> MutexGuard<'static, Leftovers> {
     LEFTOVERS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -89,21 +93,21 @@ impl Drop for Process {
 
 /// A temporary folder.
 #[derive(Debug)]
-pub(super) struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
-    /// Makes one.
-    pub(super) fn new() -> Result<Self> {
+    /// Makes one whose name begins like that.
+    pub(crate) fn new(prefix: &str) -> Result<Self> {
         watch_for_signals();
         let mut leftovers = leftovers();
-        let folder = tempfile::Builder::new().prefix("ucr-vm-").tempdir();
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir();
         let folder = folder.context("make a temporary folder")?;
         leftovers.folders.push(folder.path().to_owned());
         Ok(Self(folder))
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }
@@ -112,6 +116,50 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let path = self.0.path();
         leftovers().folders.retain(|folder| folder != path);
+    }
+}
+
+/// A pin directory in which somebody may attach tracing; it is detached when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    path: PathBuf,
+    ucr: PathBuf,
+}
+
+impl Pins {
+    /// One that is not there yet; `ucr` is the program that detaches it.
+    pub(crate) fn new(path: PathBuf, ucr: PathBuf) -> Self {
+        watch_for_signals();
+        leftovers().pins.push((path.clone(), ucr.clone()));
+        Self { path, ucr }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Detaches what is attached there, if there is anything.
+    pub(crate) fn detach(&self) {
+        detach(&self.path, &self.ucr);
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        self.detach();
+        leftovers().pins.retain(|(path, _)| *path != self.path);
+    }
+}
+
+fn detach(pins: &Path, ucr: &Path) {
+    if !pins.exists() {
+        return;
+    }
+    let mut command = Command::new(ucr);
+    command.arg("--pin-dir").arg(pins).arg("detach").stdin(Stdio::null());
+    if let Err(error) = commands::run_quietly(&mut command) {
+        eprintln!("xtask: left behind: {}: {error:#}", pins.display());
     }
 }
 
@@ -142,6 +190,9 @@ impl Leftovers {
         }
         for group in &self.groups {
             let _reaped = waitid(Id::Pid(*group), WaitPidFlag::WEXITED);
+        }
+        for (pins, ucr) in &self.pins {
+            detach(pins, ucr);
         }
         for folder in &self.folders {
             if let Err(error) = std::fs::remove_dir_all(folder) {
