@@ -4,5 +4,6 @@ pub mod client;
 pub mod config;
 pub mod frame;
 pub mod hub;
+pub mod notify;
 pub mod protocol;
 pub mod status;

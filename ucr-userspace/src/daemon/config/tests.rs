@@ -117,6 +117,9 @@ fn the_example_changes_nothing_and_shows_every_default() {
     assert_eq!(keys, KEYS.len());
     assert_eq!(parse(&shown.join("\n")).expect("it is allowed"), Config::default());
     assert!(example.lines().all(|line| line.chars().count() <= 100), "{example}");
+    let marked = example.lines().filter(|line| line.starts_with("# * ")).count();
+    let reloadable = KEYS.iter().filter(|key| key.reload == Reload::Applies).count();
+    assert_eq!(marked, reloadable);
 }
 
 #[test]
@@ -153,6 +156,20 @@ frequency = 1
       /etc/ucr/ucr.toml:15: metrics.listen = "a\\nb": it must be an IP address and a port, such as "127.0.0.1:9764" or "[::1]:9764", or ""
       /etc/ucr/ucr.toml:16: unknown key metrics.frequency
     "#);
+}
+
+#[test]
+fn what_is_like_a_known_key_is_taken_for_a_slip_and_all_else_is_not() {
+    for (given, meant) in [
+        ("log.lvl", "unknown key log.lvl; is log.level meant?"),
+        ("tracing.reconcile_evry", "is tracing.reconcile_every meant?"),
+        ("tracing.reconcile_after_los", "is tracing.reconcile_after_loss meant?"),
+        ("history.max_size_of_file", "unknown key history.max_size_of_file"),
+        ("'é'.x", "unknown section [\\xc3\\xa9]"),
+    ] {
+        let said = wrong(&format!("{given} = 1"));
+        assert!(said.ends_with(meant), "{said}");
+    }
 }
 
 #[test]
