@@ -1,5 +1,6 @@
 //! What the other rooms talk about: names, sockets, processes. Pure: no I/O, no kernel calls.
 
+pub mod cgroup;
 pub mod count;
 pub mod directory;
 pub mod name;
@@ -11,6 +12,7 @@ pub mod verdict;
 pub mod view;
 pub mod who;
 
+pub use cgroup::Cgroup;
 pub use count::Count;
 pub use directory::{Directories, Directory};
 pub use name::UnixName;
