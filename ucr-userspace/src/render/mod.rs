@@ -3,6 +3,7 @@
 pub mod dump;
 pub mod event;
 pub mod features;
+pub mod graph;
 pub mod image;
 pub mod json;
 pub mod listing;
