@@ -12,6 +12,7 @@ pub mod verdict;
 pub mod view;
 pub mod who;
 
+pub use cgroup::Cgroup;
 pub use count::Count;
 pub use directory::{Directories, Directory};
 pub use name::UnixName;

@@ -5,6 +5,7 @@
 
 pub mod column;
 pub mod expression;
+pub mod graph;
 pub mod listing;
 pub mod value;
 pub mod who;

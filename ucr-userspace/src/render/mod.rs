@@ -4,6 +4,7 @@ pub mod check;
 pub mod dump;
 pub mod event;
 pub mod features;
+pub mod graph;
 pub mod image;
 pub mod json;
 pub mod listing;
