@@ -8,16 +8,13 @@
 //! | 6 | 4 | length of the payload, decompressed |
 //! | 10 | 4 | CRC-32 (ISO-HDLC) of bytes 0 to 9 and the payload, compressed |
 //!
-//! All numbers are little-endian. The payload is a zstd frame; in it postcard, first what the entries
-//! have in common, then each entry's row (see [`super::row`]).
+//! All numbers are little-endian. The payload is a zstd frame, in it the entries in postcard, one behind the
+//! other. That actors and names repeat is left to zstd: tables of them make blocks a tenth smaller, and
+//! writing slower.
 
 use std::io;
 
-use super::{
-    row::{Kept, Kind, Row},
-    step::{Last, Way},
-    stock::{Stock, Tables},
-};
+use super::kept::{Kept, Kind};
 
 /// The version that this ucr writes, and the only one there is.
 const VERSION: u8 = 1;
@@ -30,7 +27,7 @@ pub const MAX_ENTRIES: usize = 4096;
 /// No block's payload is longer, decompressed, in bytes.
 pub const MAX_PAYLOAD: usize = 1 << 20;
 /// A block that has reached this length takes no further entry.
-const FULL: usize = MAX_PAYLOAD - 2 * (MAX_VARIABLE + MAX_FIXED);
+const FULL: usize = MAX_PAYLOAD - MAX_VARIABLE - MAX_FIXED;
 /// An entry whose names and paths are longer is not kept: the kernel's are far shorter.
 const MAX_VARIABLE: usize = 32 << 10;
 /// More than an entry's numbers need.
@@ -111,9 +108,7 @@ pub enum Pushed {
 /// Makes blocks, one after another, and keeps its memory in between.
 pub struct Encoder {
     compressor: zstd::bulk::Compressor<'static>,
-    tables: Tables,
-    last: Last,
-    rows: Vec<u8>,
+    payload: Vec<u8>,
     entries: u32,
     first_stamp: u64,
     last_stamp: u64,
@@ -140,9 +135,7 @@ impl Encoder {
     pub fn new() -> Result<Self, EncodeError> {
         Ok(Self {
             compressor: zstd::bulk::Compressor::new(LEVEL).map_err(EncodeError::Compress)?,
-            tables: Tables::default(),
-            last: Last::default(),
-            rows: Vec::new(),
+            payload: Vec::new(),
             entries: 0,
             first_stamp: u64::MAX,
             last_stamp: 0,
@@ -154,19 +147,16 @@ impl Encoder {
     /// # Errors
     /// The serialiser's; the block is of no use then.
     pub fn push<T: Kept>(&mut self, entry: &T) -> Result<Pushed, EncodeError> {
-        let variable = entry.variable_len();
-        if variable > MAX_VARIABLE {
+        if entry.variable_len() > MAX_VARIABLE {
             return Ok(Pushed::TooLong);
         }
-        let mut row = entry.pack(&mut self.tables);
-        T::step(&mut row, &mut self.last, Way::Pack);
-        let rows = std::mem::take(&mut self.rows);
-        self.rows = postcard::to_extend(&row, rows).map_err(EncodeError::Encode)?;
+        let payload = std::mem::take(&mut self.payload);
+        self.payload = postcard::to_extend(entry, payload).map_err(EncodeError::Encode)?;
         self.entries += 1;
         self.first_stamp = self.first_stamp.min(entry.stamp());
         self.last_stamp = self.last_stamp.max(entry.stamp());
         let is_full = usize::try_from(self.entries).is_ok_and(|entries| entries >= MAX_ENTRIES)
-            || self.rows.len() + self.tables.len() >= FULL;
+            || self.payload.len() >= FULL;
         Ok(if is_full { Pushed::Full } else { Pushed::Kept })
     }
 
@@ -182,19 +172,14 @@ impl Encoder {
 
     /// Forgets what was put in.
     pub fn clear(&mut self) {
-        self.tables.clear();
-        self.last = Last::default();
-        self.rows.clear();
+        self.payload.clear();
         self.entries = 0;
         (self.first_stamp, self.last_stamp) = (u64::MAX, 0);
     }
 
     fn encode(&mut self, kind: Kind) -> Result<Encoded, EncodeError> {
-        let payload = Vec::with_capacity(self.tables.len() + self.rows.len());
-        let mut payload = self.tables.write(payload).map_err(EncodeError::Encode)?;
-        payload.extend_from_slice(&self.rows);
-        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        let compressed = self.compressor.compress(&payload).map_err(EncodeError::Compress)?;
+        let length = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
+        let compressed = self.compressor.compress(&self.payload).map_err(EncodeError::Compress)?;
         let mut bytes = Vec::with_capacity(HEADER_LEN + compressed.len());
         bytes.extend_from_slice(&[VERSION, kind.number()]);
         bytes.extend_from_slice(&self.entries.to_le_bytes());
@@ -207,62 +192,26 @@ impl Encoder {
     }
 }
 
-/// A block that was read.
-#[derive(Debug)]
-pub struct Block<T: Kept> {
-    stock: Stock,
-    rows: Vec<Row<T>>,
-}
-
-impl<T: Kept> Block<T> {
-    /// Reads a block.
-    ///
-    /// Memory: what is allocated is bounded by [`MAX_PAYLOAD`] and [`MAX_ENTRIES`], whatever the bytes
-    /// claim; entries are made one by one from rows.
-    ///
-    /// # Errors
-    /// [`BlockError`], whatever the bytes are; it never panics.
-    pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
-        let (entries, promised, compressed) = check(bytes, T::KIND)?;
-        let payload =
-            zstd::bulk::decompress(compressed, promised).map_err(BlockError::Decompress)?;
-        if payload.len() != promised {
-            return Err(BlockError::Length { promised, found: payload.len() });
-        }
-        let (stock, mut rest) =
-            postcard::take_from_bytes(&payload).map_err(BlockError::Decode)?;
-        let mut last = Last::default();
-        let mut rows = Vec::with_capacity(entries);
-        for _ in 0..entries {
-            let (mut row, after): (Row<T>, _) =
-                postcard::take_from_bytes(rest).map_err(BlockError::Decode)?;
-            T::step(&mut row, &mut last, Way::Unpack);
-            rows.push(row);
-            rest = after;
-        }
-        if !rest.is_empty() {
-            return Err(BlockError::LeftOver(rest.len()));
-        }
-        Ok(Self { stock, rows })
+/// Reads a block.
+///
+/// Memory: what is allocated is bounded by [`MAX_PAYLOAD`] and [`MAX_ENTRIES`], whatever the bytes claim.
+///
+/// # Errors
+/// [`BlockError`], whatever the bytes are; it never panics.
+pub fn decode<T: Kept>(bytes: &[u8]) -> Result<Vec<T>, BlockError> {
+    let (count, promised, compressed) = check(bytes, T::KIND)?;
+    let payload = zstd::bulk::decompress(compressed, promised).map_err(BlockError::Decompress)?;
+    if payload.len() != promised {
+        return Err(BlockError::Length { promised, found: payload.len() });
     }
-
-    /// How many entries there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows.len()
+    let mut rest = payload.as_slice();
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (entry, after) = postcard::take_from_bytes(rest).map_err(BlockError::Decode)?;
+        entries.push(entry);
+        rest = after;
     }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// The entry at a place; `None` beyond the last one, and if its row makes no sense.
-    #[must_use]
-    pub fn get(&self, place: usize) -> Option<T> {
-        T::unpack(self.rows.get(place)?, &self.stock)
-    }
+    if rest.is_empty() { Ok(entries) } else { Err(BlockError::LeftOver(rest.len())) }
 }
 
 /// Checks everything that the header promises; entries, length of the payload, and the payload.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A socket that has closed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gone {
     /// Its cookie, if somebody had asked for it.
     pub cookie: Option<u64>,
@@ -87,7 +87,7 @@ pub struct Identity {
 }
 
 /// The other end, when one end closed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerThen {
     /// Which socket.
     pub socket: Identity,
@@ -96,7 +96,7 @@ pub struct PeerThen {
 }
 
 /// A process at the other end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partner {
     /// Process, in the initial pid namespace.
     pub pid: u32,
@@ -173,7 +173,7 @@ impl Identity {
 }
 
 /// An event as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
     /// One of [`ucr_common::event::kind`].
     pub kind: u32,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use ucr_common::paths::{BindPaths, PATH_TRUNCATED, PATH_UNREADABLE};
 
 /// Where a binder stood.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directories {
     /// Working directory, absolute in its mount namespace.
     pub cwd: Directory,
@@ -13,7 +13,7 @@ pub struct Directories {
 }
 
 /// One directory.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
     /// Absolute path; if it is not whole, only its lower end is there.
     pub path: Vec<u8>,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use ucr_common::identity::Actor;
 
 /// The task behind an event. Numbers are those of the initial namespaces.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
     /// Process.
     pub pid: u32,
