@@ -5,5 +5,6 @@ pub mod config;
 pub mod frame;
 pub mod hub;
 pub mod notify;
+pub mod privileges;
 pub mod protocol;
 pub mod status;

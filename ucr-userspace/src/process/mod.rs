@@ -5,6 +5,7 @@ pub mod files;
 pub mod filter;
 pub mod freeze;
 pub mod options;
+pub mod own;
 pub mod peek;
 pub mod procfs;
 pub mod state;
