@@ -85,7 +85,18 @@ pub mod wanted {
     pub const NAME: u32 = 3;
     /// All sockets that came through the listener at this address, or whose peer is there.
     pub const RELATED: u32 = 4;
+    /// Nothing: how many there are of each type and state is counted, at [`super::count_at`].
+    pub const COUNT: u32 = 5;
 }
+
+/// Where in the `FOUND` map sockets of a type (`SOCK_*`) and state (`TCP_*`) are counted.
+#[must_use]
+pub const fn count_at(socket_type: u32, state: u32) -> u32 {
+    1 + (socket_type & 7) * 16 + (state & 15)
+}
+
+/// Elements of that map that hold such counts.
+pub const COUNTS: u32 = count_at(7, 15) + 1;
 
 /// Words of a name that are compared.
 pub const NAME_WORDS: usize = NAME_MAX / 4;

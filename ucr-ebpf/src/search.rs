@@ -7,7 +7,7 @@ use aya_ebpf::{helpers::bpf_for_each_map_elem, macros::map, maps::Array};
 use ucr_common::{
     name::NAME_MAX,
     record::Record,
-    sighting::{NAME_WORDS, Wanted, wanted},
+    sighting::{NAME_WORDS, Wanted, count_at, wanted},
 };
 
 use crate::{
@@ -87,6 +87,12 @@ extern "C" fn compare(
         wanted::RELATED => record.listener.sk == wanted.key || record.peer.sk == wanted.key,
         _ => false,
     };
+    if wanted.kind == wanted::COUNT
+        && let Some(count) = FOUND.get_ptr_mut(count_at(record.socket_type, record.state))
+    {
+        // SAFETY: a non-null element; one search runs at a time.
+        unsafe { *count += 1 };
+    }
     if is_it {
         note(record.socket.sk);
     }

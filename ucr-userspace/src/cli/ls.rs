@@ -22,7 +22,7 @@ use crate::{
 
 /// List live unix sockets with both ends and who holds them
 ///
-/// Asks the kernel at this moment; what was tracked (who made it, when: `-o +created,creator_comm`) is there
+/// Asks the kernel at this moment; what was tracked (who made it, when: `-o +created,creator.comm`) is there
 /// if tracing is attached. A condition given several times is met by any of its values; all conditions must
 /// be met.
 #[derive(Clone, Debug, clap::Args)]
@@ -80,7 +80,7 @@ impl Conditions {
             any_of("pid", "==", &numbers(&self.pid)),
             any_of("comm", "=~", &self.comm),
             any_of("name", "=~", &self.name),
-            either("peer_pid", "peer_comm", "=~", &self.peer),
+            either("peer.pid", "peer.comm", "=~", &self.peer),
             any_of("state", "==", &self.state),
             any_of("type", "==", &self.types),
             any_of("netns", "==", &numbers(&self.netns)),

@@ -13,7 +13,7 @@ use std::{
 use super::{config, shared::Shared};
 use crate::{
     causes::one_line,
-    history::{Batch, Gap, GapReason, Limits, Store, StoreError},
+    history::{Batch, Gap, GapReason, Limits, Opened, Store, StoreError, store::Aside},
 };
 
 /// Batches that wait to be written. Each has at most what the ring buffer holds.
@@ -54,7 +54,8 @@ impl Keeper {
     #[must_use]
     pub fn start(store: Store, shared: Arc<Shared>) -> Self {
         let (batches, waiting) = sync_channel(WAITING);
-        let mut writer = Writer { store, shared, missing: None, limits: None };
+        let limits = Some(limits(&shared.config().history));
+        let mut writer = Writer { store: Some(store), shared, missing: None, limits };
         let thread = thread::spawn(move || writer.run(&waiting));
         Self { batches, thread }
     }
@@ -78,7 +79,8 @@ impl Keeper {
 }
 
 struct Writer {
-    store: Store,
+    /// None while it cannot be opened.
+    store: Option<Store>,
     shared: Arc<Shared>,
     /// What could not be written: from when until when, and how many entries.
     missing: Option<Gap>,
@@ -114,14 +116,9 @@ impl Writer {
     }
 
     fn write(&mut self, mut batch: Batch) {
-        let wanted = limits(&self.shared.config().history);
-        if self.limits != Some(wanted) {
-            self.store.set_limits(wanted);
-            self.limits = Some(wanted);
-        }
         batch.gaps.extend(self.missing);
-        match self.store.append(&batch) {
-            Ok(_) => {
+        match self.append(&batch) {
+            Ok(()) => {
                 if self.missing.take().is_some() {
                     tracing::warn!("the history is written again");
                 }
@@ -129,6 +126,26 @@ impl Writer {
             }
             Err(error) => self.miss(&batch, &error),
         }
+    }
+
+    fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let config = self.shared.config();
+        let wanted = limits(&config.history);
+        let store = match &mut self.store {
+            Some(store) => store,
+            none => {
+                let Opened { store, damaged } = Store::open(&config.history.file, wanted)?;
+                if let Some(aside) = damaged {
+                    put_aside(&self.shared, &aside);
+                }
+                none.insert(store)
+            }
+        };
+        if self.limits != Some(wanted) {
+            self.limits = Some(wanted);
+            store.set_limits(wanted)?;
+        }
+        store.append(batch).map(drop)
     }
 
     /// Nothing of the batch is kept: its entries are missing, and its numbers count as covered, since they
@@ -154,22 +171,9 @@ impl Writer {
         *history.failures.entry(reason(error)).or_default() += 1;
         drop(history);
         self.trouble(Some(one_line(error)));
-        if matches!(error, StoreError::Damaged { .. }) {
-            self.begin_anew();
-        }
-    }
-
-    /// A damaged database is moved aside, and another one begun.
-    fn begin_anew(&mut self) {
-        let config = self.shared.config();
-        match self.store.reopen(limits(&config.history)) {
-            Ok(damaged) => {
-                let mut history =
-                    self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
-                history.damaged.extend(damaged.map(|path| path.display().to_string()));
-                tracing::warn!("the history was damaged: it was moved aside, and begun anew");
-            }
-            Err(error) => tracing::warn!("begin the history anew: {}", one_line(&error)),
+        if !error.is_passing() {
+            // A damaged one is moved aside, and another one begun, when it is opened anew.
+            self.store = None;
         }
     }
 
@@ -178,10 +182,18 @@ impl Writer {
     }
 
     fn report(&self) {
-        let figures = self.store.figures().ok();
+        let figures = self.store.as_ref().and_then(|store| store.figures().ok());
         let mut history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.figures = figures.or(history.figures);
     }
+}
+
+/// Takes note of a damaged database that was moved aside.
+pub fn put_aside(shared: &Shared, aside: &Aside) {
+    let path = aside.path.display();
+    tracing::warn!("the history was damaged ({}): it is now {path}", one_line(&aside.why));
+    let mut history = shared.history.lock().unwrap_or_else(PoisonError::into_inner);
+    history.damaged.push(path.to_string());
 }
 
 /// How a failure is counted.

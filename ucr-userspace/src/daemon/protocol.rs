@@ -6,13 +6,18 @@
 
 use serde::{Deserialize, Serialize};
 
+use ucr_common::event::Event;
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
 use crate::{
+    model::Directories,
     query::{
         Value,
+        graph::Graph,
         listing::{Heading, Request as Listing},
         who::{Answer, Target},
     },
-    tracer::programs::Scope,
+    tracer::{event::TraceEvent, programs::Scope},
 };
 
 /// Version of these shapes: client and daemon have to have the same.
@@ -49,6 +54,13 @@ pub enum About {
     },
     /// Who is on the other end.
     Who(Target),
+    /// Processes and connections.
+    Graph {
+        /// Which sockets: a filter over the columns of live sockets.
+        filter: Option<String>,
+        /// Of which network namespaces.
+        scope: Scope,
+    },
     /// What is gone, as a listing.
     History {
         /// Closed sockets or events.
@@ -112,20 +124,50 @@ pub enum Reply {
     Rows(Vec<Vec<Value>>),
     /// Who is on the other end.
     Who(Box<Answer>),
+    /// Processes and connections.
+    Graph(Box<Graph>),
     /// How the daemon is.
     Status(Box<super::status::Status>),
     /// Text as it is to be printed.
     Text(String),
     /// Events come from now on.
     Following,
-    /// An event as it was in the ring buffer, without kernel addresses.
-    Event(Vec<u8>),
+    /// An event.
+    Event(Box<Sent>),
     /// So many events more than the client could take.
     Missed(u64),
     /// So many events that nobody has seen: they came faster than the daemon could read.
     Lost(u64),
     /// That was all.
     End,
+}
+
+/// An event as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The shape of the ring buffer, without kernel addresses: where there was one, there is 1.
+    event: Vec<u8>,
+    /// For a bind to a pathname.
+    directories: Option<Directories>,
+}
+
+impl Sent {
+    /// As it is sent.
+    #[must_use]
+    pub fn new(event: &TraceEvent) -> Self {
+        let mut raw = event.raw;
+        for id in [&mut raw.socket, &mut raw.peer, &mut raw.listener] {
+            id.sk = u64::from(id.sk != 0);
+        }
+        Self { event: raw.as_bytes().to_vec(), directories: event.directories.clone() }
+    }
+
+    /// As it was; `None` if it has no known shape.
+    #[must_use]
+    pub fn event(self) -> Option<TraceEvent> {
+        let raw = Event::read_from_bytes(&self.event).ok()?;
+        Some(TraceEvent { raw, directories: self.directories, record: None })
+    }
 }
 
 /// Why there is no answer.

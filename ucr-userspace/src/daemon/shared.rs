@@ -11,7 +11,7 @@ use std::{
 use super::{config::Config, hub::Hub, status::HistoryStatus};
 use crate::{
     history::Figures,
-    tracer::{event::KINDS, pins::PinDirectory, programs::Programs, reconcile::Reconciled},
+    tracer::{event::KINDS, pins::PinDirectory, programs::Programs, reconcile::Reconciled, ring::Ring},
 };
 
 /// Shared by all threads.
@@ -22,6 +22,8 @@ pub struct Shared {
     pub pins: PinDirectory,
     /// What is run when somebody asks.
     pub programs: Programs,
+    /// How full the ring buffer is.
+    pub ring: Ring,
     /// Who follows.
     pub hub: Hub,
     /// When the daemon began, in nanoseconds since the epoch.

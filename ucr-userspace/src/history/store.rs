@@ -138,6 +138,15 @@ impl Store {
         &self.path
     }
 
+    /// Changes the limits.
+    ///
+    /// # Errors
+    /// What `SQLite` refuses: then they hold for what is written from now on.
+    pub fn set_limits(&mut self, limits: Limits) -> Result<(), StoreError> {
+        self.limits = limits;
+        self.fit()
+    }
+
     /// Brings the file within its limits, which may have been lowered, and forgets boots of which nothing
     /// is kept.
     fn fit(&mut self) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use crate::{
 
 /// What a listing shows if nobody says otherwise.
 pub const DEFAULTS: [&str; 9] =
-    ["type", "state", "recv_q", "send_q", "inode", "name", "peer", "owner", "peer_owner"];
+    ["type", "state", "recv_q", "send_q", "inode", "name", "peer", "owner", "peer.owner"];
 
 /// All of them.
 #[must_use]
@@ -82,7 +82,7 @@ fn own<'a>() -> Vec<Column<Entry<'a>>> {
         left("name", "its own name; an abstract one begins with @", |e| {
             name(&e.live().sight.name)
         }),
-        right("maker_uid", "user id of who made it", |e| {
+        right("maker.uid", "user id of who made it", |e| {
             Value::Number(e.live().sight.raw.uid.into())
         }),
         right("references", "references to its file, from descriptors, messages and calls", |e| {
@@ -96,25 +96,25 @@ fn of_the_peer<'a>() -> Vec<Column<Entry<'a>>> {
         right("peer", "inode number of the other end", |e| {
             e.peer().map_or(Value::Absent, |peer| known(peer.live().sight.raw.socket.inode))
         }),
-        right("peer_cookie", "cookie of the other end", |e| {
+        right("peer.cookie", "cookie of the other end", |e| {
             e.peer().map_or(Value::Absent, |peer| known(peer.live().sight.raw.socket.cookie))
         }),
-        left("peer_name", "name of the other end", |e| {
+        left("peer.name", "name of the other end", |e| {
             e.peer().map_or(Value::Absent, |peer| name(&peer.live().sight.name))
         }),
-        left("peer_owner", "who holds the other end: command, process, descriptor", |e| {
+        left("peer.owner", "who holds the other end: command, process, descriptor", |e| {
             e.peer().map_or(Value::Absent, |peer| owners(&peer))
         }),
-        right("peer_pid", "process that holds the other end", |e| {
+        right("peer.pid", "process that holds the other end", |e| {
             holder(e.peer().as_ref(), |h| Value::Number(h.pid.into()))
         }),
-        left("peer_comm", "its command", |e| {
+        left("peer.comm", "its command", |e| {
             holder(e.peer().as_ref(), |h| Value::Bytes(h.comm().to_vec()))
         }),
-        right("peer_fd", "its descriptor", |e| {
+        right("peer.fd", "its descriptor", |e| {
             holder(e.peer().as_ref(), |h| Value::Number(h.fd.into()))
         }),
-        left("peer_unit", "systemd unit of the process that holds the other end", |e| {
+        left("peer.unit", "systemd unit of the process that holds the other end", |e| {
             e.peer().map_or(Value::Absent, |peer| unit(&peer))
         }),
     ]
@@ -167,29 +167,29 @@ fn tracked<'a>() -> Vec<Column<Entry<'a>>> {
         }),
         right("created", "when it was made", |e| told(e, |t| time(t.created_at))),
         right("age", "how long ago that was", |e| told(e, |t| age(t.created_at))),
-        right("creator_pid", "process that made it", |e| {
+        right("creator.pid", "process that made it", |e| {
             actor(e, |t| t.creator.as_ref().map(Who::from), |who| Value::Number(who.pid.into()))
         }),
-        left("creator_comm", "its command at that time", |e| {
+        left("creator.comm", "its command at that time", |e| {
             actor(e, |t| t.creator.as_ref().map(Who::from), |who| Value::Bytes(who.comm))
         }),
-        right("creator_uid", "its user id at that time", |e| {
+        right("creator.uid", "its user id at that time", |e| {
             actor(e, |t| t.creator.as_ref().map(Who::from), |who| Value::Number(who.uid.into()))
         }),
         right("bound", "when it got its name", |e| told(e, |t| time(t.bound_at))),
-        right("binder_pid", "process that bound it", |e| {
+        right("binder.pid", "process that bound it", |e| {
             actor(e, |t| t.binder.as_ref().map(Who::from), |who| Value::Number(who.pid.into()))
         }),
-        left("binder_comm", "its command at that time", |e| {
+        left("binder.comm", "its command at that time", |e| {
             actor(e, |t| t.binder.as_ref().map(Who::from), |who| Value::Bytes(who.comm))
         }),
         right("opened", "when it began to listen, was connected, or was accepted", |e| {
             told(e, |t| time(t.opened_at))
         }),
-        right("opener_pid", "process that did so", |e| {
+        right("opener.pid", "process that did so", |e| {
             actor(e, |t| t.opener.as_ref().map(Who::from), |who| Value::Number(who.pid.into()))
         }),
-        left("opener_comm", "its command at that time", |e| {
+        left("opener.comm", "its command at that time", |e| {
             actor(e, |t| t.opener.as_ref().map(Who::from), |who| Value::Bytes(who.comm))
         }),
     ]

@@ -90,6 +90,18 @@ impl SocketState {
     }
 }
 
+impl SocketState {
+    /// As `sk_state` has it.
+    #[must_use]
+    pub fn raw(self) -> u8 {
+        match self {
+            Self::Connected => 1,
+            Self::Unconnected => 7,
+            Self::Listening => 10,
+        }
+    }
+}
+
 impl fmt::Display for SocketState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -177,6 +177,15 @@ impl Mapped {
     /// # Errors
     /// The kernel's.
     pub fn new(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+        Self::at(map, 0, length)
+    }
+
+    /// Maps a part of what a map shows; both numbers are multiples of the page size.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn at(map: BorrowedFd<'_>, offset: usize, length: usize) -> io::Result<Self> {
+        let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
         // SAFETY: a new mapping at an address of the kernel's choice, of a map that is not shorter.
         let address = unsafe {
             libc::mmap(
@@ -185,7 +194,7 @@ impl Mapped {
                 libc::PROT_READ,
                 libc::MAP_SHARED,
                 map.as_raw_fd(),
-                0,
+                offset,
             )
         };
         if address == libc::MAP_FAILED {

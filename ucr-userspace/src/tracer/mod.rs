@@ -14,6 +14,7 @@ pub mod pass;
 pub mod pins;
 pub mod programs;
 pub mod reconcile;
+pub mod ring;
 pub mod session;
 pub mod store;
 

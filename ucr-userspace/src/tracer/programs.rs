@@ -13,7 +13,9 @@ use std::{
 
 use aya::maps::{Array, Map, MapData};
 use nix::fcntl::{Flock, FlockArg};
-use ucr_common::sighting::{NAME_WORDS, SIGHT_DEAD, Sighting, Wanted, wanted};
+use ucr_common::sighting::{
+    COUNTS, NAME_WORDS, SIGHT_DEAD, Sighting, Wanted, count_at, wanted,
+};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
@@ -23,7 +25,7 @@ use super::{
     pins::{PinDirectory, files},
 };
 use crate::{
-    model::UnixName,
+    model::{SocketState, SocketType, UnixName},
     sys::bpf::{self, Mapped},
 };
 
@@ -222,12 +224,35 @@ impl Programs {
     pub fn search(&self, sought: &Sought<'_>) -> Result<Addresses, TracerError> {
         let mut turn = self.turn()?;
         turn.maps.clear()?;
-        let mut bytes = [0; size_of::<Wanted>()];
-        bytes.copy_from_slice(spelled(sought).as_bytes());
-        let set = turn.maps.wanted.set(0, bytes, 0);
-        set.map_err(|source| TracerError::Map { map: "WANTED", source })?;
+        turn.maps.want(&spelled(sought))?;
         self.run("search_ledger", 0)?;
         Ok(turn.maps.noted())
+    }
+
+    /// How many sockets of each type and state the ledger has.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn count(&self) -> Result<Vec<(SocketType, SocketState, u64)>, TracerError> {
+        const TYPES: [SocketType; 3] =
+            [SocketType::Stream, SocketType::Dgram, SocketType::Seqpacket];
+        const STATES: [SocketState; 3] =
+            [SocketState::Unconnected, SocketState::Listening, SocketState::Connected];
+        let mut turn = self.turn()?;
+        for at in 0..COUNTS {
+            turn.maps.set(at, 0)?;
+        }
+        turn.maps.want(&Wanted { kind: wanted::COUNT, ..NOTHING })?;
+        self.run("search_ledger", 0)?;
+        let bytes = turn.maps.found_memory.copy(usize::try_from(COUNTS).unwrap_or(0) * 8);
+        let count = |socket_type: SocketType, state: SocketState| {
+            let raw_type = socket_type.raw().unsigned_abs();
+            let at = usize::try_from(count_at(raw_type, state.raw().into())).unwrap_or(0) * 8;
+            let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
+            word.map_or(0, u64::from_ne_bytes)
+        };
+        let both = TYPES.into_iter().flat_map(|kind| STATES.map(|state| (kind, state)));
+        Ok(both.map(|(kind, state)| (kind, state, count(kind, state))).collect())
     }
 
     /// Looks at the sock at an address; `None` if there is no living unix sock there.
@@ -273,7 +298,18 @@ impl Programs {
 
 impl Maps {
     fn clear(&mut self) -> Result<(), TracerError> {
-        self.found.set(0, 0, 0).map_err(|source| TracerError::Map { map: "FOUND", source })
+        self.set(0, 0)
+    }
+
+    fn set(&mut self, at: u32, value: u64) -> Result<(), TracerError> {
+        self.found.set(at, value, 0).map_err(|source| TracerError::Map { map: "FOUND", source })
+    }
+
+    fn want(&mut self, wanted: &Wanted) -> Result<(), TracerError> {
+        let mut bytes = [0; size_of::<Wanted>()];
+        bytes.copy_from_slice(wanted.as_bytes());
+        let set = self.wanted.set(0, bytes, 0);
+        set.map_err(|source| TracerError::Map { map: "WANTED", source })
     }
 
     fn noted(&self) -> Addresses {
@@ -295,10 +331,12 @@ fn duplicate(fd: BorrowedFd<'_>, program: &'static str) -> Result<OwnedFd, Trace
     fd.try_clone_to_owned().map_err(|source| TracerError::Pass { program, source })
 }
 
+const NOTHING: Wanted =
+    Wanted { kind: 0, name_len: 0, key: 0, name: [0; NAME_WORDS], mask: [0; NAME_WORDS] };
+
 /// As the program wants it.
 fn spelled(sought: &Sought<'_>) -> Wanted {
-    let mut spelled =
-        Wanted { kind: 0, name_len: 0, key: 0, name: [0; NAME_WORDS], mask: [0; NAME_WORDS] };
+    let mut spelled = NOTHING;
     match sought {
         Sought::Inode(inode) => {
             (spelled.kind, spelled.key) = (wanted::INODE, u64::from(*inode));

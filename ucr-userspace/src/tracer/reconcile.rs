@@ -45,6 +45,9 @@ pub struct Reconciled {
     pub unreachable: u64,
     /// Why namespaces could not be entered.
     pub failed: Vec<String>,
+    /// The records that were removed: the history has to know of them, too.
+    #[serde(skip)]
+    pub gone: Vec<Record>,
 }
 
 /// Does it.
@@ -109,6 +112,7 @@ fn remove_unseen(
         if store.record(sk)?.is_some_and(|now| now.seen_at == 0) {
             store.remove(sk)?;
             removed += 1;
+            sum.gone.push(record);
         }
     }
     Ok(removed)
