@@ -4,8 +4,9 @@ use crate::{
     daemon::{
         client::{Client, ClientError},
         protocol::{About, Reply},
+        status::Status,
     },
-    query::{listing::Listing, who::Answer},
+    query::{graph::Graph, listing::Listing, who::Answer},
 };
 
 /// Asks for a listing; with what goes with it.
@@ -26,6 +27,34 @@ pub fn listing(client: Client, about: About) -> Result<(Listing, Vec<String>), C
         }
     }
     Ok((listing, notes))
+}
+
+/// Asks for a graph; with what goes with it.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn graph(client: Client, about: About) -> Result<(Graph, Vec<String>), ClientError> {
+    let mut answers = client.ask(about)?;
+    let (mut graph, mut notes) = (Graph::default(), Vec::new());
+    while let Some(reply) = answers.next()? {
+        match reply {
+            Reply::Graph(found) => graph = *found,
+            Reply::Note(note) => notes.push(note),
+            _ => return Err(ClientError::OffTopic),
+        }
+    }
+    Ok((graph, notes))
+}
+
+/// Asks how the daemon is.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn status(client: Client) -> Result<Status, ClientError> {
+    match client.ask(About::Status)?.next()? {
+        Some(Reply::Status(status)) => Ok(*status),
+        _ => Err(ClientError::OffTopic),
+    }
 }
 
 /// Asks who is on the other end.

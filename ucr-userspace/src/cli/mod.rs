@@ -6,10 +6,13 @@ pub mod ask;
 pub mod attach;
 pub mod check;
 pub mod collect;
+pub mod daemon;
 pub mod detach;
 pub mod dump;
 pub mod exit;
 pub mod features;
+pub mod graph;
+pub mod history;
 pub mod listing;
 pub mod ls;
 pub mod reconcile;
@@ -50,8 +53,11 @@ enum Verb {
     Attach(attach::AttachArgs),
     Detach(detach::DetachArgs),
     Status(status::StatusArgs),
+    Daemon(daemon::DaemonArgs),
     Ls(ls::LsArgs),
     Who(who::WhoArgs),
+    History(history::HistoryArgs),
+    Graph(graph::GraphArgs),
     Reconcile(reconcile::ReconcileArgs),
     Trace(trace::TraceArgs),
     Check(check::CheckArgs),
@@ -64,13 +70,19 @@ enum Verb {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    report::log_to_stderr();
+    // The daemon has a way of its own.
+    if !matches!(cli.verb, Verb::Daemon(_)) {
+        report::log_to_stderr();
+    }
     let pins = PinDirectory::new(cli.pin_dir);
     let outcome = match &cli.verb {
         Verb::Features(args) => features::run(args),
         Verb::Attach(args) => attach::run(args, &pins),
         Verb::Detach(args) => detach::run(args, &pins),
         Verb::Status(args) => status::run(args, &pins),
+        Verb::Daemon(args) => daemon::run(args),
+        Verb::History(args) => history::run(args),
+        Verb::Graph(args) => graph::run(args, &pins),
         Verb::Ls(args) => ls::run(args, &pins),
         Verb::Who(args) => who::run(args, &pins),
         Verb::Reconcile(args) => reconcile::run(*args, &pins),

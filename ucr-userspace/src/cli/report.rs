@@ -9,8 +9,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     causes::{causes, one_line, verifier_log},
-    daemon::config::ConfigError,
+    daemon::{client::ClientError, config::ConfigError},
     dump::DumpError,
+    history::StoreError,
+    query::{expression::ExpressionError, listing::RequestError},
     restore::{obstacle::Obstacle, reserve::ReserveError},
     snapshot::diag::DiagError,
     tracer::{TracerError, session::Refused},
@@ -70,7 +72,18 @@ pub fn refused(refused: &Refused) {
 }
 
 /// What to do about an error, if there is anything. Its causes are not looked at.
-pub fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+pub fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    fixed_hint(error).map(str::to_owned).or_else(|| {
+        let client = error.downcast_ref::<ClientError>().and_then(ClientError::hint);
+        client
+            .map(str::to_owned)
+            .or_else(|| error.downcast_ref::<RequestError>().and_then(RequestError::hint))
+            .or_else(|| error.downcast_ref::<ExpressionError>().and_then(ExpressionError::hint))
+    })
+}
+
+/// Hints that are the same words each time.
+fn fixed_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     error
         .downcast_ref::<TracerError>()
         .and_then(TracerError::hint)
@@ -78,5 +91,6 @@ pub fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         .or_else(|| error.downcast_ref::<DiagError>().and_then(DiagError::hint))
         .or_else(|| error.downcast_ref::<ReserveError>().and_then(ReserveError::hint))
         .or_else(|| error.downcast_ref::<Obstacle>().and_then(Obstacle::hint))
+        .or_else(|| error.downcast_ref::<StoreError>().and_then(StoreError::hint))
         .or_else(|| error.downcast_ref::<ConfigError>().and_then(ConfigError::hint))
 }

@@ -5,21 +5,30 @@ use std::{ops::ControlFlow, process::ExitCode};
 use anyhow::Context as _;
 use globset::{Glob, GlobMatcher};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::{
+    access::{AccessArgs, Via},
     exit,
     report::{self, say},
 };
 use crate::{
     causes::one_line,
-    model::{Pid, SocketType},
+    daemon::{
+        answer,
+        client::{Client, ClientError},
+        frame,
+        protocol::{About, LONGEST_REPLY, Reply, Wanted},
+    },
+    model::SocketType,
     render::{
         event,
         output::{Writer, Written, unless_broken_pipe},
     },
     tracer::{
         TracerError,
-        event::KINDS,
-        filter::{EventFilter, Failed},
+        error::may_load,
+        event::{KINDS, TraceEvent},
         follow::{Told, follow},
         hooks::{Backend, Choice},
         object::{LogLevel, Sizes},
@@ -31,7 +40,8 @@ use crate::{
 
 /// Follow unix sockets being made, named, connected, accepted, shut down and closed
 ///
-/// Follows attached tracing if there is one; otherwise traces for as long as it runs and leaves
+/// Follows the daemon if one follows attached tracing, which several can at once; else attached tracing itself,
+/// which one can; otherwise traces for as long as it runs and leaves
 /// nothing behind. A condition given several times is met by any of its values; all conditions
 /// must be met.
 #[derive(Clone, Debug, clap::Args)]
@@ -69,6 +79,8 @@ pub struct TraceArgs {
     /// Show what the eBPF programs themselves log (only where tracing is not attached)
     #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
     ebpf_log: LogLevel,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 fn glob(text: &str) -> Result<GlobMatcher, globset::Error> {
@@ -83,15 +95,16 @@ fn socket_type(text: &str) -> Result<SocketType, String> {
 }
 
 impl TraceArgs {
-    fn filter(&self) -> EventFilter {
-        EventFilter {
-            pids: self.pid.iter().copied().map(Pid).collect(),
-            comms: self.comm.clone(),
-            names: self.name.clone(),
+    fn wanted(&self) -> Wanted {
+        let globs = |globs: &[GlobMatcher]| globs.iter().map(|g| g.glob().to_string()).collect();
+        Wanted {
+            pids: self.pid.clone(),
+            comms: globs(&self.comm),
+            names: globs(&self.name),
             netns: self.netns.clone(),
-            types: self.types.clone(),
+            types: self.types.iter().map(|kind| kind.raw()).collect(),
             kinds: self.event.clone(),
-            failed: if self.failed { Failed::Shown } else { Failed::Hidden },
+            failed: self.failed,
         }
     }
 }
@@ -99,17 +112,20 @@ impl TraceArgs {
 /// Runs the verb.
 ///
 /// # Errors
-/// See [`session::open`], [`session::trace_privately`] and [`follow`].
+/// See [`session::open`], [`session::trace_privately`] and [`follow`]; the daemon's refusal.
 pub fn run(args: &TraceArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the event loop")?;
+    if let Some(client) = daemon(args, pins)? {
+        unread_log(args);
+        runtime.block_on(hear(args, client))?;
+        return Ok(ExitCode::from(exit::OK));
+    }
     match session::open_as(pins, args.backend) {
         Ok(mut store) => {
-            if args.ebpf_log != LogLevel::Off {
-                say("--ebpf-log shows nothing: tracing was attached without logging");
-            }
+            unread_log(args);
             let events = store::open_events(&pins.maps())?;
             runtime.block_on(show(args, &mut store, events, None))?;
         }
@@ -132,7 +148,75 @@ pub fn run(args: &TraceArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit::OK))
 }
 
+fn unread_log(args: &TraceArgs) {
+    if args.ebpf_log != LogLevel::Off {
+        say("--ebpf-log shows nothing: tracing was attached without logging");
+    }
+}
+
+/// The daemon, if it is the one who has the events: who may read the pins asks only the one that follows
+/// there.
+fn daemon(args: &TraceArgs, pins: &PinDirectory) -> anyhow::Result<Option<Client>> {
+    let client = match (args.access.via, Client::connect(&args.access.control)) {
+        (Via::Kernel, _) => return Ok(None),
+        (_, Ok(client)) => client,
+        (Via::Auto, Err(ClientError::NotThere { .. })) => return Ok(None),
+        (Via::Auto, Err(_)) if may_load() => return Ok(None),
+        (_, Err(error)) => return Err(error.into()),
+    };
+    if args.access.via == Via::Daemon || !may_load() {
+        return Ok(Some(client));
+    }
+    let follower = session::status(pins).ok().and_then(|status| status.follower);
+    Ok((follower.is_some() && follower == client.daemon()).then_some(client))
+}
+
 type EbpfLog = aya_log::EbpfLogger<&'static dyn log::Log>;
+
+/// What is shown, and what was counted.
+struct Screen<'a> {
+    args: &'a TraceArgs,
+    out: Writer,
+    shown: u64,
+    lost: u64,
+}
+
+impl<'a> Screen<'a> {
+    fn new(args: &'a TraceArgs) -> Self {
+        Self { args, out: Writer::start(), shown: 0, lost: 0 }
+    }
+
+    /// Shows an event that is wanted; whether more are.
+    fn show(&mut self, told: &TraceEvent) -> ControlFlow<()> {
+        let line = if self.args.json {
+            event::json(told).to_string()
+        } else {
+            event::Line(told).to_string()
+        };
+        match self.out.write(line) {
+            Written::Taken => self.shown += 1,
+            Written::TooMany => self.lost += 1,
+            Written::Closed => return ControlFlow::Break(()),
+        }
+        if self.args.count == Some(self.shown) {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn lose(&mut self, events: u64, why: &str) {
+        self.lost += events;
+        say(&format!("{events} events were lost: {why}"));
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        let (unwritten, written) = self.out.finish();
+        say(&format!("{} events, {} lost", self.shown - unwritten, self.lost + unwritten));
+        unless_broken_pipe(written).context("write events")
+    }
+}
+
+const TOO_FAST: &str = "they came faster than they were read";
 
 async fn show(
     args: &TraceArgs,
@@ -140,32 +224,14 @@ async fn show(
     events: aya::maps::RingBuf<aya::maps::MapData>,
     mut log: Option<EbpfLog>,
 ) -> anyhow::Result<()> {
-    let filter = args.filter();
-    let mut out = Writer::start();
-    let (mut shown, mut lost) = (0_u64, 0_u64);
+    let filter = answer::filter(&args.wanted()).map_err(ClientError::Refused)?;
+    let mut screen = Screen::new(args);
     let outcome = follow(store, events, |told| {
         match told {
             Told::Begun => say("following"),
-            Told::Event(told) if filter.wants(&told) => {
-                let line = if args.json {
-                    event::json(&told).to_string()
-                } else {
-                    event::Line(&told).to_string()
-                };
-                match out.write(line) {
-                    Written::Taken => shown += 1,
-                    Written::TooMany => lost += 1,
-                    Written::Closed => return Ok(ControlFlow::Break(())),
-                }
-                if args.count == Some(shown) {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
+            Told::Event(told) if filter.wants(&told) => return Ok(screen.show(&told)),
             Told::Event(_) => {}
-            Told::Lost(events) => {
-                lost += events;
-                say(&format!("{events} events were lost: they came faster than they were read"));
-            }
+            Told::Lost(events) => screen.lose(events, TOO_FAST),
             Told::Unknown => say("an event of unknown shape was skipped"),
             Told::Idle => {
                 if let Some(log) = &mut log {
@@ -176,8 +242,54 @@ async fn show(
         Ok(ControlFlow::Continue(()))
     })
     .await;
-    let (unwritten, written) = out.finish();
-    say(&format!("{} events, {} lost", shown - unwritten, lost + unwritten));
+    let shown = screen.finish();
     outcome?;
-    unless_broken_pipe(written).context("write events")
+    shown
+}
+
+/// Shows what the daemon tells, until it has told enough, or a signal comes.
+async fn hear(args: &TraceArgs, client: Client) -> anyhow::Result<()> {
+    let socket = client.ask(About::Trace(args.wanted()))?.into_socket();
+    socket.set_nonblocking(true).context("listen to the daemon")?;
+    let socket = tokio::net::UnixStream::from_std(socket).context("listen to the daemon")?;
+    let mut socket = tokio::io::BufReader::new(socket);
+    let mut interrupted = signal(SignalKind::interrupt()).context("wait for signals")?;
+    let mut terminated = signal(SignalKind::terminate()).context("wait for signals")?;
+    let limit = u64::try_from(LONGEST_REPLY).unwrap_or(u64::MAX);
+    let mut screen = Screen::new(args);
+    let outcome = loop {
+        let reply = tokio::select! {
+            reply = frame::read::<Reply>(&mut socket, limit) => reply,
+            // A message that was begun is of no more interest.
+            _ = interrupted.recv() => break Ok(()),
+            _ = terminated.recv() => break Ok(()),
+        };
+        let more = match reply {
+            Ok(Reply::Following) => {
+                say("following (by the daemon)");
+                ControlFlow::Continue(())
+            }
+            Ok(Reply::Event(sent)) => match sent.event() {
+                Some(told) => screen.show(&told),
+                None => break Err(ClientError::OffTopic),
+            },
+            Ok(Reply::Lost(events)) => {
+                screen.lose(events, TOO_FAST);
+                ControlFlow::Continue(())
+            }
+            Ok(Reply::Missed(events)) => {
+                screen.lose(events, "this reader was too slow");
+                ControlFlow::Continue(())
+            }
+            Ok(Reply::Refused(refusal)) => break Err(ClientError::Refused(refusal)),
+            Ok(_) => break Err(ClientError::OffTopic),
+            Err(error) => break Err(error.into()),
+        };
+        if more.is_break() {
+            break Ok(());
+        }
+    };
+    let shown = screen.finish();
+    outcome?;
+    shown
 }

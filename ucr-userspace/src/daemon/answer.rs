@@ -190,6 +190,7 @@ pub fn status(shared: &Shared) -> Status {
     let counts = &shared.counts;
     let refused = counts.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let refused = refused.iter().map(|(why, n)| ((*why).to_owned(), *n)).collect();
+    let requests = counts.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let reconciliation =
         shared.reconciliation.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let usage = own::own().ok();
@@ -200,7 +201,7 @@ pub fn status(shared: &Shared) -> Status {
         followers: u64::try_from(shared.hub.followers()).unwrap_or(u64::MAX),
         missed: shared.hub.missed(),
         clients: counts.clients.load(Ordering::Relaxed),
-        requests: counts.requests.load(Ordering::Relaxed),
+        requests: requests.values().sum(),
         refused,
         events: counts.all_events(),
         lost: counts.lost.load(Ordering::Relaxed),

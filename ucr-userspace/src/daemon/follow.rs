@@ -116,7 +116,9 @@ impl Following {
             }
         };
         // What was written before the order came.
-        follower.drain(usize::MAX, &mut |told| Ok(book.hear(told))).map_err(FollowError::Sink)?;
+        let _ = follower
+            .drain(usize::MAX, &mut |told| Ok(book.hear(told)))
+            .map_err(FollowError::Sink)?;
         match order {
             Order::Stop => follower.end(&mut self.store)?,
             _ => follower.pause(),

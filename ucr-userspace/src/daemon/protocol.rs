@@ -76,6 +76,22 @@ pub enum About {
     Trace(Wanted),
 }
 
+impl About {
+    /// How it is counted.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Metrics => "metrics",
+            Self::Live { .. } => "ls",
+            Self::Who(_) => "who",
+            Self::Graph { .. } => "graph",
+            Self::History { .. } => "history",
+            Self::Trace(_) => "trace",
+        }
+    }
+}
+
 /// What has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gone {

@@ -17,7 +17,7 @@ use ucr_common::record::Record;
 use super::{
     config::{Config, OnStop},
     follow::{Following, Order},
-    http,
+    http::{self, Page, Unavailable},
     keeper::{self, Keeper},
     notify::Notifier,
     privileges::{KEPT, drop_privileges},
@@ -53,7 +53,7 @@ pub type Outcome = anyhow::Result<()>;
 pub fn run(config: Config, file: Option<&Path>) -> Outcome {
     let notifier = Notifier::from_environment()?;
     let prepared = Prepared::new(config, file)?;
-    let kept = drop_privileges(KEPT)?;
+    let kept = drop_privileges(&KEPT)?;
     for missing in &kept.missing {
         tracing::warn!("{} is missing ({})", missing.name, missing.reason);
     }
@@ -234,9 +234,9 @@ impl Main<'_> {
         tokio::spawn(server::serve(self.door.listener()?, Arc::clone(self.shared)));
         if let Some(listener) = metrics {
             let shared = Arc::clone(self.shared);
-            tokio::spawn(http::serve(listener, move || {
+            tokio::spawn(http::serve(listener, http::Limits::default(), move |page| {
                 let shared = Arc::clone(&shared);
-                async move { exposition(shared).await }
+                async move { given(page, shared).await }
             }));
         }
         let mut watchdog = interval(self.notifier.watchdog().unwrap_or(Duration::from_secs(30)));
@@ -330,11 +330,16 @@ impl Main<'_> {
     }
 }
 
-/// What the metrics are at this moment; taken on a thread of its own.
-async fn exposition(shared: Arc<Shared>) -> Result<String, String> {
-    tokio::task::spawn_blocking(move || super::figures::exposition(&shared))
-        .await
-        .map_err(|panic| panic.to_string())?
+/// A page for who asks by HTTP. The figures are taken on a thread of its own.
+async fn given(page: Page, shared: Arc<Shared>) -> Result<String, Unavailable> {
+    match page {
+        Page::Health => Ok("ok\n".to_owned()),
+        Page::Metrics => {
+            let taken =
+                tokio::task::spawn_blocking(move || super::figures::exposition(&shared)).await;
+            taken.map_err(|panic| panic.to_string()).and_then(|text| text).map_err(Unavailable)
+        }
+    }
 }
 
 async fn finished(task: &mut Option<tokio::task::JoinHandle<()>>) {

@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{self, ErrorKind},
+    os::fd::AsFd as _,
     os::unix::{
         fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
         net::{UnixListener as StdListener, UnixStream as StdStream},
@@ -29,7 +30,7 @@ use super::{
     protocol::{About, PROTOCOL, Question, Refusal, Reply, Sent, Wanted},
     shared::Shared,
 };
-use crate::sys::sockopt;
+use crate::sys::peer;
 
 /// Questions that are worked on at once; others wait. Each may need a pass over all sockets.
 const WORKED_ON: usize = 2;
@@ -223,6 +224,7 @@ async fn converse(
     if let About::Trace(wanted) = &question.about {
         return follow(client, shared, wanted, control).await;
     }
+    let kind = question.about.kind();
     let replies = {
         // Closed only with the daemon.
         let _turn = work.acquire().await.map_err(|_| Refusal::Malformed)?;
@@ -231,7 +233,7 @@ async fn converse(
             .await
             .map_err(|panic| Refusal::Failed { message: panic.to_string(), hint: None })??
     };
-    shared.counts.requests.fetch_add(1, Ordering::Relaxed);
+    shared.counts.answered(kind);
     for reply in replies.iter().chain([&Reply::End]) {
         // One that does not listen is let go.
         let written = timeout(control.request_timeout, frame::write(client, reply)).await;
@@ -246,19 +248,20 @@ async fn converse(
 
 /// Who may ask: root, our own user, the group.
 fn authorize(client: &UnixStream, control: &Control) -> Result<(), Refusal> {
-    let Ok(peer) = client.peer_cred() else { return Err(Refusal::NotAllowed { uid: u32::MAX }) };
+    let Ok(caller) = client.peer_cred() else { return Err(Refusal::NotAllowed { uid: u32::MAX }) };
     let own = nix::unistd::geteuid().as_raw();
     let member = match group(control) {
         Ok(Some(group)) => {
-            peer.gid() == group
-                || sockopt::peer_groups(client).is_ok_and(|groups| groups.contains(&group))
+            caller.gid() == group
+                || peer::groups(client.as_fd())
+                    .is_ok_and(|groups| groups.is_some_and(|groups| groups.contains(&group)))
         }
         _ => false,
     };
-    if peer.uid() == 0 || peer.uid() == own || member {
+    if caller.uid() == 0 || caller.uid() == own || member {
         Ok(())
     } else {
-        Err(Refusal::NotAllowed { uid: peer.uid() })
+        Err(Refusal::NotAllowed { uid: caller.uid() })
     }
 }
 
@@ -271,7 +274,7 @@ async fn follow(
 ) -> Result<(), Refusal> {
     let queue = usize::try_from(shared.config().followers.queue).unwrap_or(usize::MAX);
     let mut subscription = shared.hub.subscribe(answer::filter(wanted)?, queue);
-    shared.counts.requests.fetch_add(1, Ordering::Relaxed);
+    shared.counts.answered("trace");
     let (mut from, mut to) = client.split();
     let patience = control.idle_timeout;
     if frame::write(&mut to, &Reply::Following).await.is_err() {
@@ -295,11 +298,6 @@ async fn follow(
                 bytes.extend_from_slice(&message);
             }
         };
-        // What was missed lies before what is there now.
-        match subscription.missed() {
-            0 => {}
-            missed => append(&Reply::Missed(missed)),
-        }
         let mut next = delivered;
         let mut taken = 0;
         while let Some(delivered) = next {
@@ -310,6 +308,11 @@ async fn follow(
             taken += 1;
             // All that is there, in one go, but not without end.
             next = if taken < 256 { subscription.queue.try_recv().ok() } else { None };
+        }
+        // When the queue was full, what is in it was there already.
+        match subscription.missed() {
+            0 => {}
+            missed => append(&Reply::Missed(missed)),
         }
         if bytes.is_empty() {
             continue;

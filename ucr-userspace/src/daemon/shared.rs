@@ -45,8 +45,8 @@ pub struct Counts {
     pub lost: AtomicU64,
     /// Clients that are connected.
     pub clients: AtomicU64,
-    /// Questions that were answered.
-    pub requests: AtomicU64,
+    /// Questions that were answered, by kind.
+    pub requests: Mutex<BTreeMap<&'static str, u64>>,
     /// Questions that were refused, by reason.
     pub refused: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -64,6 +64,8 @@ pub struct Reconciliations {
     pub repaired: u64,
     /// When the last one was, in nanoseconds since the epoch.
     pub last: Option<u64>,
+    /// How many failed.
+    pub failures: u64,
     /// Why the last one failed.
     pub failed: Option<String>,
 }
@@ -103,7 +105,9 @@ impl Shared {
 
     /// Takes note of one that failed.
     pub fn not_reconciled(&self, why: String) {
-        self.reconciliation.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(why);
+        let mut sum = self.reconciliation.lock().unwrap_or_else(PoisonError::into_inner);
+        sum.failures += 1;
+        sum.failed = Some(why);
     }
 
     /// How the history is, if there is one.
@@ -144,6 +148,12 @@ impl Counts {
     #[must_use]
     pub fn all_events(&self) -> u64 {
         self.events.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Counts a question that was answered.
+    pub fn answered(&self, kind: &'static str) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry(kind).or_default() += 1;
     }
 
     /// Counts a question that was refused.

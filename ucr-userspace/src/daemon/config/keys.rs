@@ -86,7 +86,7 @@ pub const KEYS: [Key; 22] = [
         default: r#""""#,
         meaning: "A group whose members may ask, too. What they are told concerns all users of the \
                   machine. Empty: root alone.",
-        reload: Reload::Applies,
+        reload: Reload::NeedsRestart,
         rule: &group(|config| &mut config.control.group),
     },
     Key {
@@ -250,7 +250,7 @@ pub const KEYS: [Key; 22] = [
         default: r#""""#,
         meaning: "Address at which they are served by HTTP, at /metrics, to whoever asks. They name \
                   nobody: only counts. Empty: nowhere.",
-        reload: Reload::Applies,
+        reload: Reload::NeedsRestart,
         rule: &address(|config| &mut config.metrics.listen),
     },
     Key {
