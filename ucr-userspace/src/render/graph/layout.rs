@@ -1,10 +1,15 @@
-//! Where the boxes of a graph stand: clients on the left, servers on the right.
+//! Where the boxes of a graph stand: clients on the left, servers on the right; and how edges get from
+//! one to the other.
 //!
-//! Each connected part is laid out by itself, in columns (Sugiyama's method, made simple: no bends
-//! where an edge passes a column), and the parts are put on shelves. All numbers are whole pixels,
-//! nothing is random, nothing recursive: the same graph always gives the same drawing.
+//! Each connected part is laid out by itself, in columns (Sugiyama's method, made simple), and the
+//! parts are put on shelves. All numbers are whole pixels, nothing is random, nothing recursive: the
+//! same graph always gives the same drawing.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+mod net;
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use net::Net;
 
 /// A box before it has a place.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,18 +27,30 @@ pub(super) struct Place {
     pub(super) y: i64,
 }
 
+/// Where an edge passes a column: straight, from one side of it to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bend {
+    pub(super) left: i64,
+    pub(super) right: i64,
+    pub(super) y: i64,
+}
+
 /// Where everything is.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
     /// For each box.
     pub(super) places: Vec<Place>,
+    /// For each edge: the columns that it passes, from its one end to the other.
+    pub(super) bends: Vec<Vec<Bend>>,
     /// Of all boxes together.
     pub(super) width: i64,
     pub(super) height: i64,
 }
 
-/// Between two boxes of a column.
+/// Around a box, above and below.
 const GAP: i64 = 16;
+/// Around an edge that passes between boxes.
+const WIRE: i64 = 5;
 /// Between two columns, for the curves of edges; their labels have the boxes' margins.
 const SWING: i64 = 70;
 /// Between two parts that nothing connects.
@@ -48,154 +65,158 @@ pub(super) fn arrange(sizes: &[Size], edges: &[(usize, usize)]) -> Layout {
     let net = Net::of(sizes.len(), edges);
     let layers = net.layers();
     let parts = net.parts();
-    let drawn = parts.iter().map(|members| Part::draw(members, &layers, sizes, &net));
-    shelve(drawn.collect(), sizes.len())
+    let mut part_of = vec![0; sizes.len()];
+    for (index, member) in
+        parts.iter().enumerate().flat_map(|(n, all)| all.iter().map(move |m| (n, m)))
+    {
+        if let Some(part) = part_of.get_mut(*member) {
+            *part = index;
+        }
+    }
+    let mut inner = vec![Vec::new(); parts.len()];
+    for (index, &(from, to)) in edges.iter().enumerate() {
+        let part = part_of.get(from).filter(|_| to < sizes.len());
+        if let Some(list) = part.and_then(|part| inner.get_mut(*part)) {
+            list.push((index, from, to));
+        }
+    }
+    let drawn = parts.iter().zip(&inner).map(|(members, edges)| {
+        let columns = columns(members, &layers, &net);
+        Part::draw(&columns, edges, sizes)
+    });
+    shelve(drawn.collect(), sizes.len(), edges.len())
 }
 
-/// Who is next to whom.
-struct Net {
-    to: Vec<Vec<usize>>,
-    from: Vec<Vec<usize>>,
-}
-
-impl Net {
-    fn of(count: usize, edges: &[(usize, usize)]) -> Self {
-        let mut net = Self { to: vec![Vec::new(); count], from: vec![Vec::new(); count] };
-        for &(from, to) in edges {
-            if let Some(list) = net.to.get_mut(from).filter(|_| to < count) {
-                list.push(to);
-            }
-            if let Some(list) = net.from.get_mut(to).filter(|_| from < count) {
-                list.push(from);
-            }
+/// The columns of a part, from left to right: a layer each, or several where it would be too high.
+fn columns(members: &[usize], layers: &[usize], net: &Net) -> Vec<Vec<usize>> {
+    let layer = |node: &usize| layers.get(*node).copied().unwrap_or_default();
+    let deepest = members.iter().map(layer).max().unwrap_or_default();
+    let mut columns: Vec<Vec<usize>> = vec![Vec::new(); deepest + 1];
+    for node in members {
+        if let Some(column) = columns.get_mut(deepest - layer(node)) {
+            column.push(*node);
         }
-        net
     }
-
-    fn next_to(&self, node: usize) -> impl Iterator<Item = usize> {
-        let lists = self.to.get(node).into_iter().chain(self.from.get(node));
-        lists.flatten().copied()
-    }
-
-    /// The connected parts, each with its members in order.
-    fn parts(&self) -> Vec<Vec<usize>> {
-        let mut seen = BTreeSet::new();
-        let mut parts = Vec::new();
-        for start in 0..self.to.len() {
-            if !seen.insert(start) {
-                continue;
-            }
-            let mut members = vec![start];
-            let mut at = 0;
-            while let Some(&node) = members.get(at) {
-                at += 1;
-                members.extend(self.next_to(node).filter(|next| seen.insert(*next)));
-            }
-            members.sort_unstable();
-            parts.push(members);
-        }
-        parts
-    }
-
-    /// How far each box is from the right: 0 for servers that are nobody's client. In a circle, the
-    /// one that is a server most and a client least is taken for such a one.
-    fn layers(&self) -> Vec<usize> {
-        let count = self.to.len();
-        let mut layers: Vec<Option<usize>> = vec![None; count];
-        let mut clients: Vec<i64> = self.from.iter().map(|list| whole(list.len())).collect();
-        let mut servers: Vec<i64> = self.to.iter().map(|list| whole(list.len())).collect();
-        // Who comes next: with no servers left, or else with few of them and many clients.
-        let urgency = |servers: i64, clients: i64| match servers {
-            0 => i64::MIN,
-            _ => servers - clients,
-        };
-        let mut waiting: BTreeSet<(i64, usize)> = servers
-            .iter()
-            .zip(&clients)
-            .enumerate()
-            .map(|(node, (servers, clients))| (urgency(*servers, *clients), node))
-            .collect();
-        while let Some((_, node)) = waiting.pop_first() {
-            let of = |nodes: &[usize], layers: &[Option<usize>]| {
-                let placed = nodes.iter().filter_map(|next| *layers.get(*next)?);
-                placed.max().map_or(0, |layer| layer + 1)
-            };
-            let (to, from) = (list(&self.to, node), list(&self.from, node));
-            let layer = of(to, &layers);
-            if let Some(slot) = layers.get_mut(node) {
-                *slot = Some(layer);
-            }
-            let fewer = |others: &[usize], left: &mut Vec<i64>| {
-                for other in others {
-                    if let Some(left) = left.get_mut(*other) {
-                        *left -= 1;
-                    }
-                }
-            };
-            let mut change: BTreeSet<usize> = from.iter().chain(to).copied().collect();
-            change.retain(|other| layers.get(*other).is_some_and(Option::is_none));
-            let key = |other: usize, servers: &[i64], clients: &[i64]| {
-                (urgency(value(servers, other), value(clients, other)), other)
-            };
-            for other in &change {
-                waiting.remove(&key(*other, &servers, &clients));
-            }
-            fewer(from, &mut servers);
-            fewer(to, &mut clients);
-            waiting.extend(change.into_iter().map(|other| key(other, &servers, &clients)));
-        }
-        layers.into_iter().map(Option::unwrap_or_default).collect()
-    }
+    sort(&mut columns, net, layers.len());
+    // As many rows as make it about as high as wide, boxes being some six times wider than high with
+    // all that is between them.
+    let rows = (members.len() * 6).isqrt().max(FEW);
+    let split = |column: Vec<usize>| {
+        // Columns of the same height, not full ones and a rest.
+        let parts = column.len().div_ceil(rows).max(1);
+        let chunks = column.chunks(column.len().div_ceil(parts).max(1));
+        chunks.map(<[usize]>::to_vec).collect::<Vec<_>>()
+    };
+    columns.into_iter().flat_map(split).collect()
 }
 
 /// A connected part, laid out by itself.
 struct Part {
     places: Vec<(usize, Place)>,
+    /// By edge.
+    bends: Vec<(usize, Vec<Bend>)>,
     width: i64,
     height: i64,
 }
 
+/// What stands in a column: a box, or an edge that passes it.
+#[derive(Clone, Copy)]
+struct Item {
+    /// The box.
+    node: Option<usize>,
+    size: Size,
+    gap: i64,
+    column: usize,
+}
+
+/// An edge that passes columns, as the items in which it does.
+struct Wire {
+    edge: usize,
+    items: Vec<usize>,
+}
+
 impl Part {
-    fn draw(members: &[usize], layers: &[usize], sizes: &[Size], net: &Net) -> Self {
-        let layer = |node: &usize| layers.get(*node).copied().unwrap_or_default();
-        let deepest = members.iter().map(layer).max().unwrap_or_default();
-        let mut columns: Vec<Vec<usize>> = vec![Vec::new(); deepest + 1];
-        for node in members {
-            if let Some(column) = columns.get_mut(deepest - layer(node)) {
-                column.push(*node);
+    fn draw(columns: &[Vec<usize>], edges: &[(usize, usize, usize)], sizes: &[Size]) -> Self {
+        let mut items = Vec::new();
+        let mut item_of = BTreeMap::new();
+        for (column, nodes) in columns.iter().enumerate() {
+            for &node in nodes {
+                item_of.insert(node, items.len());
+                let size = sizes.get(node).copied().unwrap_or_default();
+                items.push(Item { node: Some(node), size, gap: GAP, column });
             }
         }
-        sort(&mut columns, net, sizes.len());
-        // As many rows as make it about as high as wide, boxes being some six times wider than high
-        // with all that is between them.
-        let rows = (members.len() * 6).isqrt().max(FEW);
-        let columns: Vec<&[usize]> = columns
-            .iter()
-            .flat_map(|column| {
-                // Columns of the same height, not full ones and a rest.
-                let parts = column.len().div_ceil(rows).max(1);
-                column.chunks(column.len().div_ceil(parts).max(1))
-            })
-            .collect();
-        let centres = heights(&columns, sizes, net);
-        let size = |node: usize| sizes.get(node).copied().unwrap_or_default();
-        let mut places = Vec::with_capacity(members.len());
-        let (mut x, mut width) = (0, 0);
-        for column in columns {
-            for &node in column {
-                let y = value(&centres, node) - size(node).height / 2;
-                places.push((node, Place { x, y }));
-            }
-            let of = |what: fn(Size) -> i64| column.iter().map(|node| what(size(*node))).max();
-            width = x + of(|size| size.width).unwrap_or_default();
-            x = width + of(|size| size.margin).unwrap_or_default() + SWING;
+        let (mut links, mut wires) = (Vec::new(), Vec::new());
+        for &(edge, from, to) in edges {
+            let (Some(&from), Some(&to)) = (item_of.get(&from), item_of.get(&to)) else {
+                continue;
+            };
+            let wire = passing(from, to, &mut items);
+            let stops = [from].into_iter().chain(wire.iter().copied()).chain([to]);
+            links.extend(stops.clone().zip(stops.skip(1)));
+            wires.push(Wire { edge, items: wire });
         }
-        let top = places.iter().map(|(_, place)| place.y).min().unwrap_or_default();
-        places.iter_mut().for_each(|(_, place)| place.y -= top);
-        let bottom = |(node, place): &(usize, Place)| place.y + size(*node).height;
-        let height = places.iter().map(bottom).max().unwrap_or_default();
-        Self { places, width, height }
+        let net = Net::of(items.len(), &links);
+        let mut order = vec![Vec::new(); columns.len()];
+        for (index, item) in items.iter().enumerate() {
+            if let Some(column) = order.get_mut(item.column) {
+                column.push(index);
+            }
+        }
+        sort(&mut order, &net, items.len());
+        let centres = heights(&order, &items, &net);
+        Self::measure(&order, &items, &centres, &wires)
     }
+
+    fn measure(columns: &[Vec<usize>], items: &[Item], centres: &[i64], wires: &[Wire]) -> Self {
+        let size = |index: &usize| items.get(*index).map_or(Size::default(), |item| item.size);
+        let top = (0..items.len()).map(|i| value(centres, i) - size(&i).height / 2).min();
+        let top = top.unwrap_or_default();
+        let mut part = Self { places: Vec::new(), bends: Vec::new(), width: 0, height: 0 };
+        let mut bends = vec![None; items.len()];
+        let mut left = 0;
+        for column in columns {
+            let widest =
+                |of: fn(Size) -> i64| column.iter().map(|i| of(size(i))).max().unwrap_or(0);
+            part.width = left + widest(|size| size.width);
+            let right = part.width + widest(|size| size.margin);
+            for &index in column {
+                let centre = value(centres, index) - top;
+                let height = size(&index).height;
+                part.height = part.height.max(centre - height / 2 + height);
+                match items.get(index).and_then(|item| item.node) {
+                    Some(node) => {
+                        part.places.push((node, Place { x: left, y: centre - height / 2 }));
+                    }
+                    None => {
+                        if let Some(bend) = bends.get_mut(index) {
+                            *bend = Some(Bend { left, right, y: centre });
+                        }
+                    }
+                }
+            }
+            left = right + SWING;
+        }
+        for Wire { edge, items } in wires {
+            let passed = items.iter().filter_map(|index| *bends.get(*index)?).collect();
+            part.bends.push((*edge, passed));
+        }
+        part
+    }
+}
+
+/// Makes an item in each column between two others; in the order from the one to the other.
+fn passing(from: usize, to: usize, items: &mut Vec<Item>) -> Vec<usize> {
+    let column = |index: usize| items.get(index).map_or(0, |item| item.column);
+    let (from, to) = (column(from), column(to));
+    let mut between: Vec<usize> = (from.min(to) + 1..from.max(to)).collect();
+    if from > to {
+        between.reverse();
+    }
+    let first = items.len();
+    let item = |column| Item { node: None, size: Size::default(), gap: WIRE, column };
+    items.extend(between.into_iter().map(item));
+    (first..items.len()).collect()
 }
 
 /// Puts the boxes of each column in an order in which few edges cross: each as far down as what it is
@@ -224,36 +245,46 @@ fn sort(columns: &mut [Vec<usize>], net: &Net, count: usize) {
     }
 }
 
-/// The middle of each box: as near to what it is connected with as the others in its column let it.
-fn heights(columns: &[&[usize]], sizes: &[Size], net: &Net) -> Vec<i64> {
-    let mut centres = vec![0; sizes.len()];
-    let height = |node: &usize| sizes.get(*node).map_or(0, |size| size.height);
-    let settle = |column: &[usize], centres: &mut Vec<i64>| {
-        let wanted = |node: &usize| mean(net, *node, centres).unwrap_or(value(centres, *node));
-        let wanted: Vec<i64> = column.iter().map(wanted).collect();
-        // Once downwards, once upwards; in between, boxes are as far apart as in both.
-        let mut free = i64::MIN;
-        let down = column.iter().zip(&wanted).map(|(node, wanted)| {
-            let top = (wanted - height(node) / 2).max(free);
-            free = top + height(node) + GAP;
-            top + height(node) / 2
+/// The middle of each item: as near to what it is connected with as the others in its column let it.
+fn heights(columns: &[Vec<usize>], items: &[Item], net: &Net) -> Vec<i64> {
+    let mut centres = vec![0; items.len()];
+    let settle = |column: &Vec<usize>, centres: &mut Vec<i64>| {
+        let known = |index: &usize| items.get(*index).map(|item| (*index, item));
+        let column: Vec<(usize, &Item)> = column.iter().filter_map(known).collect();
+        let wanted = |index| mean(net, index, centres).unwrap_or(value(centres, index));
+        let wanted: Vec<i64> = column.iter().map(|(index, _)| wanted(*index)).collect();
+        // How far the middle of each is from that of the first, if there is nothing between them.
+        let mut offset = 0;
+        let mut above: Option<&Item> = None;
+        let offsets: Vec<i64> = column
+            .iter()
+            .map(|(_, item)| {
+                if let Some(above) = above.replace(item) {
+                    offset += (above.size.height + item.size.height + above.gap + item.gap) / 2 + 1;
+                }
+                offset
+            })
+            .collect();
+        // Once downwards, once upwards; in between, they are as far apart as in both.
+        let free: Vec<i64> = wanted.iter().zip(&offsets).map(|(at, offset)| at - offset).collect();
+        let down = free.iter().scan(i64::MIN, |lowest, at| {
+            *lowest = (*lowest).max(*at);
+            Some(*lowest)
         });
-        let down: Vec<i64> = down.collect();
-        let mut free = i64::MAX;
-        let up = column.iter().zip(&wanted).rev().map(|(node, wanted)| {
-            let bottom = (wanted - height(node) / 2 + height(node)).min(free);
-            free = bottom - height(node) - GAP;
-            bottom - height(node) + height(node) / 2
+        let up = free.iter().rev().scan(i64::MAX, |highest, at| {
+            *highest = (*highest).min(*at);
+            Some(*highest)
         });
         let up: Vec<i64> = up.collect();
-        for ((node, down), up) in column.iter().zip(down).zip(up.into_iter().rev()) {
-            if let Some(centre) = centres.get_mut(*node) {
-                *centre = (down + up).div_euclid(2);
+        for (((index, _), offset), (down, up)) in
+            column.iter().zip(offsets).zip(down.zip(up.into_iter().rev()))
+        {
+            if let Some(centre) = centres.get_mut(*index) {
+                *centre = (down + up).div_euclid(2) + offset;
             }
         }
     };
-    columns.iter().for_each(|column| settle(column, &mut centres));
-    for sweep in 0..SWEEPS {
+    for sweep in 0..=SWEEPS {
         match sweep % 2 {
             0 => columns.iter().for_each(|column| settle(column, &mut centres)),
             _ => columns.iter().rev().for_each(|column| settle(column, &mut centres)),
@@ -263,22 +294,31 @@ fn heights(columns: &[&[usize]], sizes: &[Size], net: &Net) -> Vec<i64> {
 }
 
 /// Puts the parts beside and below each other, the highest ones first.
-fn shelve(mut parts: Vec<Part>, count: usize) -> Layout {
+fn shelve(mut parts: Vec<Part>, boxes: usize, edges: usize) -> Layout {
     parts.sort_by_key(|part| Reverse(part.height));
     let area: i64 = parts.iter().map(|p| (p.width + BETWEEN) * (p.height + BETWEEN)).sum();
     let widest = parts.iter().map(|part| part.width).max().unwrap_or_default();
     // Screens are wider than high.
     let room = (area.max(0) * 8 / 5).isqrt().max(widest);
-    let mut layout = Layout { places: vec![Place::default(); count], width: 0, height: 0 };
+    let (places, bends) = (vec![Place::default(); boxes], vec![Vec::new(); edges]);
+    let mut layout = Layout { places, bends, width: 0, height: 0 };
     let (mut x, mut y, mut shelf) = (0, 0, 0);
     for part in parts {
-        if x > 0 && x + part.width > room {
+        // Small ones beside a high one would leave the place below them empty.
+        if x > 0 && (x + part.width > room || part.height * 3 < shelf) {
             (x, y) = (0, y + shelf + BETWEEN);
             shelf = 0;
         }
         for (node, place) in part.places {
             if let Some(slot) = layout.places.get_mut(node) {
                 *slot = Place { x: x + place.x, y: y + place.y };
+            }
+        }
+        for (edge, bends) in part.bends {
+            let moved =
+                |bend: Bend| Bend { left: bend.left + x, right: bend.right + x, y: bend.y + y };
+            if let Some(slot) = layout.bends.get_mut(edge) {
+                *slot = bends.into_iter().map(moved).collect();
             }
         }
         layout.width = layout.width.max(x + part.width);
@@ -300,83 +340,9 @@ fn value(values: &[i64], at: usize) -> i64 {
     values.get(at).copied().unwrap_or_default()
 }
 
-fn list(lists: &[Vec<usize>], at: usize) -> &[usize] {
-    lists.get(at).map_or(&[], Vec::as_slice)
-}
-
 fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const SIZE: Size = Size { width: 100, height: 40, margin: 20 };
-
-    fn columns(layout: &Layout) -> Vec<i64> {
-        let all: BTreeSet<i64> = layout.places.iter().map(|place| place.x).collect();
-        let column = |place: &Place| all.iter().position(|x| *x == place.x).map_or(-1, whole);
-        layout.places.iter().map(column).collect()
-    }
-
-    #[test]
-    fn servers_stand_on_the_right_of_their_clients() {
-        let layout = arrange(&[SIZE; 4], &[(0, 1), (1, 2), (3, 2)]);
-        assert_eq!(columns(&layout), [0, 1, 2, 1]);
-    }
-
-    #[test]
-    fn in_a_circle_somebody_is_the_last() {
-        let layout = arrange(&[SIZE; 3], &[(0, 1), (1, 2), (2, 0)]);
-        assert_eq!(columns(&layout), [2, 0, 1]);
-        // The one that has most clients.
-        let layout = arrange(&[SIZE; 4], &[(0, 1), (1, 0), (2, 1), (3, 1)]);
-        assert_eq!(columns(&layout), [0, 1, 0, 0]);
-    }
-
-    #[test]
-    fn a_server_stands_in_the_middle_of_its_clients() {
-        let layout = arrange(&[SIZE; 4], &[(1, 0), (2, 0), (3, 0)]);
-        assert_eq!(layout.places[0].y, layout.places[2].y);
-    }
-
-    #[test]
-    fn edges_do_not_cross_without_need() {
-        let layout = arrange(&[SIZE; 4], &[(0, 3), (1, 2)]);
-        assert_eq!(layout.places[0].y, layout.places[3].y);
-        let layout = arrange(&[SIZE; 5], &[(0, 3), (1, 2), (0, 4), (1, 4)]);
-        let y = |node: usize| layout.places[node].y;
-        assert_eq!(y(0) < y(1), y(3) < y(2));
-    }
-
-    #[test]
-    fn many_clients_are_put_in_several_columns() {
-        let edges: Vec<_> = (1..300).map(|client| (client, 0)).collect();
-        let layout = arrange(&[SIZE; 300], &edges);
-        assert!(layout.width < 4 * layout.height && layout.height < 4 * layout.width, "{layout:?}");
-    }
-
-    proptest! {
-        #[test]
-        fn no_box_stands_on_another_one(
-            heights in prop::collection::vec(20_i64..200, 1..40),
-            edges in prop::collection::vec((0_usize..42, 0_usize..42), 0..80),
-        ) {
-            let sizes: Vec<Size> =
-                heights.iter().map(|&height| Size { height, ..SIZE }).collect();
-            let layout = arrange(&sizes, &edges);
-            for (index, (one, size)) in layout.places.iter().zip(&sizes).enumerate() {
-                prop_assert!(one.x >= 0 && one.x + size.width <= layout.width);
-                prop_assert!(one.y >= 0 && one.y + size.height <= layout.height);
-                for (other, its) in layout.places.iter().zip(&sizes).skip(index + 1) {
-                    let beside = one.x + size.width <= other.x || other.x + its.width <= one.x;
-                    let below = one.y + size.height <= other.y || other.y + its.height <= one.y;
-                    prop_assert!(beside || below, "{one:?} {other:?}");
-                }
-            }
-        }
-    }
-}
+mod tests;

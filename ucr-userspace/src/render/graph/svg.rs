@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     details, edge_label, edge_text, few_listeners,
-    layout::{Layout, Place, Size, arrange},
+    layout::{Bend, Layout, Place, Size, arrange},
     node_text, title,
 };
 use crate::query::graph::{Edge, Graph, Holder, Kind, Node, NodeId};
@@ -24,7 +24,7 @@ const LINE: i64 = 14;
 /// Between two edges that enter a box.
 const ENTERING: i64 = 6;
 /// Between two edges that leave a box: they have labels.
-const LEAVING: i64 = 12;
+const LEAVING: i64 = 14;
 /// The straight end of an edge, with its arrow.
 const ARROW: i64 = 12;
 /// A box is at most so wide, in characters.
@@ -46,6 +46,7 @@ const KINDS: [(Kind, &str, &str); 4] = [
 const STYLE: &str = "
 text { font: 11px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; fill: #57606a; }
 text.title { font-weight: bold; fill: #1f2328; }
+text.at { fill: #0550ae; }
 .back { fill: #ffffff; }
 .box { fill: #f6f8fa; stroke: #8c959f; }
 .nobody .box { stroke-dasharray: 4 3; fill: #ffffff; }
@@ -61,6 +62,7 @@ text.title { font-weight: bold; fill: #1f2328; }
 @media (prefers-color-scheme: dark) {
 text { fill: #9198a1; }
 text.title { fill: #f0f6fc; }
+text.at { fill: #79c0ff; }
 .back { fill: #0d1117; }
 .box { fill: #151b23; stroke: #656c76; }
 .nobody .box { fill: #0d1117; }
@@ -106,8 +108,14 @@ pub fn write(graph: &Graph, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out, "</defs>\n<rect class=\"back\" width=\"{width}\" height=\"{height}\"/>")?;
     let ports = ports(&curves, &layout, &sizes);
-    for (curve, (start, end)) in curves.iter().zip(ports) {
-        write_curve(curve, start, end, &sizes, out)?;
+    for ((curve, (start, end)), bends) in curves.iter().zip(ports).zip(&layout.bends) {
+        // Straight below its label; but the room on the left is for those that come.
+        let straight = match start.side {
+            Side::Right => sizes.get(curve.from).map_or(0, |size| size.margin),
+            Side::Left => ARROW,
+        };
+        let way = way(start, end, straight, bends);
+        write_curve(curve, start, &way, out)?;
     }
     for ((shown, place), size) in boxes.iter().zip(&layout.places).zip(&sizes) {
         shown.write(*place, *size, out)?;
@@ -123,13 +131,15 @@ pub fn write(graph: &Graph, out: &mut impl Write) -> io::Result<()> {
 struct Card<'a> {
     node: &'a Node,
     title: String,
-    lines: Vec<String>,
+    /// Each with its class in the style sheet.
+    lines: Vec<(&'static str, String)>,
 }
 
 impl<'a> Card<'a> {
     fn of(node: &'a Node) -> Self {
-        let lines = details(node).into_iter().chain(few_listeners(node));
-        let lines = lines.map(|line| cut(&line, WIDEST_LINE)).collect();
+        let line = |class| move |line: String| (class, cut(&line, WIDEST_LINE));
+        let listeners = few_listeners(node).into_iter().map(line("at"));
+        let lines = details(node).into_iter().map(line("about")).chain(listeners).collect();
         Self { node, title: cut(&title(node), WIDEST_LINE), lines }
     }
 
@@ -150,9 +160,9 @@ impl<'a> Card<'a> {
         y += (size.height - text) / 2 + LINE - 4;
         let x = x + PADDING;
         write!(out, "<text class=\"title\" x=\"{x}\" y=\"{y}\">{}</text>", Xml(&self.title))?;
-        for line in &self.lines {
+        for (class, line) in &self.lines {
             y += LINE;
-            write!(out, "<text x=\"{x}\" y=\"{y}\">{}</text>", Xml(line))?;
+            write!(out, "<text class=\"{class}\" x=\"{x}\" y=\"{y}\">{}</text>", Xml(line))?;
         }
         writeln!(out, "</g>")
     }
@@ -193,7 +203,8 @@ fn sizes(boxes: &[Card<'_>], curves: &[Curve]) -> Vec<Size> {
     let mut sizes: Vec<Size> = boxes
         .iter()
         .map(|shown| {
-            let longest = shown.lines.iter().map(|line| text_width(line)).max().unwrap_or_default();
+            let longest =
+                shown.lines.iter().map(|(_, line)| text_width(line)).max().unwrap_or_default();
             Size {
                 width: longest.max(text_width(&shown.title)) + 2 * PADDING,
                 height: LINE * whole(shown.lines.len() + 1) + PADDING,
@@ -236,7 +247,7 @@ enum Side {
 /// Who wants a port at some side of a box: in the order of the fields, from the top.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Seat {
-    /// How high the other end's box is.
+    /// How high that is to which the curve goes from here.
     other: i64,
     curve: usize,
     end: End,
@@ -261,9 +272,14 @@ fn ports(curves: &[Curve], layout: &Layout, sizes: &[Size]) -> Vec<(Port, Port)>
     for (curve, one) in curves.iter().enumerate() {
         let middle = |node| place(node).y + size(node).height / 2;
         let (start, end) = sides(one);
-        let seat = |other, end| Seat { other: middle(other), curve, end };
-        at.entry((one.from, start)).or_default().push(seat(one.to, End::Start));
-        at.entry((one.to, end)).or_default().push(seat(one.from, End::End));
+        let bends = layout.bends.get(curve).map_or(&[][..], Vec::as_slice);
+        let seat = |node, bend: Option<&Bend>, end| Seat {
+            other: bend.map_or(middle(node), |bend| bend.y),
+            curve,
+            end,
+        };
+        at.entry((one.from, start)).or_default().push(seat(one.to, bends.first(), End::Start));
+        at.entry((one.to, end)).or_default().push(seat(one.from, bends.last(), End::End));
     }
     let mut heights: BTreeMap<(usize, End), i64> = BTreeMap::new();
     for ((node, _), mut seats) in at {
@@ -298,25 +314,33 @@ impl Port {
     }
 }
 
-fn write_curve(
-    curve: &Curve,
-    start: Port,
-    end: Port,
-    sizes: &[Size],
-    out: &mut impl Write,
-) -> io::Result<()> {
-    // Straight below its label.
-    let straight = sizes.get(curve.from).map_or(0, |size| size.margin);
-    let (leave, arrive) = (start.away(straight), end.away(ARROW));
-    let bend = ((arrive - leave).abs() / 2).max(30);
-    let (first, second) = (start.away(straight + bend), end.away(ARROW + bend));
-    let (sx, sy, ex, ey, class) = (start.x, start.y, end.x, end.y, curve.class);
+/// A curve as the data of a path: straight from its start, past its label, through the columns that it
+/// passes, and straight to its end.
+fn way(start: Port, end: Port, straight: i64, bends: &[Bend]) -> String {
+    let mut at = (start.away(straight), start.y);
+    let mut way = format!("M{} {}H{}", start.x, start.y, at.0);
+    let arrival = end.away(ARROW);
+    let passes = bends.iter().map(|bend| {
+        let (left, right, y) = (bend.left + MARGIN, bend.right + MARGIN, bend.y + MARGIN);
+        match start.side {
+            Side::Right => (left, y, right),
+            Side::Left => (right, y, left),
+        }
+    });
+    for (x, y, beyond) in passes.chain([(arrival, end.y, end.x)]) {
+        let swing = ((x - at.0).abs() / 2).max(24);
+        let swing = if start.side == Side::Right { swing } else { -swing };
+        let curve = format!("C{} {} {} {y} {x} {y}H{beyond}", at.0 + swing, at.1, x - swing);
+        way.push_str(&curve);
+        at = (beyond, y);
+    }
+    way
+}
+
+fn write_curve(curve: &Curve, start: Port, way: &str, out: &mut impl Write) -> io::Result<()> {
+    let class = curve.class;
     write!(out, "<g class=\"edge\"><title>{}</title>", Xml(&curve.text))?;
-    write!(
-        out,
-        "<path class=\"{class}\" d=\"M{sx} {sy}H{leave}C{first} {sy} {second} {ey} {arrive} {ey}\
-         H{ex}\""
-    )?;
+    write!(out, "<path class=\"{class}\" d=\"{way}\"")?;
     if curve.kind != Kind::Pair {
         write!(out, " marker-end=\"url(#ucr-{class})\"")?;
     }
@@ -328,7 +352,7 @@ fn write_curve(
         out,
         "/><text x=\"{}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text></g>",
         start.away(5),
-        sy - 2,
+        start.y - 4,
         Xml(&curve.label)
     )
 }
