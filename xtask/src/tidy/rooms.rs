@@ -56,10 +56,7 @@ const ROOMS: [Room; 22] = [
     ),
     io("history", "causes model sys kernel ledger query tracer"),
     io("inspect", "causes model sys kernel ledger query tracer snapshot process"),
-    io(
-        "daemon",
-        "causes model sys kernel ledger query tracer snapshot process history inspect",
-    ),
+    io("daemon", "causes model sys kernel ledger query tracer snapshot process history inspect"),
     pure("restore::plan", "model image"),
     io("restore", "model sys kernel snapshot image image::file process restore::plan"),
     io(
