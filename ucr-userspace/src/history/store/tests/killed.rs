@@ -72,6 +72,29 @@ impl Drop for Victim {
     }
 }
 
+#[test]
+fn whatever_was_written_when_it_was_killed_is_whole() {
+    let place = Place::new();
+    let mut before = 0;
+    for round in 0..8 {
+        let mut victim = Victim::new(&place);
+        victim.writes(round * 3);
+        drop(victim);
+
+        // Without a writer first: what the killed one left in its log counts.
+        let read = numbers(&place);
+        let store = place.open();
+        let next = next(&store);
+        assert!(next > before, "round {round}");
+        before = next;
+        assert_eq!(read, ((0..next).collect::<Vec<_>>(), (0..next).collect::<Vec<_>>()));
+        assert_eq!(numbers(&place), read);
+        let figures = store.figures().expect("figures");
+        assert_eq!((figures.gone.entries, figures.events.entries), (next, next));
+        schema::check(&store.connection, &place.path()).expect("whole");
+    }
+}
+
 /// The cookies of closed sockets and of events.
 pub(super) fn numbers(place: &Place) -> (Vec<u64>, Vec<u64>) {
     let reader = place.reader();
