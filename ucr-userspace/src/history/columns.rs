@@ -33,8 +33,8 @@ pub fn all() -> &'static [Column<Found<Gone>>] {
         right("cookie", "its cookie, if somebody had asked for it", |f| number(f.entry.cookie)),
         right("inode", "its inode", |f| number(f.entry.inode)),
         right("netns", "inode of its network namespace", |f| number(Some(f.entry.netns))),
-        left("type", "stream, dgram or seqpacket", |f| text(f.entry.socket_type)),
-        left("state", "the last one", |f| text(f.entry.state)),
+        left("type", "stream, dgram or seqpacket", |f| text(f.entry.socket_type.to_string())),
+        left("state", "the last one", |f| text(f.entry.state.to_string())),
         left("name", "its own name", |f| match &f.entry.name {
             name if name.is_named() => Value::Name(name.clone()),
             _ => Value::Absent,
@@ -140,8 +140,8 @@ fn number(number: Option<impl Into<u64>>) -> Value {
 }
 
 /// Words of our own.
-fn text(word: impl ToString) -> Value {
-    Value::Text(word.to_string())
+fn text(word: impl Into<String>) -> Value {
+    Value::Text(word.into())
 }
 
 fn bytes(bytes: Option<&Vec<u8>>) -> Value {

@@ -44,7 +44,9 @@ pub enum StoreError {
         pid: Option<u32>,
     },
     /// Written by a later ucr.
-    #[error("{path} has schema {found}, which is newer than {supported}, the newest that this ucr knows")]
+    #[error(
+        "{path} has schema {found}, which is newer than {supported}, the newest that this ucr knows"
+    )]
     TooNew {
         /// Its path.
         path: PathBuf,
@@ -81,7 +83,9 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// A reader that does not end keeps the write-ahead log from being written back.
-    #[error("the log of {path} has {bytes} bytes, and somebody who reads keeps it from being emptied")]
+    #[error(
+        "the log of {path} has {bytes} bytes, and somebody who reads keeps it from being emptied"
+    )]
     HeldBack {
         /// Its path.
         path: PathBuf,
@@ -173,9 +177,7 @@ impl StoreError {
         move |source| {
             let path = path.to_path_buf();
             match code(&source) {
-                _ if is_damage(&source) => {
-                    Self::Damaged { path, why: Damage::Malformed(source) }
-                }
+                _ if is_damage(&source) => Self::Damaged { path, why: Damage::Malformed(source) },
                 Some(ErrorCode::DiskFull) => Self::Full { path, source },
                 Some(ErrorCode::SystemIoFailure) if is_about_writing(&source) => {
                     Self::Unwritable { path, source }

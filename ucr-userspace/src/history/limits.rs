@@ -23,11 +23,7 @@ pub(super) const PAGE: u64 = 4096;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_bytes: 256 << 20,
-            max_age: Duration::from_hours(7 * 24),
-            events_bytes: 64 << 20,
-        }
+        Self { max_bytes: 256 << 20, max_age: Duration::from_hours(7 * 24), events_bytes: 64 << 20 }
     }
 }
 

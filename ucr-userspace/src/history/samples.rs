@@ -39,7 +39,8 @@ fn identity() -> impl Strategy<Value = Identity> {
 }
 
 fn directories() -> impl Strategy<Value = Directories> {
-    let directory = || (bytes(30), any::<bool>()).prop_map(|(path, whole)| Directory { path, whole });
+    let directory =
+        || (bytes(30), any::<bool>()).prop_map(|(path, whole)| Directory { path, whole });
     (directory(), directory()).prop_map(|(cwd, root)| Directories { cwd, root })
 }
 

@@ -208,8 +208,7 @@ impl<T: Kept> Iterator for Search<'_, T> {
                 continue;
             };
             let Current { realtime_offset, boot, .. } = current;
-            let found =
-                Found { entry, realtime_offset: *realtime_offset, boot: Arc::clone(boot) };
+            let found = Found { entry, realtime_offset: *realtime_offset, boot: Arc::clone(boot) };
             if self.span.contains(found.realtime(found.entry.stamp())) {
                 return Some(Ok(found));
             }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Params, Transaction};
 
-use super::{limits::Limits, kept::Kind, writer::signed};
+use super::{kept::Kind, limits::Limits, writer::signed};
 
 /// Of both kinds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,8 +45,7 @@ impl Totals {
         )?;
         for (kind, total) in [(Kind::Gone, self.gone), (Kind::Past, self.past)] {
             let Total { blocks, entries, cost, forgotten } = total;
-            let [blocks, entries, cost, forgotten] =
-                [blocks, entries, cost, forgotten].map(signed);
+            let [blocks, entries, cost, forgotten] = [blocks, entries, cost, forgotten].map(signed);
             statement.execute((kind.number(), blocks, entries, cost, forgotten))?;
         }
         Ok(())

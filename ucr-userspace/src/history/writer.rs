@@ -9,8 +9,8 @@ use super::{
     block::{self, Encoded, Encoder, MAX_ENTRIES, Pushed},
     error::StoreError,
     gaps,
-    limits::{self, Limits},
     kept::{Kept, Kind},
+    limits::{self, Limits},
     totals::Totals,
 };
 
@@ -110,7 +110,8 @@ impl<'a> Writer<'a> {
             .forget(transaction, "boot = ?1 AND last_stamp < ?2", (boot, stamp))
             .and_then(|()| {
                 // Boot by boot: an index leads to the oldest of each.
-                let condition = "boot IN (SELECT id FROM boots WHERE id <> ?1) AND last_realtime < ?2";
+                let condition =
+                    "boot IN (SELECT id FROM boots WHERE id <> ?1) AND last_realtime < ?2";
                 self.totals.forget(transaction, condition, (boot, realtime))
             })
             .and_then(|()| gaps::forget_old(transaction, boot, stamp, realtime))
@@ -155,7 +156,8 @@ impl<'a> Writer<'a> {
              ORDER BY id DESC LIMIT 1",
             (T::KIND.number(), SHORT),
             |row| {
-                let facts: (i64, i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+                let facts: (i64, i64, i64, i64) =
+                    (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
                 Ok((facts, row.get::<_, Option<Vec<u8>>>(4)?))
             },
         );

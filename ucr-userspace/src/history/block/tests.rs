@@ -130,6 +130,16 @@ fn a_block_is_full_before_it_cannot_be_read() {
 }
 
 #[test]
+fn the_format_is_that_of_the_files_that_there_are() {
+    // Whoever changes what an entry is written as has to raise `VERSION`, and to go on reading these.
+    let sum = |payload: Vec<u8>| (payload.len(), crc32fast::hash(&payload));
+    let gone =
+        sum(postcard::to_allocvec(&crate::history::samples::closed_socket(7)).expect("bytes"));
+    let past = sum(postcard::to_allocvec(&crate::history::samples::event(7)).expect("bytes"));
+    assert_eq!((gone, past), ((123, 0x8a8e_a63f), (28, 0x5b31_0191)));
+}
+
+#[test]
 fn what_is_too_long_is_said_and_left_out() {
     let mut entry = crate::history::samples::closed_sockets(1).remove(0);
     entry.name = crate::model::UnixName::Pathname(vec![b'x'; MAX_VARIABLE + 1]);

@@ -1,5 +1,7 @@
 //! The columns of past events.
 
+use nix::errno::Errno;
+
 use super::{bytes, number, text, time};
 use crate::{
     history::{entry::Past, search::Found},
@@ -50,7 +52,7 @@ pub fn all() -> &'static [Column<Found<Past>>] {
         right("netns", "inode of its network namespace", |f| number(Some(f.entry.netns))),
         left("type", "stream, dgram or seqpacket", |f| {
             let known = i32::try_from(f.entry.socket_type).ok().and_then(SocketType::from_raw);
-            known.map_or(Value::Absent, text)
+            known.map_or(Value::Absent, |known| text(known.to_string()))
         }),
         left("name", "the name that it is about", |f| match &f.entry.name {
             name if name.is_named() => Value::Name(name.clone()),
@@ -67,15 +69,10 @@ pub fn all() -> &'static [Column<Found<Past>>] {
         }),
         left("result", "why it failed, if it did", |f| match f.entry.result {
             0.. => Value::Absent,
-            failed => text(format_args!(
-                "{:?}",
-                nix::errno::Errno::from_raw(failed.wrapping_neg())
-            )),
+            failed => text(format!("{:?}", Errno::from_raw(failed.wrapping_neg()))),
         }),
         left("boot", "the boot that it is of", |f| Value::Text(f.boot.to_string())),
-        right("time.boottime", "when it happened, since that boot", |f| {
-            Value::Span(f.entry.time)
-        }),
+        right("time.boottime", "when it happened, since that boot", |f| Value::Span(f.entry.time)),
     ];
     &ALL
 }

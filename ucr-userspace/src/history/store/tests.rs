@@ -2,6 +2,7 @@
 
 mod bounds;
 mod damaged;
+mod disk;
 mod full;
 mod killed;
 mod readers;
@@ -137,7 +138,8 @@ fn blocks_are_not_shared_between_boots_and_clocks() {
     let found: Vec<_> = reader.gone(Span::ALL, Order::OldestFirst).expect("a search").collect();
     let found = found.into_iter().map(|found| found.expect("readable"));
     let read: Vec<_> = found.map(|f| (f.boot.to_string(), f.realtime_offset - OFFSET)).collect();
-    let expected = [("this boot", 0), ("this boot", 0), ("this boot", 2_000_000), ("another boot", 2_000_000)];
+    let expected =
+        [("this boot", 0), ("this boot", 0), ("this boot", 2_000_000), ("another boot", 2_000_000)];
     assert_eq!(read, expected.map(|(boot, offset)| (boot.to_owned(), offset)));
     assert_eq!(store.figures().expect("figures").gone.blocks, 3);
 }
@@ -174,7 +176,9 @@ fn a_second_writer_is_refused_by_name() {
     let Err(refused) = Store::open(&place.path(), Limits::default()) else {
         panic!("two write at once");
     };
-    assert!(matches!(refused, StoreError::InUse { pid: Some(pid), .. } if pid == std::process::id()));
+    assert!(
+        matches!(refused, StoreError::InUse { pid: Some(pid), .. } if pid == std::process::id())
+    );
     assert!(refused.to_string().ends_with(&format!("process {}", std::process::id())));
     drop(store);
     place.open();

@@ -88,7 +88,10 @@ fn a_log_without_its_database_is_put_aside() {
     fs::write(&log, b"left alone").expect("written");
     assert!(matches!(put_aside(&place), Damage::Headless));
     let names = place.names();
-    assert!(names.iter().any(|name| name.contains(".damaged-") && name.ends_with("-wal")), "{names:?}");
+    assert!(
+        names.iter().any(|name| name.contains(".damaged-") && name.ends_with("-wal")),
+        "{names:?}"
+    );
 }
 
 #[test]
@@ -123,10 +126,8 @@ fn a_newer_one_is_refused_and_left_alone() {
     let (place, all) = written();
     sql(&place.path(), "PRAGMA user_version = 2");
     let before = fs::read(place.path()).expect("read");
-    let refusals = [
-        Store::open(&place.path(), Limits::default()).err(),
-        Reader::open(&place.path()).err(),
-    ];
+    let refusals =
+        [Store::open(&place.path(), Limits::default()).err(), Reader::open(&place.path()).err()];
     for refused in refusals {
         let refused = refused.expect("refused");
         assert!(matches!(refused, StoreError::TooNew { found: 2, supported: schema::VERSION, .. }));
@@ -164,7 +165,10 @@ fn a_damaged_block_is_skipped_and_counted() {
     for order in [Order::NewestFirst, Order::OldestFirst] {
         let mut search = reader.gone(Span::ALL, order).expect("a search");
         let mut read = entries(&mut search);
-        assert_eq!(search.unreadable(), crate::history::search::Unreadable { blocks: 1, entries: 3000 });
+        assert_eq!(
+            search.unreadable(),
+            crate::history::search::Unreadable { blocks: 1, entries: 3000 }
+        );
         read.sort_by_key(|gone| gone.closed_at);
         assert_eq!(read, [&all[..3000], &all[6000..]].concat());
     }

@@ -70,7 +70,8 @@ fn a_reader_that_does_not_end_does_not_fill_the_disk() {
     store.longest_log = 1 << 20;
     let reader = Connection::open(place.path()).expect("opened");
     reader.execute_batch("BEGIN; SELECT count(*) FROM blocks").expect("begun");
-    let refused = (0..1000).find_map(|_| store.append(&batch(closed_sockets(4000), Vec::new())).err());
+    let refused =
+        (0..1000).find_map(|_| store.append(&batch(closed_sockets(4000), Vec::new())).err());
     let refused = refused.expect("refused");
     assert!(matches!(refused, StoreError::HeldBack { .. }) && refused.is_passing(), "{refused:?}");
     let log = files::length(&files::beside(&place.path(), files::LOG));

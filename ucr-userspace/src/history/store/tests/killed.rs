@@ -2,9 +2,9 @@
 
 use std::{
     env,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Lines, Write as _},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use super::*;
@@ -35,11 +35,15 @@ fn next(store: &Store) -> u64 {
     store.sequences(&this_boot()).expect("read").first().map_or(0, |(_, next)| *next)
 }
 
-#[test]
-fn whatever_was_written_when_it_was_killed_is_whole() {
-    let place = Place::new();
-    let mut before = 0;
-    for round in 1..8 {
+/// A process that writes until it is killed.
+pub(super) struct Victim {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Victim {
+    /// One that has written a few batches.
+    pub(super) fn new(place: &Place) -> Self {
         let mut child = Command::new(env::current_exe().expect("this program"))
             .args(["--exact", "history::store::tests::killed::writes_until_it_is_killed"])
             .args(["--nocapture", "--test-threads=1"])
@@ -48,10 +52,34 @@ fn whatever_was_written_when_it_was_killed_is_whole() {
             .spawn()
             .expect("begun");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let written = lines.map(|line| line.expect("read")).filter(|line| line == "written");
-        assert_eq!(written.take(round * 3).count(), round * 3, "it wrote until it was killed");
-        child.kill().expect("killed");
-        child.wait().expect("ended");
+        let mut victim = Self { child, lines };
+        victim.writes(3);
+        victim
+    }
+
+    /// Waits until it has written so many more.
+    fn writes(&mut self, batches: usize) {
+        let lines = self.lines.by_ref().map(|line| line.expect("read"));
+        let written = lines.filter(|line| line == "written").take(batches).count();
+        assert_eq!(written, batches, "it ended by itself");
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+}
+
+#[test]
+fn whatever_was_written_when_it_was_killed_is_whole() {
+    let place = Place::new();
+    let mut before = 0;
+    for round in 0..8 {
+        let mut victim = Victim::new(&place);
+        victim.writes(round * 3);
+        drop(victim);
 
         // Without a writer first: what the killed one left in its log counts.
         let read = numbers(&place);
@@ -68,7 +96,7 @@ fn whatever_was_written_when_it_was_killed_is_whole() {
 }
 
 /// The cookies of closed sockets and of events.
-fn numbers(place: &Place) -> (Vec<u64>, Vec<u64>) {
+pub(super) fn numbers(place: &Place) -> (Vec<u64>, Vec<u64>) {
     let reader = place.reader();
     let gone = entries(reader.gone(Span::ALL, Order::OldestFirst).expect("a search"));
     let events = entries(reader.events(Span::ALL, Order::OldestFirst).expect("a search"));
