@@ -11,6 +11,7 @@ pub mod detach;
 pub mod dump;
 pub mod exit;
 pub mod features;
+pub mod generate;
 pub mod graph;
 pub mod history;
 pub mod listing;
@@ -25,7 +26,7 @@ pub mod who;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     snapshot::diag::unix_sockets,
@@ -64,6 +65,8 @@ enum Verb {
     Dump(dump::DumpArgs),
     Show(show::ShowArgs),
     Restore(restore::RestoreArgs),
+    Completions(generate::CompletionsArgs),
+    Man(generate::ManArgs),
 }
 
 /// Runs the program: what `main` does.
@@ -91,6 +94,8 @@ pub fn main() -> ExitCode {
         Verb::Dump(args) => dump::run(args, &pins),
         Verb::Show(args) => show::run(args),
         Verb::Restore(args) => restore::run(args, || Ok(unix_sockets()?)),
+        Verb::Completions(args) => generate::completions(*args, Cli::command()),
+        Verb::Man(args) => generate::man(args, Cli::command()),
     };
     outcome.unwrap_or_else(|error| {
         report::error(&error);
