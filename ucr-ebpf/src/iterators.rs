@@ -14,8 +14,8 @@ use ucr_common::{
 use crate::{
     emit,
     kernel::{
-        Pointer, AF_UNIX, descriptor_table, inode_of, is_dead, netns_of, offset, probed, references_of, references_of_typed,
-        table_users, typed,
+        AF_UNIX, Pointer, descriptor_table, inode_of, is_dead, netns_of, offset, probed,
+        references_of, references_of_typed, table_users, typed,
     },
     ledger::record::{BLANK, add, correct, for_each_record, is_unborn, lookup, survey},
     maps::{CENSUS, CONTROL, FRESH, count},

@@ -10,11 +10,7 @@ use ucr_common::{
     sighting::{NAME_WORDS, Wanted, count_at, wanted},
 };
 
-use crate::{
-    kernel::Pointer,
-    maps::LEDGER,
-    sight::Seen,
-};
+use crate::{kernel::Pointer, maps::LEDGER, sight::Seen};
 
 /// `BPF_F_MMAPABLE`: user space sees it without a system call.
 const MAPPED: u32 = 1 << 10;

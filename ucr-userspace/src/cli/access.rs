@@ -7,12 +7,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     daemon::client::{Client, ClientError},
     tracer::{
-        TracerError,
-        error::may_load,
-        pins::PinDirectory,
-        programs::Programs,
-        session,
-        store::Store,
+        TracerError, error::may_load, pins::PinDirectory, programs::Programs, session, store::Store,
     },
 };
 

@@ -16,7 +16,7 @@ use crate::{
 pub fn listing(client: Client, about: About) -> Result<(Listing, Vec<String>), ClientError> {
     let mut answers = client.ask(about)?;
     let (mut listing, mut notes) = (Listing::default(), Vec::new());
-    while let Some(reply) = answers.next()? {
+    while let Some(reply) = answers.hear()? {
         match reply {
             Reply::Listing { headings, matched, examined } => {
                 listing = Listing { headings, matched, examined, rows: Vec::new() };
@@ -36,7 +36,7 @@ pub fn listing(client: Client, about: About) -> Result<(Listing, Vec<String>), C
 pub fn graph(client: Client, about: About) -> Result<(Graph, Vec<String>), ClientError> {
     let mut answers = client.ask(about)?;
     let (mut graph, mut notes) = (Graph::default(), Vec::new());
-    while let Some(reply) = answers.next()? {
+    while let Some(reply) = answers.hear()? {
         match reply {
             Reply::Graph(found) => graph = *found,
             Reply::Note(note) => notes.push(note),
@@ -51,7 +51,7 @@ pub fn graph(client: Client, about: About) -> Result<(Graph, Vec<String>), Clien
 /// # Errors
 /// See [`ClientError`].
 pub fn status(client: Client) -> Result<Status, ClientError> {
-    match client.ask(About::Status)?.next()? {
+    match client.ask(About::Status)?.hear()? {
         Some(Reply::Status(status)) => Ok(*status),
         _ => Err(ClientError::OffTopic),
     }
@@ -63,7 +63,7 @@ pub fn status(client: Client) -> Result<Status, ClientError> {
 /// See [`ClientError`].
 pub fn who(client: Client, about: About) -> Result<Answer, ClientError> {
     let mut answers = client.ask(about)?;
-    match answers.next()? {
+    match answers.hear()? {
         Some(Reply::Who(answer)) => Ok(*answer),
         _ => Err(ClientError::OffTopic),
     }

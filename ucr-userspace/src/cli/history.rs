@@ -63,7 +63,14 @@ pub struct HistoryArgs {
     #[arg(long, env = "UCR_CONTROL", default_value = DEFAULT_CONTROL, value_name = "SOCKET")]
     control: PathBuf,
     /// Ask the daemon; or read its database, which root may
-    #[arg(long, value_enum, default_value_t, env = "UCR_VIA", hide_possible_values = true, value_name = "auto|daemon|kernel")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        env = "UCR_VIA",
+        hide_possible_values = true,
+        value_name = "auto|daemon|kernel"
+    )]
     via: Via,
     /// The database to read; without it, what the daemon's configuration says
     #[arg(long, value_name = "FILE")]

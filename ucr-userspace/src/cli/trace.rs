@@ -157,8 +157,10 @@ fn unread_log(args: &TraceArgs) {
 /// The daemon, if it is the one who has the events: who may read the pins asks only the one that follows
 /// there.
 fn daemon(args: &TraceArgs, pins: &PinDirectory) -> anyhow::Result<Option<Client>> {
+    if args.access.via == Via::Kernel {
+        return Ok(None);
+    }
     let client = match (args.access.via, Client::connect(&args.access.control)) {
-        (Via::Kernel, _) => return Ok(None),
         (_, Ok(client)) => client,
         (Via::Auto, Err(ClientError::NotThere { .. })) => return Ok(None),
         (Via::Auto, Err(_)) if may_load() => return Ok(None),

@@ -49,8 +49,7 @@ pub fn answer(shared: &Arc<Shared>, about: &About) -> Result<Vec<Reply>, Refusal
         }
         About::Graph { filter, scope } => {
             let store = store(shared)?;
-            let picture =
-                Picture::take(&shared.programs, Some(&store), *scope).map_err(failed)?;
+            let picture = Picture::take(&shared.programs, Some(&store), *scope).map_err(failed)?;
             let graph = graph::of(&picture, filter.as_deref(), clock::realtime());
             let graph = graph.map_err(|error| Refusal::Request {
                 message: error.to_string(),
@@ -211,7 +210,9 @@ pub fn status(shared: &Shared) -> Status {
         reconciliation_failed: reconciliation.failed.clone(),
         history: shared.history_status(),
         memory: usage.as_ref().map_or(0, |usage| usage.resident),
-        cpu: usage.as_ref().map_or(0, |usage| u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX)),
+        cpu: usage
+            .as_ref()
+            .map_or(0, |usage| u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX)),
     }
 }
 

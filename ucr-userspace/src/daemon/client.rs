@@ -125,7 +125,7 @@ impl Answers {
     ///
     /// # Errors
     /// A refusal, or the socket's.
-    pub fn next(&mut self) -> Result<Option<Reply>, ClientError> {
+    pub fn hear(&mut self) -> Result<Option<Reply>, ClientError> {
         let limit = u64::try_from(LONGEST_REPLY).unwrap_or(u64::MAX);
         match frame::read_now(&mut self.socket, limit)? {
             Reply::Refused(refusal) => Err(ClientError::Refused(refusal)),

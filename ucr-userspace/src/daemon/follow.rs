@@ -100,7 +100,9 @@ impl Following {
                     }
                 }
             }
-            while follower.drain(AT_ONCE, &mut |told| Ok(book.hear(told))).map_err(FollowError::Sink)?
+            while follower
+                .drain(AT_ONCE, &mut |told| Ok(book.hear(told)))
+                .map_err(FollowError::Sink)?
                 .is_continue()
                 && !book.is_idle()
             {
@@ -275,8 +277,7 @@ impl Book {
         let Some(Missing { events, after, before }) = self.sequences.missing() else { return };
         self.shared.counts.lost.fetch_add(events, Ordering::Relaxed);
         self.shared.hub.lost(events);
-        let gap =
-            Gap { from: after, until: before, reason: GapReason::Lost, lost: Some(events) };
+        let gap = Gap { from: after, until: before, reason: GapReason::Lost, lost: Some(events) };
         self.batch.gaps.push(gap);
     }
 

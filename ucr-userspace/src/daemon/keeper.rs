@@ -94,11 +94,8 @@ impl Writer {
         loop {
             match waiting.recv_timeout(PAUSE) {
                 Ok(batch) => {
-                    let empty = Batch::new(
-                        batch.attachment.clone(),
-                        batch.now,
-                        batch.realtime_offset,
-                    );
+                    let empty =
+                        Batch::new(batch.attachment.clone(), batch.now, batch.realtime_offset);
                     self.write(batch);
                     last = Some(empty);
                 }

@@ -7,14 +7,19 @@ use std::{
 
 use tracing::{Level, level_filters::LevelFilter};
 use tracing_subscriber::{
-    Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    Registry, filter::Targets, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
-static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// What we say ourselves is said from this level on; of what libraries say, only warnings.
+fn from(level: Level) -> Targets {
+    Targets::new().with_default(LevelFilter::WARN).with_target("ucr", level)
+}
 
 /// Begins to say things. A service manager writes the time itself.
 pub fn begin(level: Level) {
-    let (filter, handle) = reload::Layer::new(LevelFilter::from_level(level));
+    let (filter, handle) = reload::Layer::new(from(level));
     let has_own_clock = std::env::var_os("JOURNAL_STREAM").is_some();
     let lines = fmt::layer()
         .with_ansi(io::stderr().is_terminal())
@@ -37,6 +42,6 @@ pub fn begin(level: Level) {
 pub fn set_level(level: Level) {
     if let Some(handle) = LEVEL.get() {
         // It fails only once nobody says anything any more.
-        handle.modify(|filter| *filter = LevelFilter::from_level(level)).ok();
+        handle.modify(|filter| *filter = from(level)).ok();
     }
 }

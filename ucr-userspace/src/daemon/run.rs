@@ -31,15 +31,8 @@ use crate::{
     process::procfs,
     sys::heap,
     tracer::{
-        TracerError,
-        follow::FollowError,
-        hooks::Choice,
-        object::Sizes,
-        pins::PinDirectory,
-        programs::Programs,
-        ring::Ring,
-        session,
-        store,
+        TracerError, follow::FollowError, hooks::Choice, object::Sizes, pins::PinDirectory,
+        programs::Programs, ring::Ring, session, store,
     },
 };
 
@@ -311,17 +304,17 @@ impl Main<'_> {
                 let changes = now.changes(&new);
                 let next = now.reloaded(&new);
                 if !changes.applied.is_empty() {
-                    tracing::info!("configuration read again: {} changed", changes.applied.join(", "));
+                    tracing::info!(
+                        "configuration read again: {} changed",
+                        changes.applied.join(", ")
+                    );
                 }
                 if !changes.needs_restart.is_empty() {
                     tracing::warn!("needs a restart: {}", changes.needs_restart.join(", "));
                 }
                 super::log::set_level(next.log.level);
-                let mut config = self
-                    .shared
-                    .config
-                    .write()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut config =
+                    self.shared.config.write().unwrap_or_else(std::sync::PoisonError::into_inner);
                 *config = Arc::new(next);
             }
             Err(error) => tracing::warn!("configuration not read again: {}", one_line(&error)),

@@ -83,7 +83,10 @@ impl Drop for Door {
     }
 }
 
-fn files<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> ServerError + 'a {
+fn files<'a>(
+    operation: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> ServerError + 'a {
     move |source| ServerError::Files { operation, path: path.to_owned(), source }
 }
 
@@ -206,10 +209,8 @@ async fn converse(
     let config = shared.config();
     let control = &config.control;
     authorize(client, control)?;
-    let question = timeout(
-        control.request_timeout,
-        frame::read::<Question>(client, control.max_request),
-    );
+    let question =
+        timeout(control.request_timeout, frame::read::<Question>(client, control.max_request));
     let question = match question.await {
         Err(_) => return Err(Refusal::TooSlow),
         Ok(Err(FrameError::TooLong { limit, .. })) => return Err(Refusal::TooLong { limit }),

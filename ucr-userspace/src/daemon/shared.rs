@@ -11,7 +11,9 @@ use std::{
 use super::{config::Config, hub::Hub, status::HistoryStatus};
 use crate::{
     history::Figures,
-    tracer::{event::KINDS, pins::PinDirectory, programs::Programs, reconcile::Reconciled, ring::Ring},
+    tracer::{
+        event::KINDS, pins::PinDirectory, programs::Programs, reconcile::Reconciled, ring::Ring,
+    },
 };
 
 /// Shared by all threads.

@@ -308,7 +308,7 @@ mod tests {
         raw.kind = kind::CONNECT;
         raw.socket = SocketId { sk: 1, cookie: 0, inode: 700 };
         raw.peer = SocketId { sk: 2, cookie: 0, inode: 0 };
-        let past = Past::from(&TraceEvent { raw, directories: None });
+        let past = Past::from(&TraceEvent { raw, directories: None, record: None });
         assert_eq!(past.socket, Some(Identity { cookie: None, inode: Some(700) }));
         assert_eq!(past.peer, Some(Identity::default()), "an embryo is a socket without numbers");
         assert_eq!(past.listener, None);

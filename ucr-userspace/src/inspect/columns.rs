@@ -53,11 +53,9 @@ fn own<'a>() -> Vec<Column<Entry<'a>>> {
             let kind = SocketType::from_raw(e.live().sight.raw.socket_type.into());
             kind.map_or(Value::Absent, |kind| text(&kind.to_string()))
         }),
-        left(
-            "state",
-            "unconnected, listening, connected, not-accepted, or peer-closed",
-            |e| text(e.condition().name()),
-        ),
+        left("state", "unconnected, listening, connected, not-accepted, or peer-closed", |e| {
+            text(e.condition().name())
+        }),
         right("recv_q", "bytes to be received; of a listener, connections to be accepted", |e| {
             let raw = &e.live().sight.raw;
             let listens = e.condition() == Condition::Listening;
@@ -69,19 +67,15 @@ fn own<'a>() -> Vec<Column<Entry<'a>>> {
         right("send_q", "memory charged for what was sent and not received, in bytes", |e| {
             Value::Number(e.live().sight.raw.send_bytes.into())
         }),
-        right("backlog", "of a listener: most connections that wait", |e| {
-            match e.condition() {
-                Condition::Listening => Value::Number(e.live().sight.raw.backlog.into()),
-                _ => Value::Absent,
-            }
+        right("backlog", "of a listener: most connections that wait", |e| match e.condition() {
+            Condition::Listening => Value::Number(e.live().sight.raw.backlog.into()),
+            _ => Value::Absent,
         }),
         left("shutdown", "directions that are shut down: receive, send or both", |e| {
             let shutdown = Shutdown(e.live().sight.raw.shutdown);
             if shutdown.is_none() { Value::Absent } else { text(&shutdown.to_string()) }
         }),
-        left("name", "its own name; an abstract one begins with @", |e| {
-            name(&e.live().sight.name)
-        }),
+        left("name", "its own name; an abstract one begins with @", |e| name(&e.live().sight.name)),
         right("maker.uid", "user id of who made it", |e| {
             Value::Number(e.live().sight.raw.uid.into())
         }),
@@ -232,9 +226,7 @@ fn holder(entry: Option<&Entry<'_>>, of: impl Fn(&Holder) -> Value) -> Value {
 /// `redis-server(1234:7)`; beyond a few, how many more.
 fn owners(entry: &Entry<'_>) -> Value {
     const SHOWN: usize = 3;
-    let owner = |h: &Holder| {
-        text(&format!("{}({}:{})", Escaped(h.comm()), h.pid, h.fd))
-    };
+    let owner = |h: &Holder| text(&format!("{}({}:{})", Escaped(h.comm()), h.pid, h.fd));
     match entry.live().holders.as_slice() {
         [] => Value::Absent,
         [one] => owner(one),

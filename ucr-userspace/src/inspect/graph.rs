@@ -14,11 +14,7 @@ use crate::{
 ///
 /// # Errors
 /// A filter that makes no sense.
-pub fn of(
-    picture: &Picture<'_>,
-    filter: Option<&str>,
-    now: u64,
-) -> Result<Graph, ExpressionError> {
+pub fn of(picture: &Picture<'_>, filter: Option<&str>, now: u64) -> Result<Graph, ExpressionError> {
     let columns = super::columns::columns();
     let mut filter = filter.map(|text| Expression::parse(text, &columns, now)).transpose()?;
     let mut builder = Builder::default();

@@ -170,13 +170,8 @@ fn gather(mut sights: Vec<Sight>) -> Vec<Live> {
     let mut sockets: Vec<Live> = Vec::with_capacity(sights.len());
     for sight in sights {
         let raw = &sight.raw;
-        let holder = Holder {
-            pid: raw.pid,
-            tid: raw.tid,
-            fd: raw.fd,
-            uid: raw.holder_uid,
-            comm: raw.comm,
-        };
+        let holder =
+            Holder { pid: raw.pid, tid: raw.tid, fd: raw.fd, uid: raw.holder_uid, comm: raw.comm };
         match sockets.last_mut() {
             Some(last) if last.sight.raw.socket.sk == raw.socket.sk => {
                 // An address that was used again in the middle of the pass has another cookie.

@@ -129,8 +129,7 @@ impl Search<'_> {
     /// The sockets with a name: of those that share it with their listener, only the listener, since they
     /// are its connections. A path that no socket has is tried as the file that it leads to.
     fn named(&mut self, name: &UnixName) -> Result<Vec<u64>, WhoError> {
-        let mut found =
-            self.wanted(&Sought::Name(name), |sight: &Sight| sight.name == *name)?;
+        let mut found = self.wanted(&Sought::Name(name), |sight: &Sight| sight.name == *name)?;
         if found.is_empty()
             && let UnixName::Pathname(path) = name
             && let Some(real) = real_path(path)
@@ -141,7 +140,7 @@ impl Search<'_> {
         let listeners: Vec<u64> = found
             .iter()
             .copied()
-            .filter(|sk| self.seen.get(sk).is_some_and(|sight| is_listener(sight)))
+            .filter(|sk| self.seen.get(sk).is_some_and(is_listener))
             .collect();
         Ok(if listeners.is_empty() { found } else { listeners })
     }
@@ -168,8 +167,8 @@ impl Search<'_> {
 
     /// The sockets of a process.
     fn of_process(&mut self, pid: i32, fd: Option<u32>) -> Result<Vec<u64>, WhoError> {
-        let threads = procfs::threads(Pid(pid))
-            .map_err(|source| WhoError::Process { pid, source })?;
+        let threads =
+            procfs::threads(Pid(pid)).map_err(|source| WhoError::Process { pid, source })?;
         let mut found = Vec::new();
         for thread in threads {
             for sight in self.programs.see_descriptors(Some(thread.0))? {
@@ -187,8 +186,13 @@ impl Search<'_> {
     fn take(&mut self, sight: Sight) {
         let raw = &sight.raw;
         if raw.fd != NO_FD {
-            let holder =
-                Holder { pid: raw.pid, tid: raw.tid, fd: raw.fd, uid: raw.holder_uid, comm: raw.comm };
+            let holder = Holder {
+                pid: raw.pid,
+                tid: raw.tid,
+                fd: raw.fd,
+                uid: raw.holder_uid,
+                comm: raw.comm,
+            };
             self.holders.entry(raw.socket.sk).or_default().insert(holder);
         }
         self.seen.insert(raw.socket.sk, sight);
@@ -365,7 +369,8 @@ impl Search<'_> {
         let deed = |at: Option<u64>, by: Option<Actor>| {
             Some(Deed { at: clock::to_realtime(at?), by: Who::from(&by?) })
         };
-        let of = |tracked: &Option<Tracked>, which: fn(&Tracked) -> (Option<u64>, Option<Actor>)| {
+        let of = |tracked: &Option<Tracked>,
+                  which: fn(&Tracked) -> (Option<u64>, Option<Actor>)| {
             tracked.as_ref().map(which).and_then(|(at, by)| deed(at, by))
         };
         Some(Described {

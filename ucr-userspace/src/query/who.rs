@@ -222,7 +222,8 @@ mod tests {
         ] {
             assert_eq!(text.parse(), target, "{text}");
         }
-        for text in ["", "x", "-1", "0", "1:", "1:x", "inode:", "inode:x", "cookie:-1", "@\\x0", "@\\q"]
+        for text in
+            ["", "x", "-1", "0", "1:", "1:x", "inode:", "inode:x", "cookie:-1", "@\\x0", "@\\q"]
         {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }

@@ -117,7 +117,9 @@ fn write_socket(f: &mut fmt::Formatter<'_>, indent: &str, socket: &Described) ->
         "predates" => writeln!(f, "{indent}  known    from before tracing began")?,
         "seen-late" => writeln!(f, "{indent}  known    since the middle of its life")?,
         "found" => writeln!(f, "{indent}  known    since a reconciliation found it")?,
-        "not-tracked" => writeln!(f, "{indent}  known    from the kernel alone: tracing missed it")?,
+        "not-tracked" => {
+            writeln!(f, "{indent}  known    from the kernel alone: tracing missed it")?;
+        }
         _ => {}
     }
     Ok(())

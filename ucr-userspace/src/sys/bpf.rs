@@ -80,11 +80,8 @@ struct Pin {
 /// The kernel's.
 pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let attributes = Pin {
-        pathname: path.as_ptr().expose_provenance() as u64,
-        bpf_fd: 0,
-        file_flags: 0,
-    };
+    let attributes =
+        Pin { pathname: path.as_ptr().expose_provenance() as u64, bpf_fd: 0, file_flags: 0 };
     bpf(OBJ_GET, &attributes)
 }
 

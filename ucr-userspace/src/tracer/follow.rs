@@ -187,11 +187,7 @@ impl Follower {
     ///
     /// # Errors
     /// The sink's.
-    pub fn drain(
-        &mut self,
-        at_most: usize,
-        sink: &mut impl FnMut(Told) -> Verdict,
-    ) -> Verdict {
+    pub fn drain(&mut self, at_most: usize, sink: &mut impl FnMut(Told) -> Verdict) -> Verdict {
         for _ in 0..at_most {
             let Some(entry) = self.ring.next() else { return sink(Told::Idle) };
             let told = match TraceEvent::decode(&entry) {
@@ -265,8 +261,7 @@ impl Follower {
 #[must_use]
 pub fn is_there(lease: &control::Lease) -> bool {
     let pid = i32::try_from(lease.follower).ok().and_then(rustix::process::Pid::from_raw);
-    let alive = pid.is_some_and(|pid| {
-        rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
-    });
+    let alive = pid
+        .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
     alive && started(lease.follower).is_none_or(|began| began == lease.started)
 }

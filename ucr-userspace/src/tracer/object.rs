@@ -186,9 +186,7 @@ impl Object {
     /// The kernel's.
     pub(super) fn pin(&mut self, name: &'static str, path: &Path) -> Result<(), TracerError> {
         let program = self.ebpf.program_mut(name).ok_or(TracerError::Missing(name))?;
-        program
-            .pin(path)
-            .map_err(|source| TracerError::Pin { path: path.to_owned(), source })
+        program.pin(path).map_err(|source| TracerError::Pin { path: path.to_owned(), source })
     }
 
     /// Loads a program that is run by hand.

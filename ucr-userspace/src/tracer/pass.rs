@@ -58,11 +58,7 @@ pub(super) fn run_here(program: BorrowedFd<'_>) -> Result<Pass, TracerError> {
 }
 
 /// One pass, in another network namespace if one is given.
-fn visit(
-    program: BorrowedFd<'_>,
-    name: &str,
-    namespace: Option<File>,
-) -> Result<(), TracerError> {
+fn visit(program: BorrowedFd<'_>, name: &str, namespace: Option<File>) -> Result<(), TracerError> {
     run_in(namespace, move || bpf::iterate_all(program).and_then(run_silently))
         .and_then(|result| result)
         .map_err(|source| TracerError::Seed { netns: name.to_owned(), source })

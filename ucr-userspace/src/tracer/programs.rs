@@ -13,9 +13,7 @@ use std::{
 
 use aya::maps::{Array, Map, MapData};
 use nix::fcntl::{Flock, FlockArg};
-use ucr_common::sighting::{
-    COUNTS, NAME_WORDS, SIGHT_DEAD, Sighting, Wanted, count_at, wanted,
-};
+use ucr_common::sighting::{COUNTS, NAME_WORDS, SIGHT_DEAD, Sighting, Wanted, count_at, wanted};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{

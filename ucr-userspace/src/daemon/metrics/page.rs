@@ -50,10 +50,10 @@ fn sockets(figures: &Figures, page: &mut Page<'_>) -> fmt::Result {
 fn events(figures: &Figures, page: &mut Page<'_>) -> fmt::Result {
     page.counters("ucr_events", "Events that were read, by kind", "kind", &figures.events)?;
     let help = "Events that were lost because the ring buffer was full";
-    page.counter("ucr_events_lost", help, None, figures.lost)?;
+    page.counter("ucr_events_lost", help, None, &figures.lost)?;
     if let Some(missed) = &figures.missed {
         let help = "Events that the kernel did not hand to a program that was interrupted";
-        page.counter("ucr_events_missed", help, None, *missed)?;
+        page.counter("ucr_events_missed", help, None, missed)?;
     }
     let bytes = Some(&Unit::Bytes);
     page.gauge(
@@ -67,9 +67,9 @@ fn events(figures: &Figures, page: &mut Page<'_>) -> fmt::Result {
 
 fn reconciled(figures: &Reconciled, page: &mut Page<'_>) -> fmt::Result {
     let help = "Times that the ledger was held against the kernel";
-    page.counter("ucr_reconciliations", help, None, figures.passes)?;
+    page.counter("ucr_reconciliations", help, None, &figures.passes)?;
     let help = "Reconciliations that did not come to their end";
-    page.counter("ucr_reconciliations_failed", help, None, figures.failed)?;
+    page.counter("ucr_reconciliations_failed", help, None, &figures.failed)?;
     page.counters(
         "ucr_reconciled_sockets",
         "Sockets whose record a reconciliation added, removed or repaired",
@@ -83,7 +83,7 @@ fn reconciled(figures: &Reconciled, page: &mut Page<'_>) -> fmt::Result {
 fn followers(figures: Followers, page: &mut Page<'_>) -> fmt::Result {
     page.gauge("ucr_followers", "Clients that follow the events", None, figures.now)?;
     let help = "Events that followers missed because they were slow";
-    page.counter("ucr_follower_missed_events", help, None, figures.missed)
+    page.counter("ucr_follower_missed_events", help, None, &figures.missed)
 }
 
 fn control(figures: &Control, page: &mut Page<'_>) -> fmt::Result {
@@ -104,13 +104,13 @@ fn history(figures: &History, page: &mut Page<'_>) -> fmt::Result {
     }
     page.moment("ucr_history_oldest_timestamp", "When the oldest entry was made", figures.oldest)?;
     let help = "Entries that were forgotten for want of room or because of their age";
-    page.counter("ucr_history_forgotten_entries", help, None, figures.forgotten)?;
+    page.counter("ucr_history_forgotten_entries", help, None, &figures.forgotten)?;
     let help = "Times in which nothing was written";
-    page.counter("ucr_history_gaps", help, None, figures.gaps)?;
+    page.counter("ucr_history_gaps", help, None, &figures.gaps)?;
     let help = "Entries that could not be written, by reason";
     page.counters("ucr_history_write_errors", help, "reason", &figures.write_errors)?;
     let help = "Databases that were found damaged and put aside";
-    page.counter("ucr_history_damaged_databases", help, None, figures.damaged)
+    page.counter("ucr_history_damaged_databases", help, None, &figures.damaged)
 }
 
 fn own(figures: &Own, page: &mut Page<'_>) -> fmt::Result {
@@ -120,7 +120,7 @@ fn own(figures: &Own, page: &mut Page<'_>) -> fmt::Result {
     page.gauge("process_resident_memory_peak", help, bytes, figures.peak)?;
     page.gauge("process_virtual_memory", "Address space", bytes, figures.mapped)?;
     let help = "Processor time spent, of user and kernel";
-    page.counter("process_cpu", help, seconds, figures.cpu.as_secs_f64())?;
+    page.counter("process_cpu", help, seconds, &figures.cpu.as_secs_f64())?;
     page.moment("process_start_time", "When the process was started", Some(figures.started))?;
     page.gauge("process_threads", "Threads", None, figures.threads)?;
     page.gauge("process_open_fds", "Open descriptors", None, figures.descriptors)?;
@@ -163,10 +163,10 @@ impl<'a> Page<'a> {
         name: &str,
         help: &str,
         unit: Option<&Unit>,
-        value: V,
+        value: &V,
     ) -> fmt::Result {
         self.family(name, help, unit, MetricType::Counter)?
-            .encode_counter::<NoLabelSet, V, u64>(&value, None)
+            .encode_counter::<NoLabelSet, V, u64>(value, None)
     }
 
     /// One counter for each value of a label.
