@@ -137,11 +137,8 @@ impl Search<'_> {
         {
             found = self.wanted(&Sought::Name(&real), |sight: &Sight| sight.name == real)?;
         }
-        let listeners: Vec<u64> = found
-            .iter()
-            .copied()
-            .filter(|sk| self.seen.get(sk).is_some_and(is_listener))
-            .collect();
+        let listeners: Vec<u64> =
+            found.iter().copied().filter(|sk| self.seen.get(sk).is_some_and(is_listener)).collect();
         Ok(if listeners.is_empty() { found } else { listeners })
     }
 
@@ -220,7 +217,7 @@ impl Search<'_> {
         for entry in picture.entries() {
             let live = entry.live();
             let sk = live.sight.raw.socket.sk;
-            self.holders.insert(sk, live.holders.iter().copied().collect());
+            self.holders.insert(sk, live.holders().copied().collect());
             self.seen.insert(sk, live.sight.clone());
         }
         self.has_seen_all = true;

@@ -27,8 +27,8 @@ use crate::{
     sys::bpf::{self, Mapped},
 };
 
-/// What a program goes over; none: it is run once.
-pub(super) const PROGRAMS: [(&str, Option<&str>); 6] = [
+/// All of them, with what each goes over; none: it is run once.
+pub const PROGRAMS: [(&str, Option<&str>); 6] = [
     ("visit_unix", Some("unix")),
     ("mark_gone", Some("unix")),
     ("see_addresses", Some("unix")),
@@ -190,8 +190,8 @@ impl Programs {
             None => bpf::iterate_all(program),
             Some(thread) => bpf::iterate_thread(program, thread),
         };
-        match pass.and_then(read_all) {
-            Ok(bytes) => Ok(parse(&bytes)),
+        match pass.and_then(read_sights) {
+            Ok(sights) => Ok(sights),
             Err(error) if thread.is_some() && error.raw_os_error() == Some(libc::ESRCH) => {
                 Ok(Vec::new())
             }
@@ -358,10 +358,22 @@ fn spelled(sought: &Sought<'_>) -> Wanted {
     spelled
 }
 
-fn read_all(mut pass: File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    pass.read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// Reads what `see_descriptors` writes. The kernel hands over whole records, some hundreds at a time.
+fn read_sights(mut pass: File) -> io::Result<Vec<Sight>> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut rest = 0;
+    let mut sights = Vec::new();
+    loop {
+        let room = buffer.get_mut(rest..).unwrap_or_default();
+        let read = pass.read(room)?;
+        let filled = rest + read;
+        let taken = parse(buffer.get(..filled).unwrap_or_default(), &mut sights);
+        if read == 0 {
+            return Ok(sights);
+        }
+        buffer.copy_within(taken..filled, 0);
+        rest = filled - taken;
+    }
 }
 
 /// Runs a pass that writes nothing.
@@ -378,15 +390,16 @@ pub(super) fn run_silently(mut pass: File) -> io::Result<()> {
     }
 }
 
-/// What `see_descriptors` has written.
-fn parse(mut bytes: &[u8]) -> Vec<Sight> {
-    let mut sights = Vec::with_capacity(bytes.len() / size_of::<Sighting>());
-    while let Ok((raw, rest)) = Sighting::read_from_prefix(bytes) {
-        let name = named(rest, raw.name_len);
-        bytes = rest.get(usize::try_from(raw.name_len).unwrap_or(usize::MAX)..).unwrap_or_default();
-        sights.push(Sight { raw, name });
+/// Takes whole records; how many bytes they have.
+fn parse(bytes: &[u8], sights: &mut Vec<Sight>) -> usize {
+    let mut left = bytes;
+    while let Ok((raw, rest)) = Sighting::read_from_prefix(left) {
+        let length = usize::try_from(raw.name_len).unwrap_or(usize::MAX);
+        let Some((name, rest)) = rest.split_at_checked(length) else { break };
+        sights.push(Sight { raw, name: UnixName::from_sun_path(name) });
+        left = rest;
     }
-    sights
+    bytes.len() - left.len()
 }
 
 fn named(bytes: &[u8], length: u32) -> UnixName {
