@@ -5,3 +5,6 @@ pub mod http;
 pub mod metrics;
 pub mod notify;
 pub mod privileges;
+
+#[cfg(test)]
+mod packaging;
