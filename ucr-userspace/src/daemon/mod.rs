@@ -23,3 +23,6 @@ pub mod run;
 pub mod server;
 pub mod shared;
 pub mod status;
+
+#[cfg(test)]
+mod packaging;
