@@ -7,12 +7,13 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    io,
     os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
     path::Path,
 };
 
 use super::{TracerError, programs::run_silently};
-use crate::{kernel::netns::run_in, sys::bpf};
+use crate::{kernel::netns::run_in, model::Count, sys::bpf};
 
 /// What a pass did.
 #[derive(Debug, Default)]
@@ -37,7 +38,9 @@ impl Pass {
 /// Only if not even our own namespace can be visited.
 pub(super) fn run(program: BorrowedFd<'_>) -> Result<Pass, TracerError> {
     let mut pass = run_here(program)?;
-    for (inode, (name, namespace)) in foreign_namespaces(&pass.namespaces) {
+    let foreign = foreign_namespaces(&pass.namespaces);
+    pass.failed.extend(foreign.refused());
+    for (inode, (name, namespace)) in foreign.found {
         match visit(program, &name, Some(namespace)) {
             Ok(()) => pass.namespaces.push(inode),
             Err(error) => pass.failed.push(error),
@@ -64,24 +67,59 @@ fn visit(program: BorrowedFd<'_>, name: &str, namespace: Option<File>) -> Result
         .map_err(|source| TracerError::Seed { netns: name.to_owned(), source })
 }
 
-/// One open file for each network namespace that is not known yet, by its inode number, with the path
-/// it was found at. A thread can be in another one than its process.
-fn foreign_namespaces(known: &[u64]) -> BTreeMap<u64, (String, File)> {
-    let mut found = BTreeMap::new();
-    // A task that ends meanwhile, or a kernel thread's that may not be looked at, is none.
+/// Network namespaces that are not known yet.
+#[derive(Default)]
+struct Foreign {
+    /// One open file for each, by its inode number, with the path it was found at.
+    found: BTreeMap<u64, (String, File)>,
+    /// Tasks whose namespace may not be looked at, and what the kernel says of the first one.
+    hidden: usize,
+    why: Option<io::Error>,
+}
+
+impl Foreign {
+    /// A task that has ended meanwhile is in none.
+    fn refuse(&mut self, error: io::Error) {
+        if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) {
+            return;
+        }
+        self.hidden += 1;
+        self.why.get_or_insert(error);
+    }
+
+    fn refused(&self) -> Option<TracerError> {
+        let why = self.why.as_ref()?;
+        let source = io::Error::new(why.kind(), why.to_string());
+        let netns = format!("of {} that may not be looked at", Count(self.hidden, "task"));
+        Some(TracerError::Seed { netns, source })
+    }
+}
+
+/// A thread can be in another network namespace than its process.
+fn foreign_namespaces(known: &[u64]) -> Foreign {
+    let mut foreign = Foreign::default();
     for process in numbered(Path::new("/proc")) {
         for task in numbered(&process.join("task")) {
             let path = task.join("ns/net");
-            let Ok(inode) = fs::metadata(&path).map(|facts| facts.ino()) else { continue };
-            if known.contains(&inode) || found.contains_key(&inode) {
+            let inode = match fs::metadata(&path) {
+                Ok(facts) => facts.ino(),
+                Err(error) => {
+                    foreign.refuse(error);
+                    continue;
+                }
+            };
+            if known.contains(&inode) || foreign.found.contains_key(&inode) {
                 continue;
             }
-            if let Ok(file) = File::open(&path) {
-                found.insert(inode, (path.display().to_string(), file));
+            match File::open(&path) {
+                Ok(file) => {
+                    foreign.found.insert(inode, (path.display().to_string(), file));
+                }
+                Err(error) => foreign.refuse(error),
             }
         }
     }
-    found
+    foreign
 }
 
 /// The entries of a directory whose names are numbers.
