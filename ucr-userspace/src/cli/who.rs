@@ -1,7 +1,10 @@
 //! `ucr who`: who is on the other end of a socket.
 
 use std::{
+    ffi::OsStr,
     io::{self, Write as _},
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
     process::ExitCode,
 };
 
@@ -13,6 +16,7 @@ use super::{
 use crate::{
     daemon::protocol::About,
     inspect,
+    model::UnixName,
     query::who::Target,
     render::{output::unless_broken_pipe, who},
     tracer::pins::PinDirectory,
@@ -35,13 +39,27 @@ pub struct WhoArgs {
     access: AccessArgs,
 }
 
+/// A relative path means what it means here: the daemon is somewhere else.
+fn absolute(target: &Target) -> Target {
+    let Target::Name(name @ UnixName::Pathname(path)) = target else { return target.clone() };
+    if !name.is_relative_path() {
+        return target.clone();
+    }
+    match std::path::absolute(Path::new(OsStr::from_bytes(path))) {
+        Ok(path) => Target::Name(UnixName::Pathname(path.into_os_string().into_encoded_bytes())),
+        // Whoever is nowhere has to be content with the name as it is.
+        Err(_) => target.clone(),
+    }
+}
+
 /// Runs the verb. That there is no such socket is a failure.
 ///
 /// # Errors
 /// Nobody who answers.
 pub fn run(args: &WhoArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let mut answers = Vec::new();
-    for target in &args.targets {
+    for target in args.targets.iter().map(absolute) {
+        let target = &target;
         answers.push(match args.access.open(pins)? {
             Access::Kernel(kernel) => {
                 inspect::who::who(&kernel.programs, kernel.store.as_ref(), target)?

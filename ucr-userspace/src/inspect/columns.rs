@@ -218,9 +218,9 @@ fn each(entry: &Entry<'_>, of: impl Fn(&Holder) -> Value) -> Value {
     }
 }
 
-/// That of the first holder.
-fn holder(entry: Option<&Entry<'_>>, of: impl Fn(&Holder) -> Value) -> Value {
-    entry.and_then(|entry| entry.live().holders().next()).map_or(Value::Absent, of)
+/// The same of the other end.
+fn holder(peer: Option<&Entry<'_>>, of: impl Fn(&Holder) -> Value) -> Value {
+    peer.map_or(Value::Absent, |peer| each(peer, of))
 }
 
 /// `redis-server(1234:7)`; beyond a few, how many more.
@@ -239,10 +239,20 @@ fn owners(entry: &Entry<'_>) -> Value {
     Value::List(list)
 }
 
+/// Of each holder, once each.
 fn group(entry: &Entry<'_>, of: impl Fn(&crate::model::cgroup::Cgroup) -> Value) -> Value {
-    let first = entry.live().holders().next();
-    let group = first.and_then(|holder| entry.picture().people.cgroup(holder.pid));
-    group.map_or(Value::Absent, |group| of(&group))
+    let people = &entry.picture().people;
+    let mut values: Vec<Value> = Vec::new();
+    for holder in entry.live().holders() {
+        let value = people.cgroup(holder.pid).map_or(Value::Absent, |group| of(&group));
+        if !value.is_absent() && !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    match values.len() {
+        0 | 1 => values.pop().unwrap_or(Value::Absent),
+        _ => Value::List(values),
+    }
 }
 
 fn unit(entry: &Entry<'_>) -> Value {

@@ -90,8 +90,9 @@ fn is_server(one: &Entry<'_>, other: &Entry<'_>) -> bool {
     }
 }
 
+/// Who listens where an embryo waits: they share a name.
 fn listeners_of(embryo: &Entry<'_>) -> Vec<u32> {
-    let listener = embryo.picture().at(embryo.live().sight.raw.listener.sk);
+    let listener = embryo.picture().listener_of(embryo);
     listener.map(|listener| holders(&listener)).unwrap_or_default()
 }
 

@@ -6,7 +6,7 @@
 //! know (what was tracked, who a process is) is looked up when somebody asks for it.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::{HashMap, HashSet},
     fs,
     os::unix::fs::MetadataExt as _,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     causes::one_line,
     ledger::Tracked,
+    model::{Count, SocketState},
     tracer::{
         TracerError,
         programs::{Programs, Scope, Sight},
@@ -115,6 +116,8 @@ pub struct Picture<'a> {
     /// Which namespaces were visited for what no descriptor leads to.
     namespaces: HashSet<u64>,
     store: Option<&'a Store>,
+    /// Listeners by where their name is kept; made when somebody asks.
+    listeners: OnceCell<HashMap<u64, usize>>,
     tracked: RefCell<HashMap<u64, Rc<Known>>>,
     /// Who processes and users are.
     pub people: People,
@@ -151,9 +154,7 @@ impl<'a> Picture<'a> {
                 sockets.push(Live { sight, first: None, more: Vec::new() });
             }
         }
-        if scope == Scope::OwnNamespace {
-            sockets.retain(|live| u64::from(live.sight.raw.netns) == own);
-        }
+        look_for_peers(programs, &mut sockets)?;
         // What no descriptor leads to stands behind all others so far.
         sockets.sort_by_key(|live| live.sight.raw.socket.sk);
         let addresses: Vec<u64> = sockets.iter().map(|live| live.sight.raw.socket.sk).collect();
@@ -165,6 +166,20 @@ impl<'a> Picture<'a> {
             .map(|(at, id)| (id.inode == 0, id.inode, id.cookie, at))
             .collect();
         order.sort_unstable();
+        if scope == Scope::OwnNamespace {
+            // They stay where they are: they may be the other end of one that is shown.
+            let all = order.len();
+            order.retain(|(.., at)| {
+                sockets.get(*at).is_some_and(|live| u64::from(live.sight.raw.netns) == own)
+            });
+            let hidden = all - order.len();
+            if hidden > 0 {
+                incomplete.push(format!(
+                    "{} of other network namespaces not shown: --all-netns shows them",
+                    Count(hidden, "socket")
+                ));
+            }
+        }
         Ok(Self {
             sockets,
             addresses,
@@ -173,6 +188,7 @@ impl<'a> Picture<'a> {
             incomplete,
             namespaces: pass.namespaces.into_iter().collect(),
             store,
+            listeners: OnceCell::new(),
             tracked: RefCell::default(),
             people: People::default(),
         })
@@ -187,6 +203,21 @@ impl<'a> Picture<'a> {
     #[must_use]
     pub fn at(&self, address: u64) -> Option<Entry<'_>> {
         self.entry(self.addresses.binary_search(&address).ok()?)
+    }
+
+    /// The listener that a socket came through, if it is still there.
+    #[must_use]
+    pub fn listener_of(&self, entry: &Entry<'_>) -> Option<Entry<'_>> {
+        let raw = &entry.live.sight.raw;
+        if let Some(listener) = self.at(raw.listener.sk).filter(|_| raw.listener.sk != 0) {
+            return Some(listener);
+        }
+        let listeners = self.listeners.get_or_init(|| {
+            let listens = |live: &Live| live.sight.raw.state == SocketState::Listening.raw();
+            let all = self.sockets.iter().enumerate().filter(|(_, live)| listens(live));
+            all.map(|(at, live)| (live.sight.raw.address, at)).collect()
+        });
+        self.entry(*listeners.get(&raw.address)?)
     }
 
     fn entry(&self, at: usize) -> Option<Entry<'_>> {
@@ -208,6 +239,24 @@ impl<'a> Picture<'a> {
         self.tracked.borrow_mut().insert(sk, Rc::clone(&known));
         known
     }
+}
+
+/// Looks at peers that neither pass came across: they were made in between, or are in a network namespace
+/// that was not visited. What is found may have such a peer itself.
+fn look_for_peers(programs: &Programs, sockets: &mut Vec<Live>) -> Result<(), TracerError> {
+    let mut known: HashSet<u64> = sockets.iter().map(|live| live.sight.raw.socket.sk).collect();
+    let mut next = 0;
+    while let Some(live) = sockets.get(next) {
+        next += 1;
+        let address = live.sight.raw.peer.sk;
+        if address == 0 || !known.insert(address) {
+            continue;
+        }
+        if let Some(sight) = programs.look(address)? {
+            sockets.push(Live { sight, first: None, more: Vec::new() });
+        }
+    }
+    Ok(())
 }
 
 /// Addresses at which no descriptor leads to a socket; those are in order.
@@ -330,12 +379,13 @@ impl<'a> Entry<'a> {
     /// What it is up to.
     #[must_use]
     pub fn condition(&self) -> Condition {
-        use crate::model::SocketState;
         let raw = &self.live.sight.raw;
         match SocketState::from_raw(raw.state) {
             Some(SocketState::Listening) => Condition::Listening,
             Some(SocketState::Unconnected) => Condition::Unconnected,
             Some(SocketState::Connected) if is_embryo(&self.live.sight) => Condition::NotAccepted,
+            // A datagram socket that others are connected to: the kernel gives it this state, too.
+            Some(SocketState::Connected) if raw.peer.sk == 0 => Condition::Unconnected,
             Some(SocketState::Connected) if self.has_lost_its_peer() => Condition::PeerClosed,
             Some(SocketState::Connected) => Condition::Connected,
             None => Condition::Unknown,

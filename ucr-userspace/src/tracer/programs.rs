@@ -9,10 +9,15 @@ use std::{
     io::{self, Read as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use aya::maps::{Array, Map, MapData};
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use ucr_common::sighting::{COUNTS, NAME_WORDS, SIGHT_DEAD, Sighting, Wanted, count_at, wanted};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -86,6 +91,9 @@ struct Maps {
     room: usize,
     sight: Mapped,
 }
+
+/// How long somebody else may ask.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The right to ask.
 struct Turn<'a> {
@@ -288,9 +296,20 @@ impl Programs {
         let Some(pins) = &self.shared else { return Ok(Turn { maps, _others_wait: None }) };
         let path = pins.programs();
         let directory = File::open(&path).map_err(files("open", &path))?;
-        let lock = Flock::lock(directory, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| files("lock", &path)(errno.into()))?;
-        Ok(Turn { maps, _others_wait: Some(lock) })
+        let deadline = Instant::now() + PATIENCE;
+        let mut directory = directory;
+        loop {
+            match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Turn { maps, _others_wait: Some(lock) }),
+                // Somebody else asks, which takes no time, unless he was stopped while he did.
+                Err((file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                    directory = file;
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err((_, Errno::EWOULDBLOCK)) => return Err(TracerError::Occupied { path }),
+                Err((_, errno)) => return Err(files("lock", &path)(errno.into())),
+            }
+        }
     }
 }
 
@@ -365,7 +384,12 @@ fn read_sights(mut pass: File) -> io::Result<Vec<Sight>> {
     let mut sights = Vec::new();
     loop {
         let room = buffer.get_mut(rest..).unwrap_or_default();
-        let read = pass.read(room)?;
+        let read = match pass.read(room) {
+            Ok(read) => read,
+            // After a million descriptors that are no unix sockets the kernel wants to be asked again.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
         let filled = rest + read;
         let taken = parse(buffer.get(..filled).unwrap_or_default(), &mut sights);
         if read == 0 {
