@@ -71,12 +71,9 @@ impl Net {
             .map(|(node, (servers, clients))| (urgency(*servers, *clients), node))
             .collect();
         while let Some((_, node)) = waiting.pop_first() {
-            let of = |nodes: &[usize], layers: &[Option<usize>]| {
-                let placed = nodes.iter().filter_map(|next| *layers.get(*next)?);
-                placed.max().map_or(0, |layer| layer + 1)
-            };
             let (to, from) = (list(&self.to, node), list(&self.from, node));
-            let layer = of(to, &layers);
+            let placed = to.iter().filter_map(|server| *layers.get(*server)?);
+            let layer = placed.max().map_or(0, |layer| layer + 1);
             if let Some(slot) = layers.get_mut(node) {
                 *slot = Some(layer);
             }
