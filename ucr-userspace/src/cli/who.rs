@@ -7,13 +7,13 @@ use std::{
 
 use super::{
     access::{Access, AccessArgs},
-    ask, exit,
+    exit,
     report::say,
 };
 use crate::{
     daemon::protocol::About,
     inspect,
-    query::who::Target,
+    query::who::{Answer, Target},
     render::{output::unless_broken_pipe, who},
     tracer::pins::PinDirectory,
 };
@@ -42,12 +42,7 @@ pub struct WhoArgs {
 pub fn run(args: &WhoArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let mut answers = Vec::new();
     for target in &args.targets {
-        answers.push(match args.access.open(pins)? {
-            Access::Kernel(kernel) => {
-                inspect::who::who(&kernel.programs, kernel.store.as_ref(), target)?
-            }
-            Access::Daemon(client) => ask::who(client, About::Who(target.clone()))?,
-        });
+        answers.push(find(args, pins, target)?);
     }
     let mut out = io::stdout().lock();
     let written = if args.json {
@@ -67,4 +62,30 @@ pub fn run(args: &WhoArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::from(code))
+}
+
+/// Finds a socket by what was typed, else by what may be meant by it.
+fn find(args: &WhoArgs, pins: &PinDirectory, target: &Target) -> anyhow::Result<Answer> {
+    let answer = ask(args, pins, target)?;
+    if answer.subjects.is_empty() {
+        for others in inspect::who::meant(target) {
+            let mut subjects = Vec::new();
+            for other in &others {
+                subjects.extend(ask(args, pins, other)?.subjects);
+            }
+            if !subjects.is_empty() {
+                return Ok(Answer { subjects, ..answer });
+            }
+        }
+    }
+    Ok(answer)
+}
+
+fn ask(args: &WhoArgs, pins: &PinDirectory, target: &Target) -> anyhow::Result<Answer> {
+    Ok(match args.access.open(pins)? {
+        Access::Kernel(kernel) => {
+            inspect::who::who(&kernel.programs, kernel.store.as_ref(), target)?
+        }
+        Access::Daemon(client) => super::ask::who(client, About::Who(target.clone()))?,
+    })
 }

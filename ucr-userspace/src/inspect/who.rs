@@ -3,7 +3,9 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ffi::OsStr,
     fs,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::Path,
 };
 
@@ -17,9 +19,10 @@ use super::{
 use crate::{
     kernel::clock,
     ledger::{Tracked, TrackedRole},
-    model::{Pid, Shutdown, SocketState, SocketType, UnixName, Who},
+    model::{Pid, SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile, Who},
     process::procfs,
     query::who::{Answer, Connection, Deed, Described, Held, Subject, Target},
+    snapshot::diag,
     tracer::{
         TracerError,
         programs::{Programs, Scope, Sight, Sought},
@@ -67,6 +70,7 @@ pub fn who(
     let subjects = search.find(target)?;
     let surroundings: Vec<Surroundings> =
         subjects.into_iter().map(|sk| search.surroundings(sk)).collect::<Result<_, _>>()?;
+    search.look_closely(&surroundings)?;
     search.find_holders(&surroundings)?;
     let people = People::default();
     let tracing_since = match store {
@@ -127,21 +131,11 @@ impl Search<'_> {
     }
 
     /// The sockets with a name: of those that share it with their listener, only the listener, since they
-    /// are its connections. A path that no socket has is tried as the file that it leads to.
+    /// are its connections.
     fn named(&mut self, name: &UnixName) -> Result<Vec<u64>, WhoError> {
-        let mut found = self.wanted(&Sought::Name(name), |sight: &Sight| sight.name == *name)?;
-        if found.is_empty()
-            && let UnixName::Pathname(path) = name
-            && let Some(real) = real_path(path)
-            && real != *name
-        {
-            found = self.wanted(&Sought::Name(&real), |sight: &Sight| sight.name == real)?;
-        }
-        let listeners: Vec<u64> = found
-            .iter()
-            .copied()
-            .filter(|sk| self.seen.get(sk).is_some_and(is_listener))
-            .collect();
+        let found = self.wanted(&Sought::Name(name), |sight: &Sight| sight.name == *name)?;
+        let listeners: Vec<u64> =
+            found.iter().copied().filter(|sk| self.seen.get(sk).is_some_and(is_listener)).collect();
         Ok(if listeners.is_empty() { found } else { listeners })
     }
 
@@ -292,6 +286,25 @@ impl Search<'_> {
             })
     }
 
+    /// Looks once more at what a pass has only glanced at: that does not tell whom a socket sees at its other
+    /// end (`SO_PEERCRED`).
+    fn look_closely(&mut self, surroundings: &[Surroundings]) -> Result<(), TracerError> {
+        for sk in surroundings.iter().flat_map(Surroundings::all).collect::<BTreeSet<u64>>() {
+            let Some(known) = self.seen.get_mut(&sk).filter(|sight| sight.raw.peer_pid == 0) else {
+                continue;
+            };
+            let (before, closely) = (&known.raw.socket, self.programs.look(sk)?);
+            // Another one may have got the address since; and this one, meanwhile, a cookie.
+            if let Some(sight) = closely
+                && sight.raw.socket.inode == before.inode
+                && (before.cookie == 0 || sight.raw.socket.cookie == before.cookie)
+            {
+                known.raw.peer_pid = sight.raw.peer_pid;
+            }
+        }
+        Ok(())
+    }
+
     /// Finds who holds the sockets: of processes that are known to have had to do with them, and only if
     /// that does not explain all references, of all processes.
     fn find_holders(&mut self, surroundings: &[Surroundings]) -> Result<(), TracerError> {
@@ -436,9 +449,27 @@ fn directory_of(tracked: &Tracked) -> Option<Vec<u8>> {
     tracked.name.is_relative_path().then(|| directories.cwd.path.clone())
 }
 
-/// The file that a path leads to, as a name.
-fn real_path(path: &[u8]) -> Option<UnixName> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let real = fs::canonicalize(Path::new(std::ffi::OsStr::from_bytes(path))).ok()?;
-    Some(UnixName::Pathname(real.into_os_string().into_encoded_bytes()))
+/// What else may be meant by a path that no socket has for its name: first the path without symbolic links,
+/// then the sockets that have the file for theirs, whatever they call it (`/var/run/x`, or `x` from where they
+/// stood). To be asked where the path was typed: a daemon stands somewhere else.
+#[must_use]
+pub fn meant(target: &Target) -> Vec<Vec<Target>> {
+    let Target::Name(UnixName::Pathname(path)) = target else { return Vec::new() };
+    let Ok(real) = fs::canonicalize(Path::new(OsStr::from_bytes(path))) else { return Vec::new() };
+    let file = fs::metadata(&real).ok();
+    let file = file.map(|facts| VfsFile::from_stat(facts.dev(), facts.ino()));
+    // Without an answer there is nothing that else could be meant.
+    let view = diag::unix_sockets().unwrap_or_default();
+    let has_it = |socket: &&SeenSocket| socket.file.is_some() && socket.file == file;
+    let owners: Vec<&SeenSocket> = view.sockets.values().filter(has_it).collect();
+    let listens = |state| state == SocketState::Listening;
+    let any_listens = owners.iter().any(|owner| listens(owner.state));
+    let mut inodes: Vec<u32> = owners
+        .iter()
+        .filter(|owner| listens(owner.state) || !any_listens)
+        .map(|owner| owner.inode)
+        .collect();
+    inodes.sort_unstable();
+    let name = UnixName::Pathname(real.into_os_string().into_encoded_bytes());
+    vec![vec![Target::Name(name)], inodes.into_iter().map(Target::Inode).collect()]
 }
