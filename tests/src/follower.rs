@@ -37,6 +37,15 @@ impl Drop for Follower {
 }
 
 impl Follower {
+    /// By a whole command that becomes `ucr trace --json`; returns once it follows.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn by(command: Command) -> Self {
+        Self::start(command)
+    }
+
     pub(crate) fn start(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start ucr trace");

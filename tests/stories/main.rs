@@ -6,6 +6,8 @@
 //! `cfg(test)` tells clippy that helpers, too, may unwrap.
 
 #[cfg(test)]
+mod asking;
+#[cfg(test)]
 mod backends;
 #[cfg(test)]
 mod checking;

@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     daemon::protocol::About,
-    inspect::{graph, picture::Picture},
+    inspect::{columns::columns, graph, picture::Picture},
     kernel::clock,
+    query::listing::{Request, check},
     render::{
         graph::{dot, json, svg},
         output::unless_broken_pipe,
@@ -60,6 +61,8 @@ pub enum Format {
 /// # Errors
 /// A filter that makes no sense; nobody who answers.
 pub fn run(args: &GraphArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
+    let typed = Request { filter: args.filter.clone(), ..Request::default() };
+    check(&columns(), &typed, clock::realtime())?;
     let typed = args.filter.as_ref().map(|filter| format!("({filter})"));
     let filter = all_of([typed, args.conditions.filter()]);
     let scope = args.conditions.scope();

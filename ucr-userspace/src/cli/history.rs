@@ -152,6 +152,10 @@ pub fn run(args: &HistoryArgs) -> anyhow::Result<ExitCode> {
         Gone::Sockets => columns::DEFAULT.as_slice(),
         Gone::Events => events::DEFAULT.as_slice(),
     };
+    match kind {
+        Gone::Sockets => args.listing.check(columns::all(), defaults)?,
+        Gone::Events => args.listing.check(events::all(), defaults)?,
+    }
     let listing = args.listing.request(defaults, args.conditions());
     let (since, until) = (args.since, args.until);
     let client = match (args.via, &args.file) {
@@ -170,8 +174,7 @@ pub fn run(args: &HistoryArgs) -> anyhow::Result<ExitCode> {
                 anyhow::Error::new(error)
                     .context(format!("no daemon runs (its configuration is {DEFAULT_FILE})"))
             })?;
-            answer::past(&reader, kind, Span { since, until }, &listing)
-                .map_err(ClientError::Refused)?
+            answer::past(&reader, kind, Span { since, until }, &listing)?
         }
     };
     args.listing.print(&found, &notes)

@@ -9,9 +9,10 @@ use clap::Args;
 
 use super::{exit, report::say};
 use crate::{
+    kernel::clock,
     query::{
         Column,
-        listing::{Listing, Request, resolve},
+        listing::{Listing, Request, RequestError, check, resolve},
     },
     render::{
         listing::{self, Header, Layout},
@@ -72,10 +73,13 @@ impl ListingArgs {
         }
     }
 
-    /// The filter as the user has typed it.
-    #[must_use]
-    pub fn filter(&self) -> Option<&str> {
-        self.filter.as_deref()
+    /// Looks whether what was typed makes sense, before anybody is asked: as it was typed, without more
+    /// conditions, so that what is wrong can be pointed at.
+    ///
+    /// # Errors
+    /// Columns that are not there, a filter that makes no sense.
+    pub fn check<T>(&self, columns: &[Column<T>], defaults: &[&str]) -> Result<(), RequestError> {
+        check(columns, &self.request(defaults, None), clock::realtime())
     }
 
     /// Prints which columns there are.

@@ -119,6 +119,7 @@ pub fn run(args: &LsArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     if args.listing.columns {
         return args.listing.print_columns(&columns());
     }
+    args.listing.check(&columns(), &DEFAULTS)?;
     let request = args.listing.request(&DEFAULTS, args.conditions.filter());
     let scope = args.conditions.scope();
     let (listing, notes) = match args.access.open(pins)? {

@@ -97,8 +97,5 @@ pub fn main() -> ExitCode {
         Verb::Completions(args) => generate::completions(*args, Cli::command()),
         Verb::Man(args) => generate::man(args, Cli::command()),
     };
-    outcome.unwrap_or_else(|error| {
-        report::error(&error);
-        ExitCode::from(exit::FAILED)
-    })
+    outcome.unwrap_or_else(|error| ExitCode::from(report::error(&error)))
 }

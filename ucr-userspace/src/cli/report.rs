@@ -7,12 +7,13 @@ use std::{
 
 use tracing_subscriber::EnvFilter;
 
+use super::exit;
 use crate::{
     causes::{causes, one_line, verifier_log},
-    daemon::{client::ClientError, config::ConfigError},
+    daemon::{client::ClientError, config::ConfigError, protocol::Refusal},
     dump::DumpError,
     history::StoreError,
-    query::{expression::ExpressionError, listing::RequestError},
+    query::listing::RequestError,
     restore::{obstacle::Obstacle, reserve::ReserveError},
     snapshot::diag::DiagError,
     tracer::{TracerError, session::Refused},
@@ -39,14 +40,30 @@ pub fn say(message: &str) {
     writeln!(std::io::stderr().lock(), "ucr: {message}").ok();
 }
 
-/// An error with its causes on one line, and what to do about it on a second.
-pub fn error(error: &anyhow::Error) {
+/// An error with its causes on one line, and what to do about it on a second; with the exit code.
+pub fn error(error: &anyhow::Error) -> u8 {
     say(&format!("error: {}", one_line(error.as_ref())));
+    let request = causes(error.as_ref()).find_map(request);
+    if let Some(pointed) = request.and_then(RequestError::pointed) {
+        for line in pointed.lines() {
+            say(&format!("    {line}"));
+        }
+    }
     if log_of_verifier(error.as_ref()) {
         say("hint: UCR_LOG=debug shows the verifier's log");
     }
     if let Some(hint) = causes(error.as_ref()).find_map(hint) {
         say(&format!("hint: {hint}"));
+    }
+    if request.is_some() { exit::USAGE } else { exit::FAILED }
+}
+
+/// What somebody has typed that makes no sense, if that is what went wrong; also if it is the daemon that
+/// noticed.
+fn request<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a RequestError> {
+    match error.downcast_ref::<Refusal>() {
+        Some(Refusal::Request(error)) => Some(error),
+        _ => error.downcast_ref::<RequestError>(),
     }
 }
 
@@ -73,13 +90,10 @@ pub fn refused(refused: &Refused) {
 
 /// What to do about an error, if there is anything. Its causes are not looked at.
 pub fn hint(error: &(dyn Error + 'static)) -> Option<String> {
-    fixed_hint(error).map(str::to_owned).or_else(|| {
-        let client = error.downcast_ref::<ClientError>().and_then(ClientError::hint);
-        client
-            .map(str::to_owned)
-            .or_else(|| error.downcast_ref::<RequestError>().and_then(RequestError::hint))
-            .or_else(|| error.downcast_ref::<ExpressionError>().and_then(ExpressionError::hint))
-    })
+    fixed_hint(error)
+        .map(str::to_owned)
+        .or_else(|| error.downcast_ref::<Refusal>().and_then(Refusal::hint))
+        .or_else(|| error.downcast_ref::<RequestError>().and_then(RequestError::hint))
 }
 
 /// Hints that are the same words each time.
@@ -92,5 +106,6 @@ fn fixed_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         .or_else(|| error.downcast_ref::<ReserveError>().and_then(ReserveError::hint))
         .or_else(|| error.downcast_ref::<Obstacle>().and_then(Obstacle::hint))
         .or_else(|| error.downcast_ref::<StoreError>().and_then(StoreError::hint))
+        .or_else(|| error.downcast_ref::<ClientError>().and_then(ClientError::hint))
         .or_else(|| error.downcast_ref::<ConfigError>().and_then(ConfigError::hint))
 }

@@ -227,7 +227,7 @@ async fn show(
     events: aya::maps::RingBuf<aya::maps::MapData>,
     mut log: Option<EbpfLog>,
 ) -> anyhow::Result<()> {
-    let filter = answer::filter(&args.wanted()).map_err(ClientError::Refused)?;
+    let filter = answer::filter(&args.wanted())?;
     let mut screen = Screen::new(args);
     let outcome = follow(store, events, |told| {
         match told {

@@ -1,23 +1,19 @@
 //! `ucr who`: who is on the other end of a socket.
 
 use std::{
-    ffi::OsStr,
     io::{self, Write as _},
-    os::unix::ffi::OsStrExt as _,
-    path::Path,
     process::ExitCode,
 };
 
 use super::{
     access::{Access, AccessArgs},
-    ask, exit,
+    exit,
     report::say,
 };
 use crate::{
     daemon::protocol::About,
     inspect,
-    model::UnixName,
-    query::who::Target,
+    query::who::{Answer, Target},
     render::{output::unless_broken_pipe, who},
     tracer::pins::PinDirectory,
 };
@@ -39,33 +35,14 @@ pub struct WhoArgs {
     access: AccessArgs,
 }
 
-/// A relative path means what it means here: the daemon is somewhere else.
-fn absolute(target: &Target) -> Target {
-    let Target::Name(name @ UnixName::Pathname(path)) = target else { return target.clone() };
-    if !name.is_relative_path() {
-        return target.clone();
-    }
-    match std::path::absolute(Path::new(OsStr::from_bytes(path))) {
-        Ok(path) => Target::Name(UnixName::Pathname(path.into_os_string().into_encoded_bytes())),
-        // Whoever is nowhere has to be content with the name as it is.
-        Err(_) => target.clone(),
-    }
-}
-
 /// Runs the verb. That there is no such socket is a failure.
 ///
 /// # Errors
 /// Nobody who answers.
 pub fn run(args: &WhoArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let mut answers = Vec::new();
-    for target in args.targets.iter().map(absolute) {
-        let target = &target;
-        answers.push(match args.access.open(pins)? {
-            Access::Kernel(kernel) => {
-                inspect::who::who(&kernel.programs, kernel.store.as_ref(), target)?
-            }
-            Access::Daemon(client) => ask::who(client, About::Who(target.clone()))?,
-        });
+    for target in &args.targets {
+        answers.push(find(args, pins, target)?);
     }
     let mut out = io::stdout().lock();
     let written = if args.json {
@@ -85,4 +62,30 @@ pub fn run(args: &WhoArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::from(code))
+}
+
+/// Finds a socket by what was typed, else by what may be meant by it.
+fn find(args: &WhoArgs, pins: &PinDirectory, target: &Target) -> anyhow::Result<Answer> {
+    let answer = ask(args, pins, target)?;
+    if answer.subjects.is_empty() {
+        for others in inspect::who::meant(target) {
+            let mut subjects = Vec::new();
+            for other in &others {
+                subjects.extend(ask(args, pins, other)?.subjects);
+            }
+            if !subjects.is_empty() {
+                return Ok(Answer { subjects, ..answer });
+            }
+        }
+    }
+    Ok(answer)
+}
+
+fn ask(args: &WhoArgs, pins: &PinDirectory, target: &Target) -> anyhow::Result<Answer> {
+    Ok(match args.access.open(pins)? {
+        Access::Kernel(kernel) => {
+            inspect::who::who(&kernel.programs, kernel.store.as_ref(), target)?
+        }
+        Access::Daemon(client) => super::ask::who(client, About::Who(target.clone()))?,
+    })
 }

@@ -21,7 +21,7 @@ use crate::{
     kernel::clock,
     model::{Count, Pid, SocketType},
     process::own,
-    query::listing::{Listing, Request, RequestError, list},
+    query::listing::{Listing, Request, list},
     tracer::{
         TracerError,
         filter::{EventFilter, Failed},
@@ -51,10 +51,7 @@ pub fn answer(shared: &Arc<Shared>, about: &About) -> Result<Vec<Reply>, Refusal
             let store = store(shared)?;
             let picture = Picture::take(&shared.programs, Some(&store), *scope).map_err(failed)?;
             let graph = graph::of(&picture, filter.as_deref(), clock::realtime());
-            let graph = graph.map_err(|error| Refusal::Request {
-                message: error.to_string(),
-                hint: error.hint(),
-            })?;
+            let graph = graph.map_err(Refusal::Request)?;
             Ok(notes(&picture).chain([Reply::Graph(Box::new(graph))]).collect())
         }
         About::History { kind, since, until, listing } => {
@@ -84,7 +81,7 @@ fn live(shared: &Shared, listing: &Request, scope: Scope) -> Result<Vec<Reply>, 
     let store = store(shared)?;
     let picture = Picture::take(&shared.programs, Some(&store), scope).map_err(failed)?;
     let found = list(picture.entries(), &columns(), listing, clock::realtime());
-    let mut replies = told(found.map_err(|error| request(&error))?);
+    let mut replies = told(found.map_err(Refusal::Request)?);
     replies.extend(notes(&picture));
     Ok(replies)
 }
@@ -133,7 +130,7 @@ pub fn past(
     for gap in reader.gaps(span).map_err(failed)? {
         notes.push(missing(&gap));
     }
-    Ok((found.map_err(|error| request(&error))?, notes))
+    Ok((found.map_err(Refusal::Request)?, notes))
 }
 
 /// What can be read; the first thing that cannot ends it, and is noted.
@@ -227,10 +224,6 @@ fn failed(error: impl std::error::Error + 'static) -> Refusal {
     Refusal::Failed { message: one_line(&error), hint: None }
 }
 
-fn request(error: &RequestError) -> Refusal {
-    Refusal::Request { message: error.to_string(), hint: error.hint() }
-}
-
 /// The events that a client wants.
 ///
 /// # Errors
@@ -241,7 +234,7 @@ pub fn filter(wanted: &Wanted) -> Result<EventFilter, Refusal> {
             .iter()
             .map(|pattern| Glob::new(pattern).map(|glob| glob.compile_matcher()))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Refusal::Request { message: error.to_string(), hint: None })
+            .map_err(|error| Refusal::Pattern { message: error.to_string() })
     };
     Ok(EventFilter {
         pids: wanted.pids.iter().copied().map(Pid).collect(),

@@ -58,13 +58,13 @@ pub enum ClientError {
 impl ClientError {
     /// What the user can do about it.
     #[must_use]
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotThere { .. } => Some("`ucr daemon` starts one; --via kernel does without"),
             Self::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("only root and the group that the daemon is configured with may ask it")
             }
-            Self::Refused(refusal) => refusal.hint(),
+            // It is the next cause, and has its own.
             _ => None,
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     query::{
         Value,
         graph::Graph,
-        listing::{Heading, Request as Listing},
+        listing::{Heading, Request as Listing, RequestError},
         who::{Answer, Target},
     },
     tracer::{event::TraceEvent, programs::Scope},
@@ -222,12 +222,13 @@ pub enum Refusal {
         theirs: u32,
     },
     /// The listing that was asked for makes no sense.
-    #[error("{message}")]
-    Request {
-        /// What is wrong with it.
+    #[error("{0}")]
+    Request(RequestError),
+    /// A pattern that was asked for is none.
+    #[error("this is no pattern: {message}")]
+    Pattern {
+        /// Why.
         message: String,
-        /// What to do about it.
-        hint: Option<String>,
     },
     /// It failed.
     #[error("{message}")]
@@ -253,7 +254,7 @@ impl Refusal {
             Self::TooSlow => "too_slow",
             Self::Malformed => "malformed",
             Self::OtherProtocol { .. } => "other_protocol",
-            Self::Request { .. } => "request",
+            Self::Request(_) | Self::Pattern { .. } => "request",
             Self::Failed { .. } => "failed",
             Self::NoHistory => "no_history",
         }
@@ -261,16 +262,18 @@ impl Refusal {
 
     /// What to do about it.
     #[must_use]
-    pub fn hint(&self) -> Option<&str> {
-        match self {
+    pub fn hint(&self) -> Option<String> {
+        let fixed = match self {
             Self::NotAllowed { .. } => {
-                Some("ask as root, or as a member of the group that [control] group names")
+                "ask as root, or as a member of the group that [control] group names"
             }
-            Self::Busy { .. } => Some("try again, or raise [control] max_clients"),
-            Self::OtherProtocol { .. } => Some("restart the daemon after an update of ucr"),
-            Self::NoHistory => Some("[history] enabled = true turns it on"),
-            Self::Request { hint, .. } | Self::Failed { hint, .. } => hint.as_deref(),
-            _ => None,
-        }
+            Self::Busy { .. } => "try again, or raise [control] max_clients",
+            Self::OtherProtocol { .. } => "restart the daemon after an update of ucr",
+            Self::NoHistory => "[history] enabled = true turns it on",
+            Self::Request(error) => return error.hint(),
+            Self::Failed { hint, .. } => return hint.clone(),
+            _ => return None,
+        };
+        Some(fixed.to_owned())
     }
 }

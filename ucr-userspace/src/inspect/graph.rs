@@ -5,8 +5,9 @@ use crate::{
     ledger::TrackedRole,
     model::{SocketType, UnixName},
     query::{
-        expression::{Expression, ExpressionError},
+        expression::Expression,
         graph::{Builder, Graph, Kind, Link},
+        listing::RequestError,
     },
 };
 
@@ -14,9 +15,11 @@ use crate::{
 ///
 /// # Errors
 /// A filter that makes no sense.
-pub fn of(picture: &Picture<'_>, filter: Option<&str>, now: u64) -> Result<Graph, ExpressionError> {
+pub fn of(picture: &Picture<'_>, filter: Option<&str>, now: u64) -> Result<Graph, RequestError> {
     let columns = super::columns::columns();
-    let mut filter = filter.map(|text| Expression::parse(text, &columns, now)).transpose()?;
+    let text = filter.unwrap_or_default();
+    let parsed = filter.map(|text| Expression::parse(text, &columns, now)).transpose();
+    let mut filter = parsed.map_err(RequestError::filter(text))?;
     let mut builder = Builder::default();
     for entry in picture.entries() {
         // A connection is drawn once, from the end whose address comes first, or which alone is wanted.
@@ -35,7 +38,10 @@ pub fn of(picture: &Picture<'_>, filter: Option<&str>, now: u64) -> Result<Graph
         add(&mut builder, picture, &peer);
         connect(&mut builder, &entry, &peer);
     }
-    Ok(builder.finish())
+    match filter.and_then(|filter| filter.misfit()) {
+        Some(error) => Err(RequestError::filter(text)(error)),
+        None => Ok(builder.finish()),
+    }
 }
 
 /// A socket's holders, and what it can be reached as.

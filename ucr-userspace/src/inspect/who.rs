@@ -3,7 +3,9 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ffi::OsStr,
     fs,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::Path,
 };
 
@@ -18,10 +20,9 @@ use super::{
     tracked::{self, Known},
 };
 use crate::{
-    causes::one_line,
     kernel::clock,
     ledger::{Tracked, TrackedRole},
-    model::{Pid, Shutdown, SocketState, SocketType, UnixName, VfsFile, Who},
+    model::{Pid, SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile, Who},
     process::procfs,
     query::who::{Answer, Connection, Deed, Described, Held, Subject, Target},
     snapshot::diag,
@@ -80,6 +81,7 @@ pub fn who(
     }
     let surroundings: Vec<Surroundings> =
         subjects.into_iter().map(|sk| search.surroundings(sk)).collect::<Result<_, _>>()?;
+    search.look_closely(&surroundings)?;
     search.find_holders(&surroundings)?;
     let people = People::default();
     let tracing_since = match store {
@@ -144,43 +146,12 @@ impl Search<'_> {
     }
 
     /// The sockets with a name: of those that share it with their listener, only the listener, since they
-    /// are its connections. A path that no socket has is tried as the file that it leads to.
+    /// are its connections.
     fn named(&mut self, name: &UnixName) -> Result<Vec<u64>, WhoError> {
-        let mut found = self.wanted(&Sought::Name(name), |sight: &Sight| sight.name == *name)?;
-        if found.is_empty()
-            && let UnixName::Pathname(path) = name
-            && let Some(real) = real_path(path)
-            && real != *name
-        {
-            found = self.wanted(&Sought::Name(&real), |sight: &Sight| sight.name == real)?;
-        }
-        if found.is_empty()
-            && let UnixName::Pathname(path) = name
-        {
-            found = self.bound_to_file(path)?;
-        }
+        let found = self.wanted(&Sought::Name(name), |sight: &Sight| sight.name == *name)?;
         let listeners: Vec<u64> =
             found.iter().copied().filter(|sk| self.seen.get(sk).is_some_and(is_listener)).collect();
         Ok(if listeners.is_empty() { found } else { listeners })
-    }
-
-    /// The sockets that are bound to the file that a path leads to, by whatever name: of our own network
-    /// namespace, since only sock_diag tells. That it does not is no failure: then there is no such socket.
-    fn bound_to_file(&mut self, path: &[u8]) -> Result<Vec<u64>, TracerError> {
-        let Some(file) = file_at(path) else { return Ok(Vec::new()) };
-        let view = match diag::unix_sockets() {
-            Ok(view) => view,
-            Err(error) => {
-                self.notes.push(one_line(&error));
-                return Ok(Vec::new());
-            }
-        };
-        let mut found = Vec::new();
-        for socket in view.sockets.values().filter(|socket| socket.file == Some(file)) {
-            let is_it = |sight: &Sight| sight.raw.socket.inode == u64::from(socket.inode);
-            found.extend(self.wanted(&Sought::Inode(socket.inode), is_it)?);
-        }
-        Ok(found)
     }
 
     /// Searches the ledger; what it does not have, among all sockets.
@@ -362,6 +333,25 @@ impl Search<'_> {
         Ok(found)
     }
 
+    /// Looks once more at what a pass has only glanced at: that does not tell whom a socket sees at its other
+    /// end (`SO_PEERCRED`).
+    fn look_closely(&mut self, surroundings: &[Surroundings]) -> Result<(), TracerError> {
+        for sk in surroundings.iter().flat_map(Surroundings::all).collect::<BTreeSet<u64>>() {
+            let Some(known) = self.seen.get_mut(&sk).filter(|sight| sight.raw.peer_pid == 0) else {
+                continue;
+            };
+            let (before, closely) = (&known.raw.socket, self.programs.look(sk)?);
+            // Another one may have got the address since; and this one, meanwhile, a cookie.
+            if let Some(sight) = closely
+                && sight.raw.socket.inode == before.inode
+                && (before.cookie == 0 || sight.raw.socket.cookie == before.cookie)
+            {
+                known.raw.peer_pid = sight.raw.peer_pid;
+            }
+        }
+        Ok(())
+    }
+
     /// Finds who holds the sockets: of processes that are known to have had to do with them, and only if
     /// that does not explain all references, of all processes.
     fn find_holders(&mut self, surroundings: &[Surroundings]) -> Result<(), TracerError> {
@@ -507,13 +497,6 @@ fn directory_of(tracked: &Tracked) -> Option<Vec<u8>> {
     tracked.name.is_relative_path().then(|| directories.cwd.path.clone())
 }
 
-/// The socket file that a path leads to, as sock_diag numbers it.
-fn file_at(path: &[u8]) -> Option<VfsFile> {
-    use std::os::unix::{ffi::OsStrExt as _, fs::FileTypeExt as _, fs::MetadataExt as _};
-    let facts = fs::metadata(Path::new(std::ffi::OsStr::from_bytes(path))).ok()?;
-    facts.file_type().is_socket().then(|| VfsFile::from_stat(facts.dev(), facts.ino()))
-}
-
 /// Whether two sightings at one address are of one socket.
 fn is_same(one: &Sight, other: &Sight) -> bool {
     let (one, other) = (&one.raw.socket, &other.raw.socket);
@@ -524,9 +507,27 @@ fn is_same(one: &Sight, other: &Sight) -> bool {
     }
 }
 
-/// The file that a path leads to, as a name.
-fn real_path(path: &[u8]) -> Option<UnixName> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let real = fs::canonicalize(Path::new(std::ffi::OsStr::from_bytes(path))).ok()?;
-    Some(UnixName::Pathname(real.into_os_string().into_encoded_bytes()))
+/// What else may be meant by a path that no socket has for its name: first the path without symbolic links,
+/// then the sockets that have the file for theirs, whatever they call it (`/var/run/x`, or `x` from where they
+/// stood). To be asked where the path was typed: a daemon stands somewhere else.
+#[must_use]
+pub fn meant(target: &Target) -> Vec<Vec<Target>> {
+    let Target::Name(UnixName::Pathname(path)) = target else { return Vec::new() };
+    let Ok(real) = fs::canonicalize(Path::new(OsStr::from_bytes(path))) else { return Vec::new() };
+    let file = fs::metadata(&real).ok();
+    let file = file.map(|facts| VfsFile::from_stat(facts.dev(), facts.ino()));
+    // Without an answer there is nothing that else could be meant.
+    let view = diag::unix_sockets().unwrap_or_default();
+    let has_it = |socket: &&SeenSocket| socket.file.is_some() && socket.file == file;
+    let owners: Vec<&SeenSocket> = view.sockets.values().filter(has_it).collect();
+    let listens = |state| state == SocketState::Listening;
+    let any_listens = owners.iter().any(|owner| listens(owner.state));
+    let mut inodes: Vec<u32> = owners
+        .iter()
+        .filter(|owner| listens(owner.state) || !any_listens)
+        .map(|owner| owner.inode)
+        .collect();
+    inodes.sort_unstable();
+    let name = UnixName::Pathname(real.into_os_string().into_encoded_bytes());
+    vec![vec![Target::Name(name)], inodes.into_iter().map(Target::Inode).collect()]
 }

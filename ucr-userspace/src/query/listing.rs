@@ -5,6 +5,7 @@ mod request;
 use std::{
     cmp::{Ordering, Reverse},
     collections::{HashMap, HashSet},
+    iter,
 };
 
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,9 @@ pub fn list<T>(
     now: u64,
 ) -> Result<Listing, RequestError> {
     let mut filter = match &request.filter {
-        Some(text) => Some(Expression::parse(text, columns, now)?),
+        Some(text) => {
+            Some(Expression::parse(text, columns, now).map_err(RequestError::filter(text))?)
+        }
         None => None,
     };
     let mut examined = 0;
@@ -77,7 +80,9 @@ pub fn list<T>(
         headings = all;
     }
     match filter.and_then(|filter| filter.misfit()) {
-        Some(error) => Err(error.into()),
+        Some(error) => {
+            Err(RequestError::filter(request.filter.as_deref().unwrap_or_default())(error))
+        }
         None => Ok(Listing { headings, rows, matched: wide(matched), examined }),
     }
 }
@@ -148,6 +153,14 @@ fn keys<'a, C>(
             Ok(Key { column, place, way })
         })
         .collect()
+}
+
+/// Looks whether a request makes sense, as far as can be told without any rows.
+///
+/// # Errors
+/// As of [`list`].
+pub fn check<T>(columns: &[Column<T>], request: &Request, now: u64) -> Result<(), RequestError> {
+    list(iter::empty(), columns, request, now).map(drop)
 }
 
 /// Compares by one key after the other.

@@ -38,8 +38,13 @@ pub enum RequestError {
         nearest: Option<String>,
     },
     /// The filter.
-    #[error("the filter makes no sense: {0}")]
-    Filter(#[from] ExpressionError),
+    #[error("the filter makes no sense: {error}")]
+    Filter {
+        /// The filter.
+        text: String,
+        /// What is wrong with it, and where.
+        error: ExpressionError,
+    },
 }
 
 /// What a column is wanted for.
@@ -64,6 +69,20 @@ impl fmt::Display for Purpose {
 }
 
 impl RequestError {
+    /// For a filter with this text.
+    pub fn filter(text: &str) -> impl Fn(ExpressionError) -> Self {
+        move |error| Self::Filter { text: text.to_owned(), error }
+    }
+
+    /// The filter on a line, and a caret below the place that makes no sense.
+    #[must_use]
+    pub fn pointed(&self) -> Option<String> {
+        match self {
+            Self::Filter { text, error } => Some(error.pointed(text)),
+            Self::UnknownColumn { .. } => None,
+        }
+    }
+
     /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -72,7 +91,7 @@ impl RequestError {
                 Some(format!("did you mean `{name}`?"))
             }
             Self::UnknownColumn { .. } => None,
-            Self::Filter(error) => error.hint(),
+            Self::Filter { error, .. } => error.hint(),
         }
     }
 }
