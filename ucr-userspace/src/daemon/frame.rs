@@ -49,20 +49,20 @@ pub async fn write<T: Serialize>(
     to.write_all(&encode(message)?).await
 }
 
-/// Reads a message of at most so many bytes; nothing is allocated for more than have come.
+/// Reads the bytes of a message of at most so many; nothing is allocated for more than have come.
 ///
 /// # Errors
 /// See [`FrameError`].
-pub async fn read<T: DeserializeOwned>(
+pub async fn read(
     from: &mut (impl AsyncRead + Unpin),
     limit: u64,
-) -> Result<T, FrameError> {
+) -> Result<Vec<u8>, FrameError> {
     let length = from.read_u32_le().await.map_err(FrameError::Read)?;
     check(length, limit)?;
     let mut bytes = Vec::new();
     let read = from.take(length.into()).read_to_end(&mut bytes).await;
     whole(read, length)?;
-    postcard::from_bytes(&bytes).map_err(FrameError::Malformed)
+    Ok(bytes)
 }
 
 /// The same for who waits for nothing else.

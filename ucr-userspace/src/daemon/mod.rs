@@ -6,6 +6,7 @@
 //! follower ([`hub`]) or the disk is too slow for are counted, and those who are concerned are told.
 
 pub mod answer;
+pub mod book;
 pub mod client;
 pub mod config;
 pub mod figures;
@@ -20,6 +21,7 @@ pub mod notify;
 pub mod privileges;
 pub mod protocol;
 pub mod run;
+pub mod schedule;
 pub mod server;
 pub mod shared;
 pub mod status;
