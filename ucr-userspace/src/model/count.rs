@@ -2,18 +2,19 @@
 
 use std::fmt;
 
-/// `1 socket`, `2 sockets`, `2 processes`.
+/// `1 socket`, `2 sockets`, `2 processes`, `2 entries`.
 #[derive(Clone, Copy, Debug)]
 pub struct Count<N>(pub N, pub &'static str);
 
 impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Count<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = match self.0 == N::from(1) {
-            true => "",
-            false if self.1.ends_with('s') => "es",
-            false => "s",
+        let (stem, ending) = match (self.0 == N::from(1), self.1.strip_suffix('y')) {
+            (true, _) => (self.1, ""),
+            (false, Some(stem)) => (stem, "ies"),
+            (false, None) if self.1.ends_with('s') => (self.1, "es"),
+            (false, None) => (self.1, "s"),
         };
-        write!(f, "{} {}{plural}", self.0, self.1)
+        write!(f, "{} {stem}{ending}", self.0)
     }
 }
 
@@ -26,5 +27,6 @@ mod tests {
         assert_eq!(Count(1_u32, "socket").to_string(), "1 socket");
         assert_eq!(Count(0_usize, "socket").to_string(), "0 sockets");
         assert_eq!(Count(2_u64, "process").to_string(), "2 processes");
+        assert_eq!(Count(2_u64, "entry").to_string(), "2 entries");
     }
 }
