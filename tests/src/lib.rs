@@ -13,6 +13,7 @@
 
 pub mod backends;
 pub mod control;
+pub mod daemon;
 pub mod follower;
 pub mod native;
 pub mod needs;
@@ -24,6 +25,7 @@ pub mod wait;
 pub mod world;
 
 pub use self::{
+    daemon::Daemon,
     follower::Follower,
     native::{I386, Uring},
     needs::Need,

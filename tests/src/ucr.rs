@@ -108,6 +108,11 @@ impl Ucr {
         self.own.file_name().unwrap_or_default()
     }
 
+    /// The backend that it sticks to.
+    pub(crate) fn backend_wanted(&self) -> Option<Backend> {
+        self.backend
+    }
+
     /// A command, ready to be run.
     #[must_use]
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
