@@ -53,7 +53,7 @@ pub async fn write<T: Serialize>(
 ///
 /// # Errors
 /// See [`FrameError`].
-pub async fn read(
+pub async fn read_bytes(
     from: &mut (impl AsyncRead + Unpin),
     limit: u64,
 ) -> Result<Vec<u8>, FrameError> {
@@ -63,6 +63,17 @@ pub async fn read(
     let read = from.take(length.into()).read_to_end(&mut bytes).await;
     whole(read, length)?;
     Ok(bytes)
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// See [`FrameError`].
+pub async fn read<T: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+    limit: u64,
+) -> Result<T, FrameError> {
+    postcard::from_bytes(&read_bytes(from, limit).await?).map_err(FrameError::Malformed)
 }
 
 /// The same for who waits for nothing else.

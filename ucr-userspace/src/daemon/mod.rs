@@ -12,6 +12,7 @@ pub mod config;
 pub mod figures;
 pub mod follow;
 pub mod frame;
+mod guard;
 pub mod http;
 pub mod hub;
 pub mod keeper;

@@ -2,39 +2,50 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, RwLock, mpsc},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
 
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    sync::{oneshot, watch},
+    time::{MissedTickBehavior, interval, sleep_until},
 };
 use ucr_common::record::Record;
 
 use super::{
+    book::Known,
     config::{Config, OnStop},
-    follow::{Following, Order},
+    follow::{Following, Order, Stopped},
+    guard::Guard,
     http::{self, Page, Unavailable},
     keeper::{self, Keeper},
     notify::Notifier,
     privileges::{KEPT, drop_privileges},
+    schedule::Schedule,
     server::{self, Door},
     shared::{Counts, History, Shared},
 };
 use crate::{
     causes::one_line,
-    history::{Attachment, Opened, Store as HistoryStore},
+    history::{Attachment, Gap, Opened, Store as HistoryStore, StoreError},
     kernel::clock,
     process::procfs,
     sys::heap,
     tracer::{
-        TracerError, follow::FollowError, hooks::Choice, object::Sizes, pins::PinDirectory,
-        programs::Programs, ring::Ring, session, store,
+        TracerError, follow::is_there, hooks::Choice, object::Sizes, pins::PinDirectory,
+        programs::Programs, ring::Ring, session,
+        store::{self, Store},
     },
 };
+
+/// Whoever reads the ring buffer looks up several times a second; after so long, something holds it for good.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 
 /// What goes wrong at the beginning or at the end.
 pub type Outcome = anyhow::Result<()>;
@@ -60,33 +71,35 @@ struct Prepared {
     file: Option<PathBuf>,
     door: Door,
     metrics: Option<std::net::TcpListener>,
-    history: Option<HistoryStore>,
+    history: Option<Kept>,
     attachment: Attachment,
     removed: (mpsc::Sender<Vec<Record>>, mpsc::Receiver<Vec<Record>>),
 }
 
+/// The history as it was found.
+struct Kept {
+    /// None if it cannot be opened yet.
+    store: Option<HistoryStore>,
+    /// What is missing in it.
+    owed: Vec<Gap>,
+}
+
 impl Prepared {
     fn new(config: Config, file: Option<&Path>) -> anyhow::Result<Self> {
+        // What others could have comes first: who is refused has changed nothing.
         let door = Door::open(&config.control)?;
-        let history = match &config.history {
-            history if history.enabled => {
-                if let Some(folder) = history.file.parent() {
-                    make_private(folder)?;
-                }
-                Some(HistoryStore::open(&history.file, keeper::limits(history))?)
-            }
-            _ => None,
-        };
-        let pins = PinDirectory::new(config.tracing.pin_dir.clone());
-        attach(&config, &pins)?;
-        let control = session::open(&pins)?.control()?;
-        let attachment =
-            Attachment { boot_id: procfs::boot_id()?, attached_at: control.attached_at };
+        let opened = open_history(&config)?;
         let metrics = match config.metrics.listen {
             Some(address) => Some(std::net::TcpListener::bind(address).map_err(|source| {
                 anyhow::Error::new(source).context(format!("listen at {address} for metrics"))
             })?),
             None => None,
+        };
+        let pins = PinDirectory::new(config.tracing.pin_dir.clone());
+        let store = attach(&config, &pins)?;
+        let attachment = Attachment {
+            boot_id: procfs::boot_id()?,
+            attached_at: store.control()?.attached_at,
         };
         let shared = Arc::new(Shared {
             programs: Programs::open(&pins)?,
@@ -98,13 +111,9 @@ impl Prepared {
             counts: Counts::default(),
             reconciliation: Mutex::default(),
             history: Mutex::new(History::default()),
+            beat: AtomicU64::new(clock::boottime()),
         });
-        let history = history.map(|Opened { store, damaged }| {
-            if let Some(aside) = damaged {
-                keeper::put_aside(&shared, &aside);
-            }
-            store
-        });
+        let history = opened.map(|opened| Kept::new(opened, &shared));
         let file = file.map(Path::to_owned);
         let removed = mpsc::channel();
         Ok(Self { shared, file, door, metrics, history, attachment, removed })
@@ -116,57 +125,104 @@ impl Prepared {
         let (removed, taken) = removed;
         let store = session::open(&shared.pins)?;
         let ring = store::open_events(&shared.pins.maps())?;
-        let expected = match &history {
-            Some(history) => history.sequences(&attachment)?,
-            None => Vec::new(),
+        let guard = Guard::new(&shared.pins, session::open(&shared.pins)?)?;
+        let known = match &history {
+            Some(Kept { store: Some(history), .. }) => Known {
+                next: history.sequences(&attachment)?,
+                until: history.last_stamp(&attachment.boot_id)?.unwrap_or(0),
+            },
+            _ => Known::default(),
         };
         let following = Following {
             store,
             ring,
-            keeper: history.map(|store| Keeper::start(store, Arc::clone(&shared))),
-            expected,
+            keeper: history.map(|kept| Keeper::start(kept.store, kept.owed, Arc::clone(&shared))),
+            known,
             attachment,
             removed: taken,
             ring_bytes: shared.ring.depth().1,
             shared: Arc::clone(&shared),
         };
         let (orders, heard) = watch::channel(Order::GoOn);
-        let (ended, end) = tokio::sync::oneshot::channel();
+        let (begins, begun) = oneshot::channel();
+        let (ended, end) = oneshot::channel();
         let thread = thread::spawn(move || {
-            // If nobody waits any more, the daemon is ending.
-            ended.send(following.run(heard)).ok();
+            if let Err(error) = following.run(heard, begins)
+                && let Err(error) = ended.send(error)
+            {
+                // Nobody waits any more: the daemon is ending.
+                tracing::warn!("end following: {}", one_line(&error));
+            }
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(4)
             .build()?;
         let ending = runtime.block_on(async {
-            let main = Main { shared: &shared, file, door: &door, notifier, removed };
-            main.run(metrics, end).await
+            let main = Main { shared: &shared, file, door: &door, notifier, removed, guard };
+            main.run(metrics, begun, end).await
         });
-        runtime.shutdown_timeout(Duration::from_secs(5));
         notifier.stopping().ok();
+        runtime.shutdown_timeout(Duration::from_secs(5));
         let on_stop = shared.config().tracing.on_stop;
-        orders.send_replace(match on_stop {
-            OnStop::Keep => Order::Pause,
-            OnStop::Detach => Order::Stop,
-        });
-        thread.join().ok();
-        if on_stop == OnStop::Detach {
+        // After a failure the next daemon goes on; and what is attached need not be ours any more.
+        let is_last = ending.is_ok() && on_stop == OnStop::Detach;
+        orders.send_replace(if is_last { Order::Stop } else { Order::Pause });
+        if thread.join().is_err() {
+            tracing::error!("the thread that reads the ring buffer has panicked");
+        }
+        if is_last {
             session::detach(&shared.pins)?;
         }
         ending
     }
 }
 
+impl Kept {
+    fn new(opened: Result<Opened, StoreError>, shared: &Shared) -> Self {
+        match opened {
+            Ok(Opened { store, damaged }) => {
+                let gap = damaged.map(|aside| {
+                    keeper::put_aside(shared, &aside);
+                    keeper::in_damaged(clock::boottime())
+                });
+                Self { store: Some(store), owed: gap.into_iter().collect() }
+            }
+            Err(error) => {
+                keeper::not_opened(shared, &error);
+                Self { store: None, owed: Vec::new() }
+            }
+        }
+    }
+}
+
+/// Opens the history, if one is to be kept. That the disk is full keeps nobody from following: it is tried
+/// again.
+fn open_history(config: &Config) -> anyhow::Result<Option<Result<Opened, StoreError>>> {
+    let history = &config.history;
+    if !history.enabled {
+        return Ok(None);
+    }
+    if let Some(folder) = history.file.parent() {
+        make_private(folder)?;
+    }
+    match HistoryStore::open(&history.file, keeper::limits(history)) {
+        Err(error) if !error.is_passing() => Err(error.into()),
+        opened => Ok(Some(opened)),
+    }
+}
+
 /// Attaches tracing, or takes over what is attached.
-fn attach(config: &Config, pins: &PinDirectory) -> anyhow::Result<()> {
+fn attach(config: &Config, pins: &PinDirectory) -> anyhow::Result<Store> {
     let wanted = config.tracing.backend;
     match session::open_as(pins, wanted) {
         Ok(store) => {
+            let lease = store.lease()?;
+            if lease.until > clock::boottime() && is_there(&lease) {
+                return Err(TracerError::Followed { pid: lease.follower }.into());
+            }
             tracing::info!("takes over tracing that is attached since before");
-            drop(store);
-            return Ok(());
+            return Ok(store);
         }
         Err(TracerError::NotAttached { .. }) => {}
         // Nobody can read it any more, and a daemon has to come up after an update by itself.
@@ -195,7 +251,7 @@ fn attach(config: &Config, pins: &PinDirectory) -> anyhow::Result<()> {
         attached.backend.name(),
         attached.sockets
     );
-    Ok(())
+    Ok(session::open(pins)?)
 }
 
 fn make_private(folder: &Path) -> anyhow::Result<()> {
@@ -213,18 +269,24 @@ struct Main<'a> {
     door: &'a Door,
     notifier: &'a Notifier,
     removed: mpsc::Sender<Vec<Record>>,
+    guard: Guard,
 }
 
 impl Main<'_> {
     async fn run(
-        self,
+        mut self,
         metrics: Option<std::net::TcpListener>,
-        mut end: tokio::sync::oneshot::Receiver<Result<(), FollowError>>,
+        begun: oneshot::Receiver<()>,
+        mut end: oneshot::Receiver<Stopped>,
     ) -> Outcome {
         let mut terminated = signal(SignalKind::terminate())?;
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut hung_up = signal(SignalKind::hangup())?;
-        tokio::spawn(server::serve(self.door.listener()?, Arc::clone(self.shared)));
+        if begun.await.is_err() {
+            return Err(why(end.await));
+        }
+        let (group, shared) = (self.door.group(), Arc::clone(self.shared));
+        tokio::spawn(server::serve(self.door.listener()?, group, shared));
         if let Some(listener) = metrics {
             let shared = Arc::clone(self.shared);
             tokio::spawn(http::serve(listener, http::Limits::default(), move |page| {
@@ -234,49 +296,56 @@ impl Main<'_> {
         }
         let mut watchdog = interval(self.notifier.watchdog().unwrap_or(Duration::from_secs(30)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut losses = interval(Duration::from_secs(1));
-        losses.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut lost_before = 0;
-        let mut due = self.next_reconciliation(Instant::now());
+        let mut glance = interval(Duration::from_secs(1));
+        glance.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut schedule = Schedule::new(self.every(), std::time::Instant::now());
         let mut reconciling = None;
         tracing::info!("ready: answers at {}", self.shared.config().control.socket.display());
         self.notifier.ready("follows and answers")?;
         loop {
+            let now = std::time::Instant::now();
             tokio::select! {
                 _ = terminated.recv() => return Ok(()),
                 _ = interrupted.recv() => return Ok(()),
-                _ = hung_up.recv() => self.reload(),
-                outcome = &mut end => {
-                    return match outcome {
-                        Ok(Err(error)) => Err(error.into()),
-                        _ => Err(anyhow::anyhow!("following the events ended by itself")),
-                    };
+                _ = hung_up.recv() => {
+                    self.reload();
+                    schedule.change(self.every(), now);
                 }
-                _ = watchdog.tick() => {
-                    self.notifier.alive().ok();
-                }
-                _ = losses.tick() => {
-                    let lost = self.shared.counts.lost.load(std::sync::atomic::Ordering::Relaxed);
-                    if lost > lost_before && self.shared.config().tracing.reconcile_after_loss {
-                        // Once it has calmed down.
-                        due = Some(Instant::now() + Duration::from_secs(2));
+                stopped = &mut end => return Err(why(stopped)),
+                _ = watchdog.tick() => self.say_alive(),
+                _ = glance.tick() => {
+                    self.guard.require(&self.shared.pins)?;
+                    let is_wanted = self.shared.config().tracing.reconcile_after_loss;
+                    if self.guard.has_lost(self.shared) && is_wanted {
+                        schedule.lost(now);
                     }
-                    lost_before = lost;
                 }
-                () = sleep_until(due.unwrap_or_else(far)), if due.is_some() && reconciling.is_none() => {
-                    due = None;
+                () = until(schedule.due()), if reconciling.is_none() => {
+                    schedule.begin();
                     reconciling = Some(self.reconcile());
                 }
                 () = finished(&mut reconciling) => {
                     reconciling = None;
-                    due = due.or_else(|| self.next_reconciliation(Instant::now()));
+                    self.guard.overlook_sockets();
+                    schedule.end(std::time::Instant::now());
                 }
             }
         }
     }
 
-    fn next_reconciliation(&self, now: Instant) -> Option<Instant> {
-        self.shared.config().tracing.reconcile_every.map(|every| now + every)
+    fn every(&self) -> Option<Duration> {
+        self.shared.config().tracing.reconcile_every
+    }
+
+    /// As long as the ring buffer is being read: without that, all else is worth nothing.
+    fn say_alive(&self) {
+        let beat = self.shared.beat.load(Ordering::Relaxed);
+        let silent = Duration::from_nanos(clock::boottime().saturating_sub(beat));
+        if silent < LONGEST_SILENCE {
+            self.notifier.alive().ok();
+        } else {
+            tracing::error!("nobody has read the ring buffer for {} s", silent.as_secs());
+        }
     }
 
     /// Holds the ledger against the kernel, on a thread of its own.
@@ -335,6 +404,13 @@ async fn given(page: Page, shared: Arc<Shared>) -> Result<String, Unavailable> {
     }
 }
 
+fn why(stopped: Result<Stopped, oneshot::error::RecvError>) -> anyhow::Error {
+    match stopped {
+        Ok(stopped) => stopped.into(),
+        Err(_) => anyhow::anyhow!("following the events ended by itself"),
+    }
+}
+
 async fn finished(task: &mut Option<tokio::task::JoinHandle<()>>) {
     match task {
         // It has said itself what went wrong.
@@ -343,6 +419,9 @@ async fn finished(task: &mut Option<tokio::task::JoinHandle<()>>) {
     }
 }
 
-fn far() -> Instant {
-    Instant::now() + Duration::from_secs(86_400)
+async fn until(due: Option<std::time::Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
 }

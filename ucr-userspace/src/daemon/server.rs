@@ -258,7 +258,7 @@ async fn converse(client: &mut UnixStream, reception: &Arc<Reception>) -> Result
     let config = shared.config();
     let control = &config.control;
     authorize(client, reception.group)?;
-    let message = timeout(control.request_timeout, frame::read(client, control.max_request));
+    let message = timeout(control.request_timeout, frame::read_bytes(client, control.max_request));
     let message = match message.await {
         Err(_) => return Err(Refusal::TooSlow),
         Ok(Err(FrameError::TooLong { limit, .. })) => return Err(Refusal::TooLong { limit }),
