@@ -10,6 +10,8 @@ mod backends;
 #[cfg(test)]
 mod checking;
 #[cfg(test)]
+mod daemon;
+#[cfg(test)]
 mod doors;
 #[cfg(test)]
 mod dumping;

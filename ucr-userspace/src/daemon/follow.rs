@@ -307,6 +307,7 @@ impl Desk {
     }
 }
 
-fn now() -> Moment {
+/// The one place where the daemon asks what time it is for what it keeps.
+pub(super) fn now() -> Moment {
     Moment { boottime: clock::boottime(), realtime: clock::realtime() }
 }

@@ -150,8 +150,11 @@ impl Writer {
                 }
                 self.owed.clear();
                 let mut history = self.history();
-                history.unkept += refused;
                 history.trouble = None;
+                if refused > 0 {
+                    history.unkept += refused;
+                    *history.failures.entry("too_long").or_default() += refused;
+                }
             }
             Err(failure) => self.miss(batch, failure),
         }
@@ -231,7 +234,7 @@ impl Writer {
         });
         let mut history = self.history();
         history.unkept += entries;
-        *history.failures.entry(failure.reason).or_default() += 1;
+        *history.failures.entry(failure.reason).or_default() += entries;
         history.trouble = Some(failure.message);
     }
 
@@ -266,7 +269,7 @@ pub fn not_opened(shared: &Shared, error: &StoreError) {
     tracing::warn!("what happens is not kept: {message}");
     let mut history = shared.history.lock().unwrap_or_else(PoisonError::into_inner);
     history.trouble = Some(message);
-    *history.failures.entry(reason(error)).or_default() += 1;
+    history.failures.entry(reason(error)).or_default();
 }
 
 fn unopened() -> Failure {

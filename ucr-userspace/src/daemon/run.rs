@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
@@ -19,9 +20,9 @@ use tokio::{
 use ucr_common::record::Record;
 
 use super::{
-    book::Known,
+    book::{Book, Known},
     config::{Config, OnStop},
-    follow::{Following, Order, Stopped},
+    follow::{Following, Order, Stopped, now},
     guard::Guard,
     http::{self, Page, Unavailable},
     keeper::{self, Keeper},
@@ -38,8 +39,14 @@ use crate::{
     process::procfs,
     sys::heap,
     tracer::{
-        TracerError, follow::is_there, hooks::Choice, object::Sizes, pins::PinDirectory,
-        programs::Programs, ring::Ring, session,
+        TracerError,
+        follow::is_there,
+        hooks::Choice,
+        object::Sizes,
+        pins::PinDirectory,
+        programs::Programs,
+        ring::Ring,
+        session,
         store::{self, Store},
     },
 };
@@ -97,10 +104,8 @@ impl Prepared {
         };
         let pins = PinDirectory::new(config.tracing.pin_dir.clone());
         let store = attach(&config, &pins)?;
-        let attachment = Attachment {
-            boot_id: procfs::boot_id()?,
-            attached_at: store.control()?.attached_at,
-        };
+        let attachment =
+            Attachment { boot_id: procfs::boot_id()?, attached_at: store.control()?.attached_at };
         let shared = Arc::new(Shared {
             programs: Programs::open(&pins)?,
             ring: Ring::open(&pins)?,
@@ -121,16 +126,13 @@ impl Prepared {
 
     /// From here on with few rights.
     fn live(self, notifier: &Notifier) -> Outcome {
-        let Self { shared, file, door, metrics, history, attachment, removed } = self;
+        let Self { shared, file, door, metrics, mut history, attachment, removed } = self;
         let (removed, taken) = removed;
         let store = session::open(&shared.pins)?;
         let ring = store::open_events(&shared.pins.maps())?;
         let guard = Guard::new(&shared.pins, session::open(&shared.pins)?)?;
-        let known = match &history {
-            Some(Kept { store: Some(history), .. }) => Known {
-                next: history.sequences(&attachment)?,
-                until: history.last_stamp(&attachment.boot_id)?.unwrap_or(0),
-            },
+        let known = match &mut history {
+            Some(Kept { store: Some(history), .. }) => known(history, &attachment, &store)?,
             _ => Known::default(),
         };
         let following = Following {
@@ -193,6 +195,29 @@ impl Kept {
                 Self { store: None, owed: Vec::new() }
             }
         }
+    }
+}
+
+/// What the history knows of this tracing. From the first moment on it knows some: whatever the end, the next
+/// daemon can tell how much is missing.
+fn known(
+    history: &mut HistoryStore,
+    attachment: &Attachment,
+    store: &Store,
+) -> anyhow::Result<Known> {
+    let until = history.last_stamp(&attachment.boot_id)?.unwrap_or(0);
+    let next = history.sequences(attachment)?;
+    if !next.is_empty() {
+        return Ok(Known { next, until });
+    }
+    let (next, now) = (store.next_numbers()?, now());
+    let mut book = Book::new(attachment.clone(), usize::MAX);
+    book.begin(Known { next: Vec::new(), until }, next.clone(), now.boottime);
+    match history.append(&book.hand_over(now)) {
+        Ok(_) => Ok(Known { next, until: now.boottime }),
+        // It will be tried again, with what happens until then.
+        Err(error) if error.is_passing() => Ok(Known { next: Vec::new(), until }),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -314,7 +339,7 @@ impl Main<'_> {
                 stopped = &mut end => return Err(why(stopped)),
                 _ = watchdog.tick() => self.say_alive(),
                 _ = glance.tick() => {
-                    self.guard.require(&self.shared.pins)?;
+                    self.guard.require(&self.shared.pins).context("tracing was taken away")?;
                     let is_wanted = self.shared.config().tracing.reconcile_after_loss;
                     if self.guard.has_lost(self.shared) && is_wanted {
                         schedule.lost(now);
@@ -341,10 +366,10 @@ impl Main<'_> {
     fn say_alive(&self) {
         let beat = self.shared.beat.load(Ordering::Relaxed);
         let silent = Duration::from_nanos(clock::boottime().saturating_sub(beat));
-        if silent < LONGEST_SILENCE {
-            self.notifier.alive().ok();
-        } else {
+        if silent >= LONGEST_SILENCE {
             tracing::error!("nobody has read the ring buffer for {} s", silent.as_secs());
+        } else if self.notifier.watchdog().is_some() {
+            self.notifier.alive().ok();
         }
     }
 

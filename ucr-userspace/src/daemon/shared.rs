@@ -83,7 +83,7 @@ pub struct History {
     pub trouble: Option<String>,
     /// Entries that could not be kept.
     pub unkept: u64,
-    /// Batches that could not be written, by reason.
+    /// The same by reason.
     pub failures: BTreeMap<&'static str, u64>,
     /// Databases that were moved aside.
     pub damaged: Vec<String>,

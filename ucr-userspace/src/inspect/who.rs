@@ -137,11 +137,8 @@ impl Search<'_> {
         {
             found = self.wanted(&Sought::Name(&real), |sight: &Sight| sight.name == real)?;
         }
-        let listeners: Vec<u64> = found
-            .iter()
-            .copied()
-            .filter(|sk| self.seen.get(sk).is_some_and(is_listener))
-            .collect();
+        let listeners: Vec<u64> =
+            found.iter().copied().filter(|sk| self.seen.get(sk).is_some_and(is_listener)).collect();
         Ok(if listeners.is_empty() { found } else { listeners })
     }
 
