@@ -19,6 +19,7 @@ pub mod keeper;
 pub mod log;
 pub mod metrics;
 pub mod notify;
+mod prepare;
 pub mod privileges;
 pub mod protocol;
 pub mod run;

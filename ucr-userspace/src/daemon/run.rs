@@ -2,11 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, RwLock,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, atomic::Ordering, mpsc},
     thread,
     time::Duration,
 };
@@ -25,27 +21,20 @@ use super::{
     follow::{Following, Order, Stopped, now},
     guard::Guard,
     http::{self, Page, Unavailable},
-    keeper::{self, Keeper},
+    keeper::Keeper,
     notify::Notifier,
+    prepare::{Kept, Prepared},
     privileges::{KEPT, drop_privileges},
     schedule::Schedule,
     server::{self, Door},
-    shared::{Counts, History, Shared},
+    shared::Shared,
 };
 use crate::{
     causes::one_line,
-    history::{Attachment, Gap, Opened, Store as HistoryStore, StoreError},
+    history::{Attachment, Store as HistoryStore},
     kernel::clock,
-    process::procfs,
     sys::heap,
     tracer::{
-        TracerError,
-        follow::is_there,
-        hooks::Choice,
-        object::Sizes,
-        pins::PinDirectory,
-        programs::Programs,
-        ring::Ring,
         session,
         store::{self, Store},
     },
@@ -69,133 +58,62 @@ pub fn run(config: Config, file: Option<&Path>) -> Outcome {
         tracing::warn!("{} is missing ({})", missing.name, missing.reason);
     }
     heap::give_back();
-    prepared.live(&notifier)
+    live(prepared, &notifier)
 }
 
-/// Everything that takes rights which are given up then.
-struct Prepared {
-    shared: Arc<Shared>,
-    file: Option<PathBuf>,
-    door: Door,
-    metrics: Option<std::net::TcpListener>,
-    history: Option<Kept>,
-    attachment: Attachment,
-    removed: (mpsc::Sender<Vec<Record>>, mpsc::Receiver<Vec<Record>>),
-}
-
-/// The history as it was found.
-struct Kept {
-    /// None if it cannot be opened yet.
-    store: Option<HistoryStore>,
-    /// What is missing in it.
-    owed: Vec<Gap>,
-}
-
-impl Prepared {
-    fn new(config: Config, file: Option<&Path>) -> anyhow::Result<Self> {
-        // What others could have comes first: who is refused has changed nothing.
-        let door = Door::open(&config.control)?;
-        let opened = open_history(&config)?;
-        let metrics = match config.metrics.listen {
-            Some(address) => Some(std::net::TcpListener::bind(address).map_err(|source| {
-                anyhow::Error::new(source).context(format!("listen at {address} for metrics"))
-            })?),
-            None => None,
-        };
-        let pins = PinDirectory::new(config.tracing.pin_dir.clone());
-        let store = attach(&config, &pins)?;
-        let attachment =
-            Attachment { boot_id: procfs::boot_id()?, attached_at: store.control()?.attached_at };
-        let shared = Arc::new(Shared {
-            programs: Programs::open(&pins)?,
-            ring: Ring::open(&pins)?,
-            pins,
-            config: RwLock::new(Arc::new(config)),
-            hub: super::hub::Hub::default(),
-            since: clock::realtime(),
-            counts: Counts::default(),
-            reconciliation: Mutex::default(),
-            history: Mutex::new(History::default()),
-            beat: AtomicU64::new(clock::boottime()),
-        });
-        let history = opened.map(|opened| Kept::new(opened, &shared));
-        let file = file.map(Path::to_owned);
-        let removed = mpsc::channel();
-        Ok(Self { shared, file, door, metrics, history, attachment, removed })
-    }
-
-    /// From here on with few rights.
-    fn live(self, notifier: &Notifier) -> Outcome {
-        let Self { shared, file, door, metrics, mut history, attachment, removed } = self;
-        let (removed, taken) = removed;
-        let store = session::open(&shared.pins)?;
-        let ring = store::open_events(&shared.pins.maps())?;
-        let guard = Guard::new(&shared.pins, session::open(&shared.pins)?)?;
-        let known = match &mut history {
-            Some(Kept { store: Some(history), .. }) => known(history, &attachment, &store)?,
-            _ => Known::default(),
-        };
-        let following = Following {
-            store,
-            ring,
-            keeper: history.map(|kept| Keeper::start(kept.store, kept.owed, Arc::clone(&shared))),
-            known,
-            attachment,
-            removed: taken,
-            ring_bytes: shared.ring.depth().1,
-            shared: Arc::clone(&shared),
-        };
-        let (orders, heard) = watch::channel(Order::GoOn);
-        let (begins, begun) = oneshot::channel();
-        let (ended, end) = oneshot::channel();
-        let thread = thread::spawn(move || {
-            if let Err(error) = following.run(heard, begins)
-                && let Err(error) = ended.send(error)
-            {
-                // Nobody waits any more: the daemon is ending.
-                tracing::warn!("end following: {}", one_line(&error));
-            }
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(4)
-            .build()?;
-        let ending = runtime.block_on(async {
-            let main = Main { shared: &shared, file, door: &door, notifier, removed, guard };
-            main.run(metrics, begun, end).await
-        });
-        notifier.stopping().ok();
-        runtime.shutdown_timeout(Duration::from_secs(5));
-        let on_stop = shared.config().tracing.on_stop;
-        // After a failure the next daemon goes on; and what is attached need not be ours any more.
-        let is_last = ending.is_ok() && on_stop == OnStop::Detach;
-        orders.send_replace(if is_last { Order::Stop } else { Order::Pause });
-        if thread.join().is_err() {
-            tracing::error!("the thread that reads the ring buffer has panicked");
+/// From here on with few rights.
+fn live(prepared: Prepared, notifier: &Notifier) -> Outcome {
+    let Prepared { shared, file, door, metrics, mut history, attachment, removed } = prepared;
+    let (removed, taken) = removed;
+    let store = session::open(&shared.pins)?;
+    let ring = store::open_events(&shared.pins.maps())?;
+    let guard = Guard::new(&shared.pins, session::open(&shared.pins)?)?;
+    let known = match &mut history {
+        Some(Kept { store: Some(history), .. }) => known(history, &attachment, &store)?,
+        _ => Known::default(),
+    };
+    let following = Following {
+        store,
+        ring,
+        keeper: history.map(|kept| Keeper::start(kept.store, kept.owed, Arc::clone(&shared))),
+        known,
+        attachment,
+        removed: taken,
+        ring_bytes: shared.ring.depth().1,
+        shared: Arc::clone(&shared),
+    };
+    let (orders, heard) = watch::channel(Order::GoOn);
+    let (begins, begun) = oneshot::channel();
+    let (ended, end) = oneshot::channel();
+    let thread = thread::spawn(move || {
+        if let Err(error) = following.run(heard, begins)
+            && let Err(error) = ended.send(error)
+        {
+            // Nobody waits any more: the daemon is ending.
+            tracing::warn!("end following: {}", one_line(&error));
         }
-        if is_last {
-            session::detach(&shared.pins)?;
-        }
-        ending
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()?;
+    let ending = runtime.block_on(async {
+        let main = Main { shared: &shared, file, door: &door, notifier, removed, guard };
+        main.run(metrics, begun, end).await
+    });
+    notifier.stopping().ok();
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    let on_stop = shared.config().tracing.on_stop;
+    // After a failure the next daemon goes on; and what is attached need not be ours any more.
+    let is_last = ending.is_ok() && on_stop == OnStop::Detach;
+    orders.send_replace(if is_last { Order::Stop } else { Order::Pause });
+    if thread.join().is_err() {
+        tracing::error!("the thread that reads the ring buffer has panicked");
     }
-}
-
-impl Kept {
-    fn new(opened: Result<Opened, StoreError>, shared: &Shared) -> Self {
-        match opened {
-            Ok(Opened { store, damaged }) => {
-                let gap = damaged.map(|aside| {
-                    keeper::put_aside(shared, &aside);
-                    keeper::in_damaged(clock::boottime())
-                });
-                Self { store: Some(store), owed: gap.into_iter().collect() }
-            }
-            Err(error) => {
-                keeper::not_opened(shared, &error);
-                Self { store: None, owed: Vec::new() }
-            }
-        }
+    if is_last {
+        session::detach(&shared.pins)?;
     }
+    ending
 }
 
 /// What the history knows of this tracing. From the first moment on it knows some: whatever the end, the next
@@ -219,72 +137,6 @@ fn known(
         Err(error) if error.is_passing() => Ok(Known { next: Vec::new(), until }),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Opens the history, if one is to be kept. That the disk is full keeps nobody from following: it is tried
-/// again.
-fn open_history(config: &Config) -> anyhow::Result<Option<Result<Opened, StoreError>>> {
-    let history = &config.history;
-    if !history.enabled {
-        return Ok(None);
-    }
-    if let Some(folder) = history.file.parent() {
-        make_private(folder)?;
-    }
-    match HistoryStore::open(&history.file, keeper::limits(history)) {
-        Err(error) if !error.is_passing() => Err(error.into()),
-        opened => Ok(Some(opened)),
-    }
-}
-
-/// Attaches tracing, or takes over what is attached.
-fn attach(config: &Config, pins: &PinDirectory) -> anyhow::Result<Store> {
-    let wanted = config.tracing.backend;
-    match session::open_as(pins, wanted) {
-        Ok(store) => {
-            let lease = store.lease()?;
-            if lease.until > clock::boottime() && is_there(&lease) {
-                return Err(TracerError::Followed { pid: lease.follower }.into());
-            }
-            tracing::info!("takes over tracing that is attached since before");
-            return Ok(store);
-        }
-        Err(TracerError::NotAttached { .. }) => {}
-        // Nobody can read it any more, and a daemon has to come up after an update by itself.
-        Err(error @ (TracerError::Incomplete { .. } | TracerError::OtherVersion { .. })) => {
-            tracing::warn!("tracing is begun anew: {}", one_line(&error));
-            session::detach(pins)?;
-        }
-        Err(error) => return Err(error.into()),
-    }
-    let sizes = Sizes {
-        ring_bytes: config.tracing.ring_bytes,
-        sockets: config.tracing.max_sockets,
-        found: config.tracing.max_sockets,
-        ..Sizes::default()
-    };
-    let choice = Choice { backend: wanted, ..Choice::default() };
-    let attached = session::attach(pins, &choice, sizes)?;
-    if let Some((better, why)) = &attached.refused.backend {
-        tracing::info!("not with the {} backend: {}", better.name(), one_line(why));
-    }
-    for failed in &attached.seeded.failed {
-        tracing::warn!("{}", one_line(failed));
-    }
-    tracing::info!(
-        "attached with the {} backend; {} sockets known from before",
-        attached.backend.name(),
-        attached.sockets
-    );
-    Ok(session::open(pins)?)
-}
-
-fn make_private(folder: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|source| {
-        anyhow::Error::new(source).context(format!("create directory {}", folder.display()))
-    })
 }
 
 /// What the main thread does: everything but following.
