@@ -113,6 +113,8 @@ pub struct Picture<'a> {
     order: Vec<usize>,
     /// What could not be looked at, in words.
     pub incomplete: Vec<String>,
+    /// Tasks whose network namespace may not be looked at.
+    pub hidden_tasks: usize,
     /// Which namespaces were visited for what no descriptor leads to.
     namespaces: HashSet<u64>,
     store: Option<&'a Store>,
@@ -186,6 +188,7 @@ impl<'a> Picture<'a> {
             peers,
             order: order.into_iter().map(|(.., at)| at).collect(),
             incomplete,
+            hidden_tasks: pass.hidden,
             namespaces: pass.namespaces.into_iter().collect(),
             store,
             listeners: OnceCell::new(),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{TracerError, programs::run_silently};
-use crate::{kernel::netns::run_in, model::Count, sys::bpf};
+use crate::{kernel::netns::run_in, sys::bpf};
 
 /// What a pass did.
 #[derive(Debug, Default)]
@@ -22,6 +22,9 @@ pub struct Pass {
     pub namespaces: Vec<u64>,
     /// Network namespaces that could not be visited.
     pub failed: Vec<TracerError>,
+    /// Tasks whose network namespace may not be looked at: another security domain's, for one. They are
+    /// likely to be in one that was visited.
+    pub hidden: usize,
 }
 
 impl Pass {
@@ -39,7 +42,8 @@ impl Pass {
 pub(super) fn run(program: BorrowedFd<'_>) -> Result<Pass, TracerError> {
     let mut pass = run_here(program)?;
     let foreign = foreign_namespaces(&pass.namespaces);
-    pass.failed.extend(foreign.refused());
+    pass.failed.extend(foreign.failed);
+    pass.hidden = foreign.hidden;
     for (inode, (name, namespace)) in foreign.found {
         match visit(program, &name, Some(namespace)) {
             Ok(()) => pass.namespaces.push(inode),
@@ -72,26 +76,23 @@ fn visit(program: BorrowedFd<'_>, name: &str, namespace: Option<File>) -> Result
 struct Foreign {
     /// One open file for each, by its inode number, with the path it was found at.
     found: BTreeMap<u64, (String, File)>,
-    /// Tasks whose namespace may not be looked at, and what the kernel says of the first one.
+    /// Tasks whose namespace may not be looked at.
     hidden: usize,
-    why: Option<io::Error>,
+    /// What else went wrong: no descriptors are left, for one.
+    failed: Vec<TracerError>,
 }
 
 impl Foreign {
     /// A task that has ended meanwhile is in none.
-    fn refuse(&mut self, error: io::Error) {
-        if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) {
-            return;
+    fn refuse(&mut self, path: &Path, error: io::Error) {
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => {}
+            Some(libc::EACCES | libc::EPERM) => self.hidden += 1,
+            _ => {
+                let netns = path.display().to_string();
+                self.failed.push(TracerError::Seed { netns, source: error });
+            }
         }
-        self.hidden += 1;
-        self.why.get_or_insert(error);
-    }
-
-    fn refused(&self) -> Option<TracerError> {
-        let why = self.why.as_ref()?;
-        let source = io::Error::new(why.kind(), why.to_string());
-        let netns = format!("of {} that may not be looked at", Count(self.hidden, "task"));
-        Some(TracerError::Seed { netns, source })
     }
 }
 
@@ -104,7 +105,7 @@ fn foreign_namespaces(known: &[u64]) -> Foreign {
             let inode = match fs::metadata(&path) {
                 Ok(facts) => facts.ino(),
                 Err(error) => {
-                    foreign.refuse(error);
+                    foreign.refuse(&path, error);
                     continue;
                 }
             };
@@ -115,7 +116,7 @@ fn foreign_namespaces(known: &[u64]) -> Foreign {
                 Ok(file) => {
                     foreign.found.insert(inode, (path.display().to_string(), file));
                 }
-                Err(error) => foreign.refuse(error),
+                Err(error) => foreign.refuse(&path, error),
             }
         }
     }
