@@ -263,6 +263,12 @@ fn vacuum(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
 }
 
+/// It may be written by a thread of its own.
+const _: fn() = || {
+    fn can_be_sent<T: Send>() {}
+    can_be_sent::<Store>();
+};
+
 /// The file's hard limit is a whole number of pages.
 const _: () = assert!(super::limits::MIN_BYTES.is_multiple_of(PAGE));
 
