@@ -104,6 +104,11 @@ fn column<'a>(rows: &'a [Value], name: &str) -> Vec<&'a Value> {
     rows.iter().map(|row| row.get(name).unwrap_or_else(|| panic!("no {name}: {row:#}"))).collect()
 }
 
+/// All of a listing's columns, for `-o`.
+fn all<T>(columns: &[ucr::query::Column<T>]) -> String {
+    columns.iter().map(|column| column.name).collect::<Vec<_>>().join(",")
+}
+
 /// A command's name that would harm a terminal, and XML, and dot.
 const ODD: &str = "o\x1b\n\"<&\\";
 

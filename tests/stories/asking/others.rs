@@ -7,13 +7,14 @@ use std::{
 };
 
 use serde_json::json;
+use ucr::{history, inspect};
 use ucr_tests::{
     Answer, Daemon, Need, World, needs,
     ucr::{FAILED, NOBODY, Started},
     wait,
 };
 
-use super::{end, has_kernel_address};
+use super::{all, end, has_kernel_address};
 use crate::world;
 
 /// A group that nobody is a member of, unless we say so.
@@ -96,13 +97,15 @@ fn a_member_of_the_group_is_told_everything_but_addresses() {
     client.close(one);
     client.close(other);
     let (pid, inode) = (client.pid().to_string(), client.inode(fd));
+    let (live, past) = (all(&inspect::columns::columns()), all(history::columns::all()));
+    let events = all(history::columns::events::all());
     let told = |arguments: &[&str]| {
         let answer = as_member(&world, &daemon, arguments).finish().done();
         let all = format!("{}{}", answer.stdout, answer.stderr);
         assert!(!has_kernel_address(&all), "{arguments:?}: {all}");
         answer
     };
-    let rows = super::rows(&told(&["ls", "-o", "", "--json", "--pid", &pid]).json());
+    let rows = super::rows(&told(&["ls", "-o", &live, "--json", "--pid", &pid]).json());
     assert_eq!(
         rows.iter().map(|row| row["inode"].clone()).collect::<Vec<_>>(),
         [inode, client.inode(waits)]
@@ -111,8 +114,8 @@ fn a_member_of_the_group_is_told_everything_but_addresses() {
         (&rows[0]["peer.pid"], &rows[0]["known"]),
         (&json!(server.pid()), &json!("seen-live"))
     );
-    told(&["ls", "-o", ""]);
-    told(&["ls", "--all-netns", "--jsonl", "-o", ""]);
+    told(&["ls", "-o", &live]);
+    told(&["ls", "--all-netns", "--jsonl", "-o", &live]);
     let path = world.path("x.sock").display().to_string();
     for target in [&end(&client, fd), &pid, &path, &format!("inode:{inode}")] {
         assert!(told(&["who", target]).stdout.contains(&format!("(pid {pid}, fd {fd}")));
@@ -122,11 +125,13 @@ fn a_member_of_the_group_is_told_everything_but_addresses() {
         assert!(told(&["graph", "--format", format]).stdout.contains(&path));
     }
     wait::until("the pair to be history", || {
-        let gone = super::rows(&told(&["history", "--json", "-o", "", "--pid", &pid]).json());
+        let gone = super::rows(&told(&["history", "--json", "-o", &past, "--pid", &pid]).json());
         (gone.len() == 2).then_some(())
     });
-    told(&["history", "--pid", &pid, "-o", ""]);
-    assert!(told(&["history", "--events", "--pid", &pid, "-o", ""]).stdout.contains("socketpair"));
+    told(&["history", "--pid", &pid, "-o", &past]);
+    assert!(
+        told(&["history", "--events", "--pid", &pid, "-o", &events]).stdout.contains("socketpair")
+    );
     let status = told(&["status", "--json"]).json();
     assert_eq!(status["daemon"]["pid"], daemon.pid(), "{status:#}");
     told(&["status"]);

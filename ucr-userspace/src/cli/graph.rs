@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::{
     access::{Access, AccessArgs},
     ask, exit,
-    listing::all_of,
+    listing::with_conditions,
     ls::Conditions,
     report::say,
 };
@@ -63,8 +63,7 @@ pub enum Format {
 pub fn run(args: &GraphArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let typed = Request { filter: args.filter.clone(), ..Request::default() };
     check(&columns(), &typed, clock::realtime())?;
-    let typed = args.filter.as_ref().map(|filter| format!("({filter})"));
-    let filter = all_of([typed, args.conditions.filter()]);
+    let filter = with_conditions(args.filter.as_deref(), args.conditions.filter());
     let scope = args.conditions.scope();
     let (graph, notes) = match args.access.open(pins)? {
         Access::Kernel(kernel) => {

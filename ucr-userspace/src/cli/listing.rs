@@ -60,13 +60,9 @@ impl ListingArgs {
     /// As a request; with more conditions, all of which have to hold.
     #[must_use]
     pub fn request(&self, defaults: &[&str], conditions: Option<String>) -> Request {
-        let filter = match (&self.filter, conditions) {
-            (Some(filter), Some(more)) => Some(format!("({filter}) and {more}")),
-            (filter, more) => filter.clone().or(more),
-        };
         Request {
             columns: resolve(self.output.as_deref().unwrap_or("+"), defaults),
-            filter,
+            filter: with_conditions(self.filter.as_deref(), conditions),
             sort: self.sort.clone(),
             limit: self.limit,
             count_by: self.count_by.clone(),
@@ -118,6 +114,15 @@ impl ListingArgs {
     }
 }
 
+/// A filter as it was typed, with more conditions, all of which have to hold.
+#[must_use]
+pub fn with_conditions(filter: Option<&str>, conditions: Option<String>) -> Option<String> {
+    match (filter, conditions) {
+        (Some(filter), Some(more)) => Some(format!("({filter}) and {more}")),
+        (filter, more) => filter.map(str::to_owned).or(more),
+    }
+}
+
 /// A condition of a filter: that a column has one of these values. `None` if there are none.
 #[must_use]
 pub fn any_of<V: AsRef<str>>(column: &str, operator: &str, values: &[V]) -> Option<String> {
@@ -133,18 +138,36 @@ pub fn all_of(conditions: impl IntoIterator<Item = Option<String>>) -> Option<St
     (!conditions.is_empty()).then(|| conditions.join(" and "))
 }
 
-/// As a literal of the filter language.
+/// As a literal of the filter language. What is shown as an escape (`\\`, `\xNN`) is one there, too.
 fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
-    for character in text.chars() {
-        if matches!(character, '"' | '\\') {
-            quoted.push('\\');
-        }
-        quoted.push(character);
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let length = match escape_at(rest) {
+            0 => {
+                if matches!(character, '"' | '\\') {
+                    quoted.push('\\');
+                }
+                character.len_utf8()
+            }
+            length => length,
+        };
+        let (taken, after) = rest.split_at(length);
+        quoted.push_str(taken);
+        rest = after;
     }
     quoted.push('"');
     quoted
+}
+
+/// How long the escape is that a text begins with; 0 if it begins with none.
+fn escape_at(text: &str) -> usize {
+    match text.as_bytes() {
+        [b'\\', b'\\', ..] => 2,
+        [b'\\', b'x', one, other, ..] if one.is_ascii_hexdigit() && other.is_ascii_hexdigit() => 4,
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -161,5 +184,7 @@ mod tests {
         let expected = r#"(pid == "1" or pid == "2") and (name =~ "a\"b\\")"#;
         assert_eq!(condition.as_deref(), Some(expected));
         assert_eq!(all_of([]), None);
+        let shown = any_of("name", "=~", &[r"@a\x00\\é\q\x0*"]);
+        assert_eq!(shown.as_deref(), Some(r#"(name =~ "@a\x00\\é\\q\\x0*")"#));
     }
 }

@@ -3,8 +3,6 @@
 use std::{ops::ControlFlow, process::ExitCode};
 
 use anyhow::Context as _;
-use globset::{Glob, GlobMatcher};
-
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -29,6 +27,7 @@ use crate::{
         TracerError,
         error::may_load,
         event::{KINDS, TraceEvent},
+        filter::pattern,
         follow::{Told, follow},
         hooks::{Backend, Choice},
         object::{LogLevel, Sizes},
@@ -57,10 +56,10 @@ pub struct TraceArgs {
     pid: Vec<i32>,
     /// Only by threads with such a name
     #[arg(long, value_name = "GLOB", value_parser = glob)]
-    comm: Vec<GlobMatcher>,
+    comm: Vec<String>,
     /// Only about such a name (an abstract one begins with @; odd bytes are written as \xNN)
     #[arg(long, value_name = "GLOB", value_parser = glob)]
-    name: Vec<GlobMatcher>,
+    name: Vec<String>,
     /// Only in this network namespace, by its inode number
     #[arg(long, value_name = "INODE")]
     netns: Vec<u32>,
@@ -83,8 +82,8 @@ pub struct TraceArgs {
     access: AccessArgs,
 }
 
-fn glob(text: &str) -> Result<GlobMatcher, globset::Error> {
-    Glob::new(text).map(|glob| glob.compile_matcher())
+fn glob(text: &str) -> Result<String, globset::Error> {
+    pattern(text).map(|_| text.to_owned())
 }
 
 fn socket_type(text: &str) -> Result<SocketType, String> {
@@ -96,11 +95,10 @@ fn socket_type(text: &str) -> Result<SocketType, String> {
 
 impl TraceArgs {
     fn wanted(&self) -> Wanted {
-        let globs = |globs: &[GlobMatcher]| globs.iter().map(|g| g.glob().to_string()).collect();
         Wanted {
             pids: self.pid.clone(),
-            comms: globs(&self.comm),
-            names: globs(&self.name),
+            comms: self.comm.clone(),
+            names: self.name.clone(),
             netns: self.netns.clone(),
             types: self.types.iter().map(|kind| kind.raw()).collect(),
             kinds: self.event.clone(),

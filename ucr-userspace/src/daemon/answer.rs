@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use globset::Glob;
 use rustix::process::getpid;
 
 use super::{
@@ -24,7 +23,7 @@ use crate::{
     query::listing::{Listing, Request, list},
     tracer::{
         TracerError,
-        filter::{EventFilter, Failed},
+        filter::{EventFilter, Failed, pattern},
         programs::Scope,
         session,
         store::Store,
@@ -232,7 +231,7 @@ pub fn filter(wanted: &Wanted) -> Result<EventFilter, Refusal> {
     let globs = |patterns: &[String]| {
         patterns
             .iter()
-            .map(|pattern| Glob::new(pattern).map(|glob| glob.compile_matcher()))
+            .map(|text| pattern(text))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| Refusal::Pattern { message: error.to_string() })
     };

@@ -81,8 +81,8 @@ pub fn who(
     }
     let surroundings: Vec<Surroundings> =
         subjects.into_iter().map(|sk| search.surroundings(sk)).collect::<Result<_, _>>()?;
-    search.look_closely(&surroundings)?;
     search.find_holders(&surroundings)?;
+    search.look_closely(&surroundings)?;
     let people = People::default();
     let tracing_since = match store {
         None => None,

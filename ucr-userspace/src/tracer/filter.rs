@@ -1,9 +1,9 @@
 //! Which events somebody wants to see. Pure.
 
-use globset::GlobMatcher;
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::event::TraceEvent;
-use crate::model::{Pid, SocketType, UnixName};
+use crate::model::{Pid, SocketType, UnixName, name::Escaped};
 
 /// Whether calls that failed are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,10 +20,10 @@ pub enum Failed {
 pub struct EventFilter {
     /// Made by one of these processes.
     pub pids: Vec<Pid>,
-    /// By a thread whose name matches one of these.
-    pub comms: Vec<GlobMatcher>,
+    /// By a thread whose name, as shown, matches one of these.
+    pub comms: Vec<GlobSet>,
     /// About a name (as shown, abstract ones with a leading `@`) that matches one of these.
-    pub names: Vec<GlobMatcher>,
+    pub names: Vec<GlobSet>,
     /// In one of these network namespaces, by inode number.
     pub netns: Vec<u32>,
     /// About a socket of one of these types.
@@ -39,10 +39,9 @@ impl EventFilter {
     #[must_use]
     pub fn wants(&self, event: &TraceEvent) -> bool {
         let raw = &event.raw;
-        let comm = String::from_utf8_lossy(raw.actor.comm());
         (self.failed == Failed::Shown || raw.result >= 0)
             && any(&self.pids, |pid| u32::try_from(pid.0).is_ok_and(|pid| pid == raw.actor.pid))
-            && any(&self.comms, |glob| glob.is_match(comm.as_ref()))
+            && any(&self.comms, |glob| glob.is_match(Escaped(raw.actor.comm()).to_string()))
             && any(&self.names, |glob| {
                 let name = event.name();
                 name != UnixName::Unnamed && glob.is_match(name.to_string())
@@ -53,13 +52,22 @@ impl EventFilter {
     }
 }
 
+/// A pattern for what is shown, where odd bytes are `\xNN`: a backslash has no other meaning in it.
+///
+/// # Errors
+/// It is none, or one that is too large or nested too deeply: some of that is found only by building a set
+/// (a single matcher would panic).
+pub fn pattern(text: &str) -> Result<GlobSet, globset::Error> {
+    let glob = GlobBuilder::new(text).backslash_escape(false).build()?;
+    GlobSetBuilder::new().add(glob).build()
+}
+
 fn any<T>(conditions: &[T], holds: impl FnMut(&T) -> bool) -> bool {
     conditions.is_empty() || conditions.iter().any(holds)
 }
 
 #[cfg(test)]
 mod tests {
-    use globset::Glob;
     use ucr_common::event::{Event, kind};
     use zerocopy::FromZeros as _;
 
@@ -72,8 +80,8 @@ mod tests {
         TraceEvent { raw, directories: None, record: None }
     }
 
-    fn glob(pattern: &str) -> GlobMatcher {
-        Glob::new(pattern).expect("a pattern").compile_matcher()
+    fn glob(text: &str) -> GlobSet {
+        pattern(text).expect("a pattern")
     }
 
     #[test]
