@@ -123,7 +123,11 @@ fn a_socket_that_is_gone_is_known_with_whom_it_talked() {
     );
     assert_eq!((by(never, "peer"), &never["peer"]), (json!(pids[1]), &json!(of_waiting)));
     let nobody = row(&everything, of_waiting);
-    assert_eq!((by(nobody, "peer"), &nobody["role"]), (json!(null), &json!("client")), "{nobody:#}");
+    assert_eq!(
+        (by(nobody, "peer"), &nobody["role"]),
+        (json!(null), &json!("client")),
+        "{nobody:#}"
+    );
 
     // Conditions.
     let count = |filters: &[&str]| gone(&daemon, filters).len();

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -10,7 +10,9 @@ use super::{exit, report::say};
 use crate::{
     daemon::{
         config::{Config, DEFAULT_FILE, example},
-        log, run,
+        log,
+        privileges::{KEPT, Table},
+        run,
     },
     render::output::unless_broken_pipe,
 };
@@ -21,6 +23,7 @@ use crate::{
 /// wants it; SIGTERM ends it, SIGHUP makes it read its configuration again. `ucr status`, `ls`, `who`,
 /// `history`, `graph` and `trace` ask it by its control socket.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = format!("Capabilities that it keeps:\n{}", Table(&KEPT)))]
 pub struct DaemonArgs {
     /// The configuration; without it, /etc/ucr/ucr.toml if there is one
     #[arg(long, value_name = "FILE")]
@@ -44,8 +47,11 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     }
     let config = Config::find(args.config.as_deref())?;
     if args.check_config {
-        let file = args.config.as_ref().map_or(DEFAULT_FILE.into(), |f| f.display().to_string());
-        say(&format!("{file} is in order"));
+        match (&args.config, Path::new(DEFAULT_FILE).exists()) {
+            (Some(file), _) => say(&format!("{} is in order", file.display())),
+            (None, true) => say(&format!("{DEFAULT_FILE} is in order")),
+            (None, false) => say(&format!("there is no {DEFAULT_FILE}: the defaults hold")),
+        }
         return Ok(ExitCode::from(exit::OK));
     }
     log::begin(config.log.level);

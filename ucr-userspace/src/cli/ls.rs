@@ -1,6 +1,6 @@
 //! `ucr ls`: live sockets and who holds them.
 
-use std::process::ExitCode;
+use std::{mem::ManuallyDrop, process::ExitCode};
 
 use clap::builder::PossibleValuesParser;
 
@@ -126,6 +126,8 @@ pub fn run(args: &LsArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
         Access::Kernel(kernel) => taken(&kernel, &request, scope)?,
         Access::Daemon(client) => ask::listing(client, About::Live { listing: request, scope })?,
     };
+    // The process is about to end: to free every cell takes longer than that.
+    let listing = ManuallyDrop::new(listing);
     args.listing.print(&listing, &notes)
 }
 
@@ -135,6 +137,8 @@ fn taken(
     scope: Scope,
 ) -> anyhow::Result<(Listing, Vec<String>)> {
     let picture = Picture::take(&kernel.programs, kernel.store.as_ref(), scope)?;
+    // See above.
+    let picture = ManuallyDrop::new(picture);
     let listing = list(picture.entries(), &columns(), request, clock::realtime())?;
     Ok((listing, picture.incomplete.clone()))
 }

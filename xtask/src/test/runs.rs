@@ -57,6 +57,7 @@ const KERNEL: Part =
 const SIGHT: Part = Part {
     program: Program::Stories,
     only: &[
+        "asking::who::",
         "backends::blind_spots::",
         "backends::forced::a_dump_from_a_snapshot",
         "backends::forced::what_features_offers",
