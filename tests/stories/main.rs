@@ -12,6 +12,8 @@ mod backends;
 #[cfg(test)]
 mod checking;
 #[cfg(test)]
+mod daemon;
+#[cfg(test)]
 mod doors;
 #[cfg(test)]
 mod dumping;

@@ -24,13 +24,15 @@ pub const NO_FD: u32 = u32::MAX;
 
 shared! {
     /// One unix socket at one moment. `name_len` bytes of `sun_path` follow it.
-    pub struct Sighting: 168 {
+    pub struct Sighting: 176 {
         /// The socket.
         pub socket: SocketId,
         /// Its peer; no sock if it has none.
         pub peer: SocketId,
         /// The listener that an embryo waits at, where the kernel tells.
         pub listener: SocketId,
+        /// Where its name is kept: an accepted socket shares it with its listener, and with nobody else.
+        pub address: u64,
         /// References to its file; 0: it has none.
         pub references: u64,
         /// cgroup v2 id of who made it; 0: not known.

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{
 use ucr_common::{
     control::counter,
     event::{BindEvent, CloseEvent, Event},
-    identity::{Actor, Partner, SocketId},
+    identity::{Actor, SocketId},
     paths::BindPaths,
     record::Record,
 };
@@ -101,14 +101,13 @@ pub(crate) fn send_bind(
     count(counter::EMITTED);
 }
 
-/// Sends the end of a socket with what the ledger holds of it, and who has its peer, if somebody follows.
+/// Sends the end of a socket with what the ledger holds of it if somebody follows.
 #[inline(always)]
 pub(crate) fn send_close(
     head: &Head,
     moment: &Moment,
     record: Option<&Record>,
-    partner: Option<Partner>,
-    fill: impl FnOnce(&mut Event),
+    fill: impl FnOnce(&mut CloseEvent),
 ) {
     if !is_followed(moment.time) {
         return;
@@ -121,11 +120,8 @@ pub(crate) fn send_close(
     // SAFETY: reserved for such an event, and ours until it is submitted; all of it is written.
     let event = unsafe { &mut *entry.as_mut_ptr() };
     begin(&mut event.event, head, moment, sequence);
-    fill(&mut event.event);
     copy(record.unwrap_or(&BLANK), &mut event.record);
-    if let Some(partner) = partner {
-        event.record.partner = partner;
-    }
+    fill(event);
     entry.submit(0);
     count(counter::EMITTED);
 }

@@ -38,6 +38,7 @@ impl Seen {
         seen.socket = kernel::identity(sk);
         seen.peer = kernel::identity(peer);
         seen.listener = kernel::identity(kernel::listener_pointer(sk));
+        seen.address = value(sk, offset!(unix_addr));
         let file: Pointer = value(socket, offset!(socket_file));
         seen.references = if file.is_null() { 0 } else { kernel::references_of(file) };
         seen.cgroup = maker_group(sk);
@@ -98,6 +99,7 @@ impl Seen {
             let queue = offset!(sk_receive_queue) + offset!(queue_len);
             seen.receive_count = typed(sk, queue);
             let address: Pointer = typed(unix, offset!(unix_addr));
+            seen.address = address as u64;
             if !address.is_null() {
                 kernel::read_name(sk, &mut self.name);
                 seen.name_len = self.name.len;

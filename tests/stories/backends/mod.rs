@@ -23,7 +23,7 @@ use ucr_tests::{World, outside};
 const TRACING: [Backend; 2] = [Backend::Trampoline, Backend::Tracepoint];
 
 /// That the ledger says of each socket of a process what sock_diag says.
-fn is_right(world: &World, pid: i32) {
+pub(crate) fn is_right(world: &World, pid: i32) {
     let view = diag::unix_sockets().expect("a snapshot");
     let records = world.ucr.ledger().records().expect("read the ledger");
     let by_inode: BTreeMap<u64, _> = records.iter().map(|r| (r.socket.inode, r)).collect();

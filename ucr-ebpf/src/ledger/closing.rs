@@ -4,7 +4,7 @@ use ucr_common::{control::counter, event::kind};
 
 use super::{
     announce_first, describe,
-    record::{LISTENING, abandon, forget, lookup, partner},
+    record::{LISTENING, abandon, forget, lookup, note_partner},
 };
 use crate::{
     emit::{self, Head, Moment},
@@ -47,20 +47,21 @@ pub(crate) fn destroyed(sk: Pointer) {
     }
 }
 
-#[inline(always)]
-fn report(sk: Pointer, fd: i32, embryo: u32) {
+/// Not inlined: where a listener's embryos go with it, this would stand on the stack twice, and before
+/// 6.13 all frames together have 512 bytes.
+#[inline(never)]
+fn report(sk: Pointer, fd: i32, embryo: u32) -> u32 {
     let moment = Moment::now();
     let head = Head { kind: kind::CLOSE, result: 0, fd, fd2: -1 };
     let record = lookup(sk);
-    // That of a peer that has closed is in the record.
-    let partner = kernel::peer_of(sk).and_then(partner);
-    emit::send_close(&head, &moment, record.as_deref(), partner, |event| {
-        describe(event, sk);
-        event.argument = embryo;
-        if let Some(known) = lookup(sk) {
-            event.name = known.name;
-        }
+    emit::send_close(&head, &moment, record.as_deref(), |close| {
+        describe(&mut close.event, sk);
+        close.event.argument = embryo;
+        close.event.name = close.record.name;
+        // That of a peer that has closed is in the record.
+        note_partner(kernel::peer_pointer(sk), &mut close.record.partner);
     });
+    0
 }
 
 /// One that waited to be accepted goes with its listener.

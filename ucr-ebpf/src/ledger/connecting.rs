@@ -151,18 +151,20 @@ pub(crate) fn former(peer: Pointer) {
     let _ = FORMER.insert(&thread, &(peer as u64), BPF_ANY.into());
 }
 
-/// Records the accepting end that `connect` made. It may have been accepted already.
-#[inline(always)]
-fn embryo(sk: Pointer, client: Pointer, moment: &Moment) {
+/// Records the accepting end that `connect` made. It may have been accepted already. Not inlined: the frames
+/// of the call that connects and of the event that it puts before its own have 512 bytes together.
+#[inline(never)]
+fn embryo(sk: Pointer, client: Pointer, moment: &Moment) -> u32 {
     if let Some(known) = lookup(sk) {
         if known.peer.sk == client as u64 && known.origin == origin::ACCEPT {
             known.origin = origin::CONNECTION;
             known.created_at = moment.time;
             known.creator = moment.actor;
-            return;
+            return 0;
         }
     }
     begin(sk, origin::CONNECTION, role::SERVER, moment);
+    0
 }
 
 /// A datagram socket has lost its peer: it was told to have none, has another one, or found it gone.

@@ -406,9 +406,7 @@ pub(super) fn abandon(survivor: Pointer, gone: Pointer) {
     let Some(known) = lookup(survivor) else { return };
     if known.peer.sk == gone as u64 {
         known.peer.sk = 0;
-        if let Some(partner) = partner(gone) {
-            known.partner = partner;
-        }
+        note_partner(gone, &mut known.partner);
         mark(known, FLAG_PEER_CLOSED, true);
         if known.socket_type != DGRAM {
             shut(known, SHUT_BOTH);
@@ -416,18 +414,21 @@ pub(super) fn abandon(survivor: Pointer, gone: Pointer) {
     }
 }
 
-/// Who has a sock: whoever opened it, else made it. Nobody has a connection that was not accepted.
+/// Writes down who has a sock: whoever opened it, else made it. Nobody has a connection that was not
+/// accepted. Field by field, where it is to stand: there is little room on the stack.
 #[inline(always)]
-pub(super) fn partner(sk: Pointer) -> Option<Partner> {
-    let record = lookup(sk)?;
+pub(super) fn note_partner(sk: Pointer, to: &mut Partner) {
+    let Some(record) = lookup(sk) else { return };
     let actor = if record.opened_at != 0 {
         &record.opener
     } else if record.created_at != 0 && record.role != role::SERVER {
         &record.creator
     } else {
-        return None;
+        return;
     };
-    Some(Partner { pid: actor.pid, uid: actor.uid, comm: actor.comm })
+    to.pid = actor.pid;
+    to.uid = actor.uid;
+    to.comm = actor.comm;
 }
 
 /// Takes over a name that the kernel has given by itself, if there is one.

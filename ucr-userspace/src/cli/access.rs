@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::report::say;
 use crate::{
+    causes::one_line,
     daemon::client::{Client, ClientError},
     tracer::{
         TracerError, error::may_load, pins::PinDirectory, programs::Programs, session, store::Store,
@@ -84,6 +86,11 @@ impl Kernel {
         match session::open(pins) {
             Ok(store) => Ok(Self { programs: Programs::open(pins)?, store: Some(store) }),
             Err(TracerError::NotAttached { .. }) => {
+                Ok(Self { programs: Programs::load()?, store: None })
+            }
+            // The kernel can be asked all the same.
+            Err(error @ (TracerError::Incomplete { .. } | TracerError::OtherVersion { .. })) => {
+                say(&format!("warning: without what was tracked: {}", one_line(&error)));
                 Ok(Self { programs: Programs::load()?, store: None })
             }
             Err(error) => Err(error),

@@ -44,8 +44,12 @@ fn ring_size(text: &str) -> Result<u32, String> {
 /// # Errors
 /// See [`session::attach`].
 pub fn run(args: &AttachArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
-    let sizes =
-        Sizes { ring_bytes: args.ring_bytes, sockets: args.max_sockets, ..Sizes::default() };
+    let sizes = Sizes {
+        ring_bytes: args.ring_bytes,
+        sockets: args.max_sockets,
+        found: args.max_sockets,
+        ..Sizes::default()
+    };
     let attached = session::attach(pins, &args.choice, sizes)?;
     if attached.mounted == Mounted::ByUs {
         say("mounted a bpf file system at /sys/fs/bpf");

@@ -92,7 +92,8 @@ impl Conditions {
     /// Which namespaces are looked at.
     #[must_use]
     pub fn scope(&self) -> Scope {
-        if self.all_netns || !self.netns.is_empty() {
+        // What a process holds is asked for, wherever it is: what it accepts is in its client's namespace.
+        if self.all_netns || !self.netns.is_empty() || !self.pid.is_empty() {
             Scope::AllNamespaces
         } else {
             Scope::OwnNamespace

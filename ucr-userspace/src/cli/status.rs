@@ -11,8 +11,10 @@ use ucr_common::control::counter;
 use super::{
     access::{AccessArgs, Via},
     ask, exit,
+    report::say,
 };
 use crate::{
+    causes::one_line,
     daemon::{
         client::{Client, ClientError},
         status::Status as Daemon,
@@ -47,11 +49,22 @@ pub struct StatusArgs {
 /// See [`session::status`]: also that nothing is attached. That no daemon runs is none, unless it was asked
 /// for.
 pub fn run(args: &StatusArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
-    let daemon = match (args.access.via, Client::connect(&args.access.control)) {
-        (Via::Kernel, _) | (Via::Auto, Err(ClientError::NotThere { .. })) => None,
-        (_, Ok(client)) => Some(ask::status(client)?),
-        (Via::Auto, Err(_)) if may_load() => None,
-        (_, Err(error)) => return Err(error.into()),
+    let asked = match args.access.via {
+        Via::Kernel => None,
+        Via::Auto | Via::Daemon => {
+            Some(Client::connect(&args.access.control).and_then(ask::status))
+        }
+    };
+    let daemon = match asked {
+        None => None,
+        Some(Ok(status)) => Some(status),
+        Some(Err(ClientError::NotThere { .. })) if args.access.via == Via::Auto => None,
+        // What the kernel says is wanted most when the daemon does not answer.
+        Some(Err(error)) if args.access.via == Via::Auto && may_load() => {
+            say(&format!("warning: the daemon: {}", one_line(&error)));
+            None
+        }
+        Some(Err(error)) => return Err(error.into()),
     };
     // Who may not look at the pins is told what the daemon says.
     let status = match (session::status(pins), &daemon) {
@@ -82,6 +95,7 @@ pub fn run(args: &StatusArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
             "left_out": status.left_out,
             "sockets": status.sockets,
             "follower": status.follower,
+            "kept_for_later": status.kept_for_later,
             "counters": counters,
             "lost_by_cpu": status.lost_by_cpu,
             "missed": status.missed,
@@ -110,7 +124,11 @@ fn print(out: &mut impl Write, status: &Status, pins: &PinDirectory) -> io::Resu
         writeln!(out, "left out  {}", status.left_out.join(", "))?;
     }
     writeln!(out, "sockets   {}", status.sockets)?;
-    let follower = status.follower.map_or("nobody".to_owned(), |pid| format!("process {pid}"));
+    let follower = match status.follower {
+        Some(pid) => format!("process {pid}"),
+        None if status.kept_for_later => "nobody; events wait for the next daemon".to_owned(),
+        None => "nobody".to_owned(),
+    };
     writeln!(out, "follower  {follower}")?;
     for ((name, value), (_, meaning)) in status.counters.iter().zip(counter::MEANINGS) {
         // What should not happen is shown once it does.

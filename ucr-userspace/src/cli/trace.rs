@@ -155,7 +155,8 @@ fn unread_log(args: &TraceArgs) {
 /// The daemon, if it is the one who has the events: who may read the pins asks only the one that follows
 /// there.
 fn daemon(args: &TraceArgs, pins: &PinDirectory) -> anyhow::Result<Option<Client>> {
-    if args.access.via == Via::Kernel {
+    // What backend the daemon has, only it knows: then the pins are asked, which say it if it is another.
+    if args.access.via == Via::Kernel || args.backend.is_some() && args.access.via == Via::Auto {
         return Ok(None);
     }
     let client = match (args.access.via, Client::connect(&args.access.control)) {

@@ -2,9 +2,14 @@
 
 use std::{
     io,
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd as _, unix::net::UnixStream},
     path::{Path, PathBuf},
     time::Duration,
+};
+
+use nix::sys::{
+    socket::{AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, socket, sockopt},
+    time::{TimeVal, TimeValLike as _},
 };
 
 use super::{
@@ -77,7 +82,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotThere`], [`ClientError::Connect`].
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
-        match UnixStream::connect(path) {
+        match connect(path) {
             Ok(socket) => Ok(Self { socket }),
             Err(source)
                 if matches!(
@@ -112,6 +117,19 @@ impl Client {
             _ => Ok(Answers { socket: io::BufReader::new(self.socket) }),
         }
     }
+}
+
+/// Connects, but does not wait for long if the daemon lets nobody in any more.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let address = UnixAddr::new(path)?;
+    let (family, kind) = (AddressFamily::Unix, SockType::Stream);
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    // The kernel waits for room in the backlog for as long as this.
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(5))?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &address)?;
+    let socket = UnixStream::from(socket);
+    socket.set_write_timeout(Some(PATIENCE))?;
+    Ok(socket)
 }
 
 /// What the daemon answers.

@@ -8,33 +8,37 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf};
-use tokio::sync::watch;
-use ucr_common::{event::kind, record::Record};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use ucr_common::{control::FOREVER, record::Record};
 
 use super::{
+    book::{Book, Kept, Known, Moment},
     keeper::{Handed, Keeper},
     shared::Shared,
 };
 use crate::{
-    history::{
-        Attachment, Batch, Closing, Gap, GapReason, Gone, Past,
-        entry::{End, How, Identity, Partner, PeerThen},
-    },
+    history::Attachment,
     kernel::clock,
-    ledger::{
-        Tracked,
-        sequence::{Missing, Sequences},
-    },
-    model::Who,
     tracer::{
-        event::TraceEvent,
+        TracerError,
         follow::{FollowError, Follower, Keep, RENEWAL, Told},
         store::Store,
     },
 };
 
 /// Events that are read before anything else is looked at.
-const AT_ONCE: usize = 4096;
+const AT_ONCE: usize = 256;
+/// Bytes of the ring buffer that the shortest event takes, at least.
+const SHORTEST: u64 = 256;
+/// How often the keeper is asked whether it can take more, when it could not.
+const GLANCE: Duration = Duration::from_millis(10);
+/// How often something is handed over when nothing is new: what is too old goes only then.
+const ONCE_IN_A_WHILE: Duration = Duration::from_secs(60);
+/// Memory for what waits to be handed over, at least: the smallest ring buffers hold a dozen events.
+const LEAST_LIMIT: u64 = 256 << 10;
 
 /// How the thread is told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,23 @@ pub enum Order {
     Stop,
 }
 
+/// Why following has ended without having been told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// Somebody else follows, or the kernel's.
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    /// What is heard is not kept any more: another daemon will, and find what it missed.
+    #[error("keep the history: the thread that does has ended")]
+    Unkept,
+}
+
+impl From<TracerError> for Stopped {
+    fn from(error: TracerError) -> Self {
+        Self::Follow(error.into())
+    }
+}
+
 /// What it works with.
 pub struct Following {
     /// The maps.
@@ -57,8 +78,8 @@ pub struct Following {
     pub shared: Arc<Shared>,
     /// The history, if one is kept.
     pub keeper: Option<Keeper>,
-    /// The numbers that it says will come next, if it knows this tracing.
-    pub expected: Vec<(u32, u64)>,
+    /// What it knows of this tracing.
+    pub known: Known,
     /// Which tracing this is.
     pub attachment: Attachment,
     /// Records that reconciliations have removed.
@@ -68,273 +89,225 @@ pub struct Following {
 }
 
 impl Following {
-    /// Follows until it is told to end.
+    /// Follows until it is told to end. `begun` hears of it once nothing is overheard any more.
     ///
     /// # Errors
-    /// Somebody else follows, or the kernel's.
-    pub fn run(self, orders: watch::Receiver<Order>) -> Result<(), FollowError> {
+    /// See [`Stopped`].
+    pub fn run(
+        self,
+        orders: watch::Receiver<Order>,
+        begun: oneshot::Sender<()>,
+    ) -> Result<(), Stopped> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(FollowError::Wait)?;
-        runtime.block_on(self.follow(orders))
+        runtime.block_on(self.follow(orders, begun))
     }
 
-    async fn follow(mut self, mut orders: watch::Receiver<Order>) -> Result<(), FollowError> {
+    async fn follow(
+        mut self,
+        mut orders: watch::Receiver<Order>,
+        begun: oneshot::Sender<()>,
+    ) -> Result<(), Stopped> {
         // What the numbers were before the first event of ours.
-        let current = self.store.next_numbers()?;
+        let next = self.store.next_numbers()?;
+        let left = self.store.lease()?;
         let mut follower = Follower::begin(&mut self.store, self.ring, Keep::Forever)?;
-        let mut book = Book::new(self.attachment, self.keeper, self.shared, self.ring_bytes);
-        book.begin(self.expected, current);
-        let mut tick = tokio::time::interval(Duration::from_millis(200));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let now = clock::boottime();
+        // The keeper has some batches waiting: all together no more than a ring buffer.
+        let limit = usize::try_from((self.ring_bytes / 8).max(LEAST_LIMIT)).unwrap_or(usize::MAX);
+        let mut book = Book::new(self.attachment, limit);
+        if left.until != FOREVER && !self.known.next.is_empty() {
+            // Somebody else had followed, and went without giving the right back: from then on nothing was
+            // numbered.
+            book.absent(self.known.until, now);
+        }
+        book.begin(self.known, next, now);
+        let mut desk = Desk::new(book, self.keeper, self.shared);
+        // If nobody waits for it, the daemon is ending.
+        begun.send(()).ok();
+        let mut tick = interval(Duration::from_millis(200));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut renewed = Instant::now();
         let order = loop {
             tokio::select! {
-                ready = follower.readable() => ready.map_err(FollowError::Wait)?,
-                _ = tick.tick() => {}
+                // Whatever there is to read, orders are heard.
+                biased;
                 changed = orders.changed() => {
                     let order = *orders.borrow();
                     if changed.is_err() || order != Order::GoOn {
                         break order;
                     }
                 }
+                ready = follower.readable(), if desk.pace == Pace::Wait => {
+                    ready.map_err(FollowError::Wait)?;
+                }
+                _ = tick.tick(), if desk.pace == Pace::Wait => {}
+                () = sleep(GLANCE), if desk.pace == Pace::Full => {}
+                () = tokio::task::yield_now(), if desk.pace == Pace::GoOn => {}
             }
-            while follower
-                .drain(AT_ONCE, &mut |told| Ok(book.hear(told)))
-                .map_err(FollowError::Sink)?
-                .is_continue()
-                && !book.is_idle()
-            {
-                book.flush_if_full();
-            }
-            book.flush_if_due();
+            desk.shared.beat.store(clock::boottime(), Ordering::Relaxed);
+            desk.read(&mut follower)?;
+            desk.flush_if_due()?;
             while let Ok(records) = self.removed.try_recv() {
-                book.note_removed(&records);
+                desk.book.note_removed(&records, clock::boottime());
             }
             if renewed.elapsed() >= RENEWAL {
                 renewed = Instant::now();
                 follower.renew(&mut self.store)?;
             }
         };
-        // What was written before the order came.
-        let _ = follower
-            .drain(usize::MAX, &mut |told| Ok(book.hear(told)))
-            .map_err(FollowError::Sink)?;
-        match order {
-            Order::Stop => follower.end(&mut self.store)?,
-            _ => follower.pause(),
+        if order == Order::Stop {
+            // From here on nothing is written, so that there is a last event.
+            follower.release(&mut self.store)?;
         }
-        book.close();
+        desk.read_rest(&mut follower, order)?;
+        if order == Order::Stop {
+            desk.book.settle(self.store.next_numbers()?, clock::boottime());
+        }
+        while let Ok(records) = self.removed.try_recv() {
+            desk.book.note_removed(&records, clock::boottime());
+        }
+        if order != Order::Stop {
+            follower.pause();
+        }
+        desk.close();
         Ok(())
     }
 }
 
-/// What has been heard and not yet been handed over.
-struct Book {
-    batch: Batch,
-    bytes: u64,
-    limit: u64,
-    begun: Instant,
-    idle: bool,
-    sequences: Sequences,
-    keeper: Option<Keeper>,
-    shared: Arc<Shared>,
+/// How to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// There may be more.
+    GoOn,
+    /// There is nothing to read.
+    Wait,
+    /// Who writes is slow: what comes waits in the ring buffer, where what is too much is counted.
+    Full,
 }
 
-impl Book {
-    fn new(
-        attachment: Attachment,
-        keeper: Option<Keeper>,
-        shared: Arc<Shared>,
-        ring_bytes: u64,
-    ) -> Self {
-        Self {
-            batch: Batch::new(attachment, 0, 0),
-            bytes: 0,
-            // The keeper has some batches waiting: all together no more than a ring buffer.
-            limit: ring_bytes / 8,
-            begun: Instant::now(),
-            idle: false,
-            sequences: Sequences::default(),
-            keeper,
-            shared,
+/// Where events pass on their way to those who follow and to the history.
+struct Desk {
+    book: Book,
+    keeper: Option<Keeper>,
+    shared: Arc<Shared>,
+    pace: Pace,
+    /// When something was handed over, or there was nothing to hand over.
+    flushed: Instant,
+    handed: Instant,
+}
+
+impl Desk {
+    fn new(book: Book, keeper: Option<Keeper>, shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        Self { book, keeper, shared, pace: Pace::GoOn, flushed: now, handed: now }
+    }
+
+    /// Reads some events, unless there is no room for them.
+    fn read(&mut self, follower: &mut Follower) -> Result<(), Stopped> {
+        self.pace = Pace::GoOn;
+        if self.book.is_full() {
+            self.flush()?;
+        }
+        if self.book.is_full() {
+            self.pace = Pace::Full;
+            return Ok(());
+        }
+        let kept = self.kept();
+        let told = follower.drain(AT_ONCE, &mut |told| Ok(self.hear(told, kept)));
+        let _goes_on = told.map_err(FollowError::Sink)?;
+        Ok(())
+    }
+
+    /// Reads what was written before the order to end came. Of what comes meanwhile there need be no end: if
+    /// another daemon is to go on, that is for it.
+    fn read_rest(&mut self, follower: &mut Follower, order: Order) -> Result<(), Stopped> {
+        let mut most = usize::try_from(self.shared.ring.depth().0 / SHORTEST).unwrap_or(usize::MAX);
+        loop {
+            self.read(follower)?;
+            match self.pace {
+                Pace::Wait => return Ok(()),
+                Pace::Full => std::thread::sleep(GLANCE),
+                Pace::GoOn => {
+                    most = most.saturating_sub(AT_ONCE);
+                    if most == 0 && order != Order::Stop {
+                        return Ok(());
+                    }
+                }
+            }
         }
     }
 
-    /// With the numbers that the history expects, or, if it does not know this tracing, the current ones.
-    fn begin(&mut self, expected: Vec<(u32, u64)>, current: Vec<(u32, u64)>) {
-        let is_known = !expected.is_empty();
-        self.sequences = Sequences::expecting(if is_known { expected } else { current });
-        if !is_known {
-            let now = clock::boottime();
-            // What happened before is not known to have been anything.
-            let gap = Gap { from: 0, until: now, reason: GapReason::Absent, lost: None };
-            self.batch.gaps.push(gap);
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.idle
-    }
-
-    fn hear(&mut self, told: Told) -> ControlFlow<()> {
-        self.idle = false;
+    fn hear(&mut self, told: Told, kept: Kept) -> ControlFlow<()> {
         match told {
-            Told::Event(event) => self.note(*event),
-            Told::Unknown => tracing::warn!("an event of unknown shape was skipped"),
-            Told::Idle => self.idle = true,
+            Told::Event(event) => {
+                self.shared.counts.event(event.raw.kind);
+                self.book.note(&event, kept);
+                if self.shared.hub.followers() > 0 {
+                    self.shared.hub.send(&Arc::from(event));
+                }
+            }
+            Told::Unknown => self.shared.counts.unknown(),
+            Told::Idle => self.pace = Pace::Wait,
             Told::Begun | Told::Lost(_) => {}
         }
         ControlFlow::Continue(())
     }
 
-    fn note(&mut self, event: TraceEvent) {
-        let raw = &event.raw;
-        self.sequences.take(raw.cpu, raw.sequence, raw.time);
-        self.shared.counts.event(raw.kind);
-        if self.keeper.is_some() {
-            if raw.kind == kind::CLOSE && raw.result >= 0 {
-                self.batch.gone.extend(gone(&event));
-            }
-            if self.shared.config().history.events {
-                self.batch.events.push(Past::from(&event));
-            }
-            self.bytes += u64::try_from(size_of::<Past>() + size_of::<Gone>()).unwrap_or(0);
-        }
-        if self.shared.hub.followers() > 0 {
-            self.shared.hub.send(&Arc::new(event));
+    fn kept(&self) -> Kept {
+        match &self.keeper {
+            None => Kept::Nothing,
+            Some(_) if self.shared.config().history.events => Kept::Events,
+            Some(_) => Kept::Sockets,
         }
     }
 
-    fn note_removed(&mut self, records: &[Record]) {
-        if self.keeper.is_none() {
-            return;
-        }
-        let now = clock::boottime();
-        let gone = records.iter().filter_map(|record| {
-            let tracked = Tracked::new(record, None).ok()?;
-            let closing = Closing {
-                at: now,
-                closer: None,
-                end: End::Closed,
-                peer: peer(record),
-                how: How::Reconciled,
-            };
-            Some(Gone::new(&tracked, closing))
-        });
-        self.batch.gone.extend(gone);
-    }
-
-    fn flush_if_full(&mut self) {
-        if self.bytes >= self.limit {
-            self.flush();
-        }
-    }
-
-    fn flush_if_due(&mut self) {
+    fn flush_if_due(&mut self) -> Result<(), Stopped> {
         let due = self.shared.config().history.flush_every;
-        if self.bytes >= self.limit || self.begun.elapsed() >= due {
-            self.flush();
-        }
+        if self.book.is_full() || self.flushed.elapsed() >= due { self.flush() } else { Ok(()) }
     }
 
     /// Hands over what is there.
-    fn flush(&mut self) {
-        self.begun = Instant::now();
+    fn flush(&mut self) -> Result<(), Stopped> {
+        self.flushed = Instant::now();
         self.note_missing();
-        let Some(batch) = self.taken() else { return };
-        let Some(keeper) = &self.keeper else { return };
-        match keeper.hand(batch) {
-            Handed::Taken => {}
-            // Whoever writes is slow. As long as it is not too much it waits here; then what comes waits in
-            // the ring buffer, where what is too much is counted.
-            Handed::Later(batch) => {
-                let is_too_much = self.bytes_of(&batch) >= self.limit;
-                self.batch = *batch;
-                if is_too_much {
-                    std::thread::sleep(Duration::from_millis(10));
-                } else {
-                    self.bytes = self.bytes_of(&self.batch);
-                    return;
-                }
-                self.bytes = self.bytes_of(&self.batch);
-            }
-            Handed::Gone => {
-                tracing::warn!("nobody writes the history any more");
-                self.keeper = None;
-            }
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        if !self.book.has_news() && self.handed.elapsed() < ONCE_IN_A_WHILE {
+            return Ok(());
         }
-    }
-
-    fn bytes_of(&self, batch: &Batch) -> u64 {
-        let entries = batch.gone.len().max(batch.events.len());
-        u64::try_from(entries * (size_of::<Past>() + size_of::<Gone>())).unwrap_or(u64::MAX)
+        match keeper.hand(self.book.hand_over(now())) {
+            Handed::Taken => {
+                self.handed = self.flushed;
+                Ok(())
+            }
+            Handed::Later(batch) => {
+                self.book.put_back(*batch);
+                Ok(())
+            }
+            Handed::Gone => Err(Stopped::Unkept),
+        }
     }
 
     /// What the numbers say has not come.
     fn note_missing(&mut self) {
-        let Some(Missing { events, after, before }) = self.sequences.missing() else { return };
-        self.shared.counts.lost.fetch_add(events, Ordering::Relaxed);
-        self.shared.hub.lost(events);
-        let gap = Gap { from: after, until: before, reason: GapReason::Lost, lost: Some(events) };
-        self.batch.gaps.push(gap);
-    }
-
-    /// The batch, with the numbers that it covers; `None` if nothing is kept.
-    fn taken(&mut self) -> Option<Batch> {
-        self.keeper.as_ref()?;
-        self.bytes = 0;
-        let now = clock::boottime();
-        let empty = Batch::new(self.batch.attachment.clone(), now, offset(now));
-        let mut batch = std::mem::replace(&mut self.batch, empty);
-        batch.now = now;
-        batch.realtime_offset = offset(now);
-        batch.sequences = self.sequences.next().collect();
-        Some(batch)
+        let missing = self.book.note_missing();
+        if missing > 0 {
+            self.shared.counts.lost.fetch_add(missing, Ordering::Relaxed);
+            self.shared.hub.lost(missing);
+        }
     }
 
     fn close(mut self) {
         self.note_missing();
-        let batch = self.taken();
-        if let (Some(keeper), Some(batch)) = (self.keeper.take(), batch) {
-            keeper.finish(batch);
+        if let Some(keeper) = self.keeper.take() {
+            keeper.finish(self.book.hand_over(now()));
         }
     }
 }
 
-/// What turns boot time into time of day now.
-fn offset(now: u64) -> i64 {
-    let (real, boot) = (i128::from(clock::realtime()), i128::from(now));
-    i64::try_from(real - boot).unwrap_or_default()
-}
-
-/// The closed socket of an event. One that the ledger did not know leaves nothing but the event.
-fn gone(event: &TraceEvent) -> Option<Gone> {
-    let record = event.record.as_deref()?;
-    let tracked = Tracked::new(record, None).ok()?;
-    let raw = &event.raw;
-    let closing = Closing {
-        at: raw.time,
-        closer: Some(Who::from(&raw.actor)),
-        end: if raw.argument == 1 { End::NeverAccepted } else { End::Closed },
-        peer: peer(record),
-        how: How::Seen,
-    };
-    Some(Gone::new(&tracked, closing))
-}
-
-/// The last peer of a record.
-fn peer(record: &Record) -> Option<PeerThen> {
-    let partner = &record.partner;
-    let owner = (partner.pid != 0).then(|| Partner {
-        pid: partner.pid,
-        uid: partner.uid,
-        comm: partner.comm().to_vec(),
-    });
-    let socket = Identity::of(&record.peer);
-    match (socket, owner) {
-        (None, None) => None,
-        (socket, owner) => Some(PeerThen { socket: socket.unwrap_or_default(), owner }),
-    }
+/// The one place where the daemon asks what time it is for what it keeps.
+pub(super) fn now() -> Moment {
+    Moment { boottime: clock::boottime(), realtime: clock::realtime() }
 }

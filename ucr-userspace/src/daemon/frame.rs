@@ -49,7 +49,23 @@ pub async fn write<T: Serialize>(
     to.write_all(&encode(message)?).await
 }
 
-/// Reads a message of at most so many bytes; nothing is allocated for more than have come.
+/// Reads the bytes of a message of at most so many; nothing is allocated for more than have come.
+///
+/// # Errors
+/// See [`FrameError`].
+pub async fn read_bytes(
+    from: &mut (impl AsyncRead + Unpin),
+    limit: u64,
+) -> Result<Vec<u8>, FrameError> {
+    let length = from.read_u32_le().await.map_err(FrameError::Read)?;
+    check(length, limit)?;
+    let mut bytes = Vec::new();
+    let read = from.take(length.into()).read_to_end(&mut bytes).await;
+    whole(read, length)?;
+    Ok(bytes)
+}
+
+/// Reads a message.
 ///
 /// # Errors
 /// See [`FrameError`].
@@ -57,12 +73,7 @@ pub async fn read<T: DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin),
     limit: u64,
 ) -> Result<T, FrameError> {
-    let length = from.read_u32_le().await.map_err(FrameError::Read)?;
-    check(length, limit)?;
-    let mut bytes = Vec::new();
-    let read = from.take(length.into()).read_to_end(&mut bytes).await;
-    whole(read, length)?;
-    postcard::from_bytes(&bytes).map_err(FrameError::Malformed)
+    postcard::from_bytes(&read_bytes(from, limit).await?).map_err(FrameError::Malformed)
 }
 
 /// The same for who waits for nothing else.

@@ -7,19 +7,24 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{config, shared::Shared};
+use super::{
+    config::{self, Config},
+    shared::Shared,
+};
 use crate::{
     causes::one_line,
-    history::{Batch, Gap, GapReason, Limits, Opened, Store, StoreError, store::Aside},
+    history::{Appended, Batch, Gap, GapReason, Limits, Opened, Store, StoreError, store::Aside},
 };
 
-/// Batches that wait to be written. Each has at most what the ring buffer holds.
+/// Batches that wait to be written.
 const WAITING: usize = 4;
 /// How often the figures are looked at, and a gap is tried to be written, when nothing else happens.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long a history that could not be opened is left alone: all of it is read each time.
+const REST: Duration = Duration::from_secs(10);
 
 /// The way to the thread.
 #[derive(Debug)]
@@ -50,12 +55,12 @@ pub fn limits(history: &config::History) -> Limits {
 }
 
 impl Keeper {
-    /// Starts it.
+    /// Starts it. Without a store it tries to open one. `owed` is missing in it, and not written yet.
     #[must_use]
-    pub fn start(store: Store, shared: Arc<Shared>) -> Self {
+    pub fn start(store: Option<Store>, owed: Vec<Gap>, shared: Arc<Shared>) -> Self {
         let (batches, waiting) = sync_channel(WAITING);
-        let limits = Some(limits(&shared.config().history));
-        let mut writer = Writer { store: Some(store), shared, missing: None, limits };
+        let limits = limits(&shared.config().history);
+        let mut writer = Writer { store, shared, missing: None, owed, limits, refused: None };
         let thread = thread::spawn(move || writer.run(&waiting));
         Self { batches, thread }
     }
@@ -84,7 +89,24 @@ struct Writer {
     shared: Arc<Shared>,
     /// What could not be written: from when until when, and how many entries.
     missing: Option<Gap>,
-    limits: Option<Limits>,
+    /// Gaps of unknown size that are to be written.
+    owed: Vec<Gap>,
+    limits: Limits,
+    /// When it could not be opened, and why.
+    refused: Option<(Instant, Failure)>,
+}
+
+/// Why nothing can be written.
+#[derive(Clone, Debug)]
+struct Failure {
+    reason: &'static str,
+    message: String,
+}
+
+impl From<&StoreError> for Failure {
+    fn from(error: &StoreError) -> Self {
+        Self { reason: reason(error), message: one_line(error) }
+    }
 }
 
 impl Writer {
@@ -113,74 +135,116 @@ impl Writer {
     }
 
     fn write(&mut self, mut batch: Batch) {
-        batch.gaps.extend(self.missing);
-        match self.append(&batch) {
-            Ok(()) => {
+        let mut written = self.append(&mut batch);
+        if self.store.is_none() && self.refused.is_none() {
+            // It was damaged. The batch is not, and another one has room for it.
+            written = self.append(&mut batch);
+            if let (None, Err(failure)) = (&self.store, &written) {
+                self.refused = Some((Instant::now(), failure.clone()));
+            }
+        }
+        match written {
+            Ok(Appended { refused, .. }) => {
                 if self.missing.take().is_some() {
                     tracing::warn!("the history is written again");
                 }
-                self.trouble(None);
+                self.owed.clear();
+                let mut history = self.history();
+                history.trouble = None;
+                if refused > 0 {
+                    history.unkept += refused;
+                    *history.failures.entry("too_long").or_default() += refused;
+                }
             }
-            Err(error) => self.miss(&batch, &error),
+            Err(failure) => self.miss(batch, failure),
         }
     }
 
-    fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
+    /// Appends a batch and the gaps that are to be written, which are in the batch only for that time.
+    fn append(&mut self, batch: &mut Batch) -> Result<Appended, Failure> {
         let config = self.shared.config();
+        self.open(&config, batch.now)?;
+        let Some(store) = &mut self.store else { return Err(unopened()) };
+        let own = batch.gaps.len();
+        batch.gaps.extend(self.owed.iter().copied().chain(self.missing));
         let wanted = limits(&config.history);
-        let store = match &mut self.store {
-            Some(store) => store,
-            none => {
-                let Opened { store, damaged } = Store::open(&config.history.file, wanted)?;
+        let changed = if self.limits == wanted { Ok(()) } else { store.set_limits(wanted) };
+        self.limits = wanted;
+        let written = changed.and_then(|()| store.append(batch));
+        batch.gaps.truncate(own);
+        written.map_err(|error| {
+            if !error.is_passing() {
+                // A damaged one is moved aside, and another one begun, when it is opened anew.
+                tracing::warn!("the history is opened anew: {}", one_line(&error));
+                self.store = None;
+            }
+            Failure::from(&error)
+        })
+    }
+
+    /// Sees to it that there is a store, unless it was tried just now.
+    fn open(&mut self, config: &Config, now: u64) -> Result<(), Failure> {
+        if self.store.is_some() {
+            return Ok(());
+        }
+        if let Some((when, failure)) = &self.refused
+            && when.elapsed() < REST
+        {
+            return Err(failure.clone());
+        }
+        match Store::open(&config.history.file, limits(&config.history)) {
+            Ok(Opened { store, damaged }) => {
+                self.store = Some(store);
+                self.refused = None;
                 if let Some(aside) = damaged {
                     put_aside(&self.shared, &aside);
+                    self.owed.push(in_damaged(now));
                 }
-                none.insert(store)
+                Ok(())
             }
-        };
-        if self.limits != Some(wanted) {
-            self.limits = Some(wanted);
-            store.set_limits(wanted)?;
+            Err(error) => {
+                let failure = Failure::from(&error);
+                self.refused = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
         }
-        store.append(batch).map(drop)
     }
 
     /// Nothing of the batch is kept: its entries are missing, and its numbers count as covered, since they
     /// are gone from the ring buffer.
-    fn miss(&mut self, batch: &Batch, error: &StoreError) {
+    fn miss(&mut self, batch: Batch, failure: Failure) {
         let entries = batch.gone.len() + batch.events.len();
         let entries = u64::try_from(entries).unwrap_or(u64::MAX);
         let first = batch.gone.iter().map(|gone| gone.closed_at);
         let first = first.chain(batch.events.iter().map(|event| event.time)).min();
-        let before = batch.gaps.iter().filter_map(|gap| gap.lost).sum::<u64>();
-        let from = batch.gaps.iter().map(|gap| gap.from).chain(first).min().unwrap_or(batch.now);
+        let (counted, unknown): (Vec<Gap>, Vec<Gap>) =
+            batch.gaps.into_iter().partition(|gap| gap.lost.is_some());
+        self.owed.extend(unknown);
+        let before = counted.iter().chain(&self.missing);
+        let lost = before.clone().filter_map(|gap| gap.lost).sum::<u64>();
+        let from = before.map(|gap| gap.from).chain(first).min().unwrap_or(batch.now);
         if self.missing.is_none() {
-            tracing::warn!("what happens is not kept: {}", one_line(error));
+            tracing::warn!("what happens is not kept: {}", failure.message);
         }
         self.missing = Some(Gap {
             from,
             until: batch.now,
             reason: GapReason::Unwritten,
-            lost: Some(before + entries),
+            lost: Some(lost + entries),
         });
-        let mut history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut history = self.history();
         history.unkept += entries;
-        *history.failures.entry(reason(error)).or_default() += 1;
-        drop(history);
-        self.trouble(Some(one_line(error)));
-        if !error.is_passing() {
-            // A damaged one is moved aside, and another one begun, when it is opened anew.
-            self.store = None;
-        }
+        *history.failures.entry(failure.reason).or_default() += entries;
+        history.trouble = Some(failure.message);
     }
 
-    fn trouble(&self, trouble: Option<String>) {
-        self.shared.history.lock().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
+    fn history(&self) -> std::sync::MutexGuard<'_, super::shared::History> {
+        self.shared.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn report(&self) {
         let figures = self.store.as_ref().and_then(|store| store.figures().ok());
-        let mut history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut history = self.history();
         history.figures = figures.or(history.figures);
     }
 }
@@ -191,6 +255,25 @@ pub fn put_aside(shared: &Shared, aside: &Aside) {
     tracing::warn!("the history was damaged ({}): it is now {path}", one_line(&aside.why));
     let mut history = shared.history.lock().unwrap_or_else(PoisonError::into_inner);
     history.damaged.push(path.to_string());
+}
+
+/// What was kept before this moment of this boot, in a file that is damaged.
+#[must_use]
+pub fn in_damaged(now: u64) -> Gap {
+    Gap { from: 0, until: now, reason: GapReason::Damaged, lost: None }
+}
+
+/// Takes note of a history that could not be opened, and will be tried again.
+pub fn not_opened(shared: &Shared, error: &StoreError) {
+    let message = one_line(error);
+    tracing::warn!("what happens is not kept: {message}");
+    let mut history = shared.history.lock().unwrap_or_else(PoisonError::into_inner);
+    history.trouble = Some(message);
+    history.failures.entry(reason(error)).or_default();
+}
+
+fn unopened() -> Failure {
+    Failure { reason: "other", message: "the history is not open".to_owned() }
 }
 
 /// How a failure is counted.

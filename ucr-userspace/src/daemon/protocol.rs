@@ -38,6 +38,25 @@ pub struct Question {
     pub about: About,
 }
 
+impl Question {
+    /// Out of a message's bytes.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherProtocol`], whatever else a client of another version says;
+    /// [`Refusal::Malformed`].
+    pub fn decode(message: &[u8]) -> Result<Self, Refusal> {
+        let malformed = |_| Refusal::Malformed;
+        let (theirs, about) = postcard::take_from_bytes::<u32>(message).map_err(malformed)?;
+        if theirs != PROTOCOL {
+            return Err(Refusal::OtherProtocol { ours: PROTOCOL, theirs });
+        }
+        match postcard::take_from_bytes(about).map_err(malformed)? {
+            (about, []) => Ok(Self { protocol: theirs, about }),
+            _ => Err(Refusal::Malformed),
+        }
+    }
+}
+
 /// What a client wants to know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum About {
@@ -275,5 +294,37 @@ impl Refusal {
             _ => return None,
         };
         Some(fixed.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(protocol: u32) -> Vec<u8> {
+        let question = Question { protocol, about: About::Status };
+        postcard::to_stdvec(&question).expect("a message")
+    }
+
+    #[test]
+    fn a_question_is_heard_whole_or_not_at_all() {
+        let bytes = message(PROTOCOL);
+        let heard = Question::decode(&bytes).expect("understood");
+        assert_eq!(heard, Question { protocol: PROTOCOL, about: About::Status });
+        let longer = [bytes.as_slice(), &[0]].concat();
+        for wrong in [&bytes[..1], &longer, &[], &[0xff; 9]] {
+            assert_eq!(Question::decode(wrong), Err(Refusal::Malformed), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_of_another_version_is_told_so_whatever_it_asks() {
+        let mut bytes = message(PROTOCOL + 1);
+        let refusal = Refusal::OtherProtocol { ours: PROTOCOL, theirs: PROTOCOL + 1 };
+        assert_eq!(Question::decode(&bytes), Err(refusal.clone()));
+        // A question that only later versions know.
+        bytes.truncate(1);
+        bytes.extend([0xff, 0xff, 0x7f, 1, 2, 3]);
+        assert_eq!(Question::decode(&bytes), Err(refusal));
     }
 }

@@ -2,39 +2,46 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, RwLock, mpsc},
+    sync::{Arc, atomic::Ordering, mpsc},
     thread,
     time::Duration,
 };
 
+use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    sync::{oneshot, watch},
+    time::{MissedTickBehavior, interval, sleep_until},
 };
 use ucr_common::record::Record;
 
 use super::{
+    book::{Book, Known},
     config::{Config, OnStop},
-    follow::{Following, Order},
+    follow::{Following, Order, Stopped, now},
+    guard::Guard,
     http::{self, Page, Unavailable},
-    keeper::{self, Keeper},
+    keeper::Keeper,
     notify::Notifier,
+    prepare::{Kept, Prepared},
     privileges::{KEPT, drop_privileges},
+    schedule::Schedule,
     server::{self, Door},
-    shared::{Counts, History, Shared},
+    shared::Shared,
 };
 use crate::{
     causes::one_line,
-    history::{Attachment, Opened, Store as HistoryStore},
+    history::{Attachment, Store as HistoryStore},
     kernel::clock,
-    process::procfs,
     sys::heap,
     tracer::{
-        TracerError, follow::FollowError, hooks::Choice, object::Sizes, pins::PinDirectory,
-        programs::Programs, ring::Ring, session, store,
+        session,
+        store::{self, Store},
     },
 };
+
+/// Whoever reads the ring buffer looks up several times a second; after so long, something holds it for good.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 
 /// What goes wrong at the beginning or at the end.
 pub type Outcome = anyhow::Result<()>;
@@ -51,159 +58,85 @@ pub fn run(config: Config, file: Option<&Path>) -> Outcome {
         tracing::warn!("{} is missing ({})", missing.name, missing.reason);
     }
     heap::give_back();
-    prepared.live(&notifier)
+    live(prepared, &notifier)
 }
 
-/// Everything that takes rights which are given up then.
-struct Prepared {
-    shared: Arc<Shared>,
-    file: Option<PathBuf>,
-    door: Door,
-    metrics: Option<std::net::TcpListener>,
-    history: Option<HistoryStore>,
-    attachment: Attachment,
-    removed: (mpsc::Sender<Vec<Record>>, mpsc::Receiver<Vec<Record>>),
-}
-
-impl Prepared {
-    fn new(config: Config, file: Option<&Path>) -> anyhow::Result<Self> {
-        let door = Door::open(&config.control)?;
-        let history = match &config.history {
-            history if history.enabled => {
-                if let Some(folder) = history.file.parent() {
-                    make_private(folder)?;
-                }
-                Some(HistoryStore::open(&history.file, keeper::limits(history))?)
-            }
-            _ => None,
-        };
-        let pins = PinDirectory::new(config.tracing.pin_dir.clone());
-        attach(&config, &pins)?;
-        let control = session::open(&pins)?.control()?;
-        let attachment =
-            Attachment { boot_id: procfs::boot_id()?, attached_at: control.attached_at };
-        let metrics = match config.metrics.listen {
-            Some(address) => Some(std::net::TcpListener::bind(address).map_err(|source| {
-                anyhow::Error::new(source).context(format!("listen at {address} for metrics"))
-            })?),
-            None => None,
-        };
-        let shared = Arc::new(Shared {
-            programs: Programs::open(&pins)?,
-            ring: Ring::open(&pins)?,
-            pins,
-            config: RwLock::new(Arc::new(config)),
-            hub: super::hub::Hub::default(),
-            since: clock::realtime(),
-            counts: Counts::default(),
-            reconciliation: Mutex::default(),
-            history: Mutex::new(History::default()),
-        });
-        let history = history.map(|Opened { store, damaged }| {
-            if let Some(aside) = damaged {
-                keeper::put_aside(&shared, &aside);
-            }
-            store
-        });
-        let file = file.map(Path::to_owned);
-        let removed = mpsc::channel();
-        Ok(Self { shared, file, door, metrics, history, attachment, removed })
-    }
-
-    /// From here on with few rights.
-    fn live(self, notifier: &Notifier) -> Outcome {
-        let Self { shared, file, door, metrics, history, attachment, removed } = self;
-        let (removed, taken) = removed;
-        let store = session::open(&shared.pins)?;
-        let ring = store::open_events(&shared.pins.maps())?;
-        let expected = match &history {
-            Some(history) => history.sequences(&attachment)?,
-            None => Vec::new(),
-        };
-        let following = Following {
-            store,
-            ring,
-            keeper: history.map(|store| Keeper::start(store, Arc::clone(&shared))),
-            expected,
-            attachment,
-            removed: taken,
-            ring_bytes: shared.ring.depth().1,
-            shared: Arc::clone(&shared),
-        };
-        let (orders, heard) = watch::channel(Order::GoOn);
-        let (ended, end) = tokio::sync::oneshot::channel();
-        let thread = thread::spawn(move || {
-            // If nobody waits any more, the daemon is ending.
-            ended.send(following.run(heard)).ok();
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(4)
-            .build()?;
-        let ending = runtime.block_on(async {
-            let main = Main { shared: &shared, file, door: &door, notifier, removed };
-            main.run(metrics, end).await
-        });
-        runtime.shutdown_timeout(Duration::from_secs(5));
-        notifier.stopping().ok();
-        let on_stop = shared.config().tracing.on_stop;
-        orders.send_replace(match on_stop {
-            OnStop::Keep => Order::Pause,
-            OnStop::Detach => Order::Stop,
-        });
-        thread.join().ok();
-        if on_stop == OnStop::Detach {
-            session::detach(&shared.pins)?;
-        }
-        ending
-    }
-}
-
-/// Attaches tracing, or takes over what is attached.
-fn attach(config: &Config, pins: &PinDirectory) -> anyhow::Result<()> {
-    let wanted = config.tracing.backend;
-    match session::open_as(pins, wanted) {
-        Ok(store) => {
-            tracing::info!("takes over tracing that is attached since before");
-            drop(store);
-            return Ok(());
-        }
-        Err(TracerError::NotAttached { .. }) => {}
-        // Nobody can read it any more, and a daemon has to come up after an update by itself.
-        Err(error @ (TracerError::Incomplete { .. } | TracerError::OtherVersion { .. })) => {
-            tracing::warn!("tracing is begun anew: {}", one_line(&error));
-            session::detach(pins)?;
-        }
-        Err(error) => return Err(error.into()),
-    }
-    let sizes = Sizes {
-        ring_bytes: config.tracing.ring_bytes,
-        sockets: config.tracing.max_sockets,
-        found: config.tracing.max_sockets,
-        ..Sizes::default()
+/// From here on with few rights.
+fn live(prepared: Prepared, notifier: &Notifier) -> Outcome {
+    let Prepared { shared, file, door, metrics, mut history, attachment, removed } = prepared;
+    let (removed, taken) = removed;
+    let store = session::open(&shared.pins)?;
+    let ring = store::open_events(&shared.pins.maps())?;
+    let guard = Guard::new(&shared.pins, session::open(&shared.pins)?)?;
+    let known = match &mut history {
+        Some(Kept { store: Some(history), .. }) => known(history, &attachment, &store)?,
+        _ => Known::default(),
     };
-    let choice = Choice { backend: wanted, ..Choice::default() };
-    let attached = session::attach(pins, &choice, sizes)?;
-    if let Some((better, why)) = &attached.refused.backend {
-        tracing::info!("not with the {} backend: {}", better.name(), one_line(why));
+    let following = Following {
+        store,
+        ring,
+        keeper: history.map(|kept| Keeper::start(kept.store, kept.owed, Arc::clone(&shared))),
+        known,
+        attachment,
+        removed: taken,
+        ring_bytes: shared.ring.depth().1,
+        shared: Arc::clone(&shared),
+    };
+    let (orders, heard) = watch::channel(Order::GoOn);
+    let (begins, begun) = oneshot::channel();
+    let (ended, end) = oneshot::channel();
+    let thread = thread::spawn(move || {
+        if let Err(error) = following.run(heard, begins)
+            && let Err(error) = ended.send(error)
+        {
+            // Nobody waits any more: the daemon is ending.
+            tracing::warn!("end following: {}", one_line(&error));
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()?;
+    let ending = runtime.block_on(async {
+        let main = Main { shared: &shared, file, door: &door, notifier, removed, guard };
+        main.run(metrics, begun, end).await
+    });
+    notifier.stopping().ok();
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    let on_stop = shared.config().tracing.on_stop;
+    // After a failure the next daemon goes on; and what is attached need not be ours any more.
+    let is_last = ending.is_ok() && on_stop == OnStop::Detach;
+    orders.send_replace(if is_last { Order::Stop } else { Order::Pause });
+    if thread.join().is_err() {
+        tracing::error!("the thread that reads the ring buffer has panicked");
     }
-    for failed in &attached.seeded.failed {
-        tracing::warn!("{}", one_line(failed));
+    if is_last {
+        session::detach(&shared.pins)?;
     }
-    tracing::info!(
-        "attached with the {} backend; {} sockets known from before",
-        attached.backend.name(),
-        attached.sockets
-    );
-    Ok(())
+    ending
 }
 
-fn make_private(folder: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|source| {
-        anyhow::Error::new(source).context(format!("create directory {}", folder.display()))
-    })
+/// What the history knows of this tracing. From the first moment on it knows some: whatever the end, the next
+/// daemon can tell how much is missing.
+fn known(
+    history: &mut HistoryStore,
+    attachment: &Attachment,
+    store: &Store,
+) -> anyhow::Result<Known> {
+    let until = history.last_stamp(&attachment.boot_id)?.unwrap_or(0);
+    let next = history.sequences(attachment)?;
+    if !next.is_empty() {
+        return Ok(Known { next, until });
+    }
+    let (next, now) = (store.next_numbers()?, now());
+    let mut book = Book::new(attachment.clone(), usize::MAX);
+    book.begin(Known { next: Vec::new(), until }, next.clone(), now.boottime);
+    match history.append(&book.hand_over(now)) {
+        Ok(_) => Ok(Known { next, until: now.boottime }),
+        // It will be tried again, with what happens until then.
+        Err(error) if error.is_passing() => Ok(Known { next: Vec::new(), until }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What the main thread does: everything but following.
@@ -213,18 +146,24 @@ struct Main<'a> {
     door: &'a Door,
     notifier: &'a Notifier,
     removed: mpsc::Sender<Vec<Record>>,
+    guard: Guard,
 }
 
 impl Main<'_> {
     async fn run(
-        self,
+        mut self,
         metrics: Option<std::net::TcpListener>,
-        mut end: tokio::sync::oneshot::Receiver<Result<(), FollowError>>,
+        begun: oneshot::Receiver<()>,
+        mut end: oneshot::Receiver<Stopped>,
     ) -> Outcome {
         let mut terminated = signal(SignalKind::terminate())?;
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut hung_up = signal(SignalKind::hangup())?;
-        tokio::spawn(server::serve(self.door.listener()?, Arc::clone(self.shared)));
+        if begun.await.is_err() {
+            return Err(why(end.await));
+        }
+        let (group, shared) = (self.door.group(), Arc::clone(self.shared));
+        tokio::spawn(server::serve(self.door.listener()?, group, shared));
         if let Some(listener) = metrics {
             let shared = Arc::clone(self.shared);
             tokio::spawn(http::serve(listener, http::Limits::default(), move |page| {
@@ -234,49 +173,56 @@ impl Main<'_> {
         }
         let mut watchdog = interval(self.notifier.watchdog().unwrap_or(Duration::from_secs(30)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut losses = interval(Duration::from_secs(1));
-        losses.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut lost_before = 0;
-        let mut due = self.next_reconciliation(Instant::now());
+        let mut glance = interval(Duration::from_secs(1));
+        glance.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut schedule = Schedule::new(self.every(), std::time::Instant::now());
         let mut reconciling = None;
         tracing::info!("ready: answers at {}", self.shared.config().control.socket.display());
         self.notifier.ready("follows and answers")?;
         loop {
+            let now = std::time::Instant::now();
             tokio::select! {
                 _ = terminated.recv() => return Ok(()),
                 _ = interrupted.recv() => return Ok(()),
-                _ = hung_up.recv() => self.reload(),
-                outcome = &mut end => {
-                    return match outcome {
-                        Ok(Err(error)) => Err(error.into()),
-                        _ => Err(anyhow::anyhow!("following the events ended by itself")),
-                    };
+                _ = hung_up.recv() => {
+                    self.reload();
+                    schedule.change(self.every(), now);
                 }
-                _ = watchdog.tick() => {
-                    self.notifier.alive().ok();
-                }
-                _ = losses.tick() => {
-                    let lost = self.shared.counts.lost.load(std::sync::atomic::Ordering::Relaxed);
-                    if lost > lost_before && self.shared.config().tracing.reconcile_after_loss {
-                        // Once it has calmed down.
-                        due = Some(Instant::now() + Duration::from_secs(2));
+                stopped = &mut end => return Err(why(stopped)),
+                _ = watchdog.tick() => self.say_alive(),
+                _ = glance.tick() => {
+                    self.guard.require(&self.shared.pins).context("tracing was taken away")?;
+                    let is_wanted = self.shared.config().tracing.reconcile_after_loss;
+                    if self.guard.has_lost(self.shared) && is_wanted {
+                        schedule.lost(now);
                     }
-                    lost_before = lost;
                 }
-                () = sleep_until(due.unwrap_or_else(far)), if due.is_some() && reconciling.is_none() => {
-                    due = None;
+                () = until(schedule.due()), if reconciling.is_none() => {
+                    schedule.begin();
                     reconciling = Some(self.reconcile());
                 }
                 () = finished(&mut reconciling) => {
                     reconciling = None;
-                    due = due.or_else(|| self.next_reconciliation(Instant::now()));
+                    self.guard.overlook_sockets();
+                    schedule.end(std::time::Instant::now());
                 }
             }
         }
     }
 
-    fn next_reconciliation(&self, now: Instant) -> Option<Instant> {
-        self.shared.config().tracing.reconcile_every.map(|every| now + every)
+    fn every(&self) -> Option<Duration> {
+        self.shared.config().tracing.reconcile_every
+    }
+
+    /// As long as the ring buffer is being read: without that, all else is worth nothing.
+    fn say_alive(&self) {
+        let beat = self.shared.beat.load(Ordering::Relaxed);
+        let silent = Duration::from_nanos(clock::boottime().saturating_sub(beat));
+        if silent >= LONGEST_SILENCE {
+            tracing::error!("nobody has read the ring buffer for {} s", silent.as_secs());
+        } else if self.notifier.watchdog().is_some() {
+            self.notifier.alive().ok();
+        }
     }
 
     /// Holds the ledger against the kernel, on a thread of its own.
@@ -335,6 +281,13 @@ async fn given(page: Page, shared: Arc<Shared>) -> Result<String, Unavailable> {
     }
 }
 
+fn why(stopped: Result<Stopped, oneshot::error::RecvError>) -> anyhow::Error {
+    match stopped {
+        Ok(stopped) => stopped.into(),
+        Err(_) => anyhow::anyhow!("following the events ended by itself"),
+    }
+}
+
 async fn finished(task: &mut Option<tokio::task::JoinHandle<()>>) {
     match task {
         // It has said itself what went wrong.
@@ -343,6 +296,9 @@ async fn finished(task: &mut Option<tokio::task::JoinHandle<()>>) {
     }
 }
 
-fn far() -> Instant {
-    Instant::now() + Duration::from_secs(86_400)
+async fn until(due: Option<std::time::Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
 }

@@ -2,11 +2,11 @@
 //! does or does not do, it costs the daemon a bounded amount of memory and time, and nobody else anything.
 
 use std::{
-    fs,
-    io::{self, ErrorKind},
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Read as _, Write as _},
     os::fd::AsFd as _,
     os::unix::{
-        fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
         net::{UnixListener as StdListener, UnixStream as StdStream},
     },
     path::{Path, PathBuf},
@@ -14,7 +14,11 @@ use std::{
     time::Duration,
 };
 
-use nix::unistd::{Gid, Group, chown};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    unistd::{Gid, Group, chown},
+};
 use tokio::{
     io::AsyncReadExt as _,
     net::{UnixListener, UnixStream},
@@ -27,7 +31,7 @@ use super::{
     config::Control,
     frame::{self, FrameError},
     hub::Delivered,
-    protocol::{About, PROTOCOL, Question, Refusal, Reply, Sent, Wanted},
+    protocol::{About, Question, Refusal, Reply, Sent, Wanted},
     shared::Shared,
 };
 use crate::sys::peer;
@@ -39,10 +43,12 @@ const WORKED_ON: usize = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Another daemon answers there.
-    #[error("a daemon answers at {path} already")]
+    #[error("{} answers at {path} already", holder(*.pid))]
     InUse {
         /// The socket.
         path: PathBuf,
+        /// Which, if it is a daemon of ours.
+        pid: Option<u32>,
     },
     /// Something else has the name.
     #[error("{path} is no socket")]
@@ -69,11 +75,18 @@ pub enum ServerError {
     },
 }
 
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "somebody".to_owned(), |pid| format!("the daemon with pid {pid}"))
+}
+
 /// The socket, whose file goes with it.
 #[derive(Debug)]
 pub struct Door {
     listener: StdListener,
     path: PathBuf,
+    group: Option<u32>,
+    /// Two that begin at once would each take the other's socket for one that was left behind.
+    _lock: Flock<File>,
 }
 
 impl Drop for Door {
@@ -91,10 +104,7 @@ fn files<'a>(
 }
 
 /// The number of the group that may ask.
-///
-/// # Errors
-/// [`ServerError::NoGroup`].
-pub fn group(control: &Control) -> Result<Option<u32>, ServerError> {
+fn group(control: &Control) -> Result<Option<u32>, ServerError> {
     let Some(name) = &control.group else { return Ok(None) };
     let known = Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
     known
@@ -115,6 +125,8 @@ impl Door {
             let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(folder);
             made.map_err(files("create directory", folder))?;
         }
+        let lock = lock(path)?;
+        let group = group(control)?;
         match fs::symlink_metadata(path) {
             Ok(facts) if !facts.file_type().is_socket() => {
                 return Err(ServerError::NotASocket { path: path.to_owned() });
@@ -123,24 +135,21 @@ impl Door {
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     fs::remove_file(path).map_err(files("remove", path))?;
                 }
-                _ => return Err(ServerError::InUse { path: path.to_owned() }),
+                _ => return Err(ServerError::InUse { path: path.to_owned(), pid: None }),
             },
             Err(_) => {}
         }
         let listener = StdListener::bind(path).map_err(files("bind", path))?;
-        let door = Self { listener, path: path.to_owned() };
-        door.admit(group(control)?)?;
+        let door = Self { listener, path: path.to_owned(), group, _lock: lock };
+        door.admit()?;
         door.listener.set_nonblocking(true).map_err(files("set up", path))?;
         Ok(door)
     }
 
-    /// Lets a group in, or root alone.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn admit(&self, group: Option<u32>) -> Result<(), ServerError> {
-        let mode = if group.is_some() { 0o660 } else { 0o600 };
-        let gid = Gid::from_raw(group.unwrap_or(0));
+    /// Lets the group in, or root alone.
+    fn admit(&self) -> Result<(), ServerError> {
+        let mode = if self.group.is_some() { 0o660 } else { 0o600 };
+        let gid = Gid::from_raw(self.group.unwrap_or(0));
         chown(&self.path, None, Some(gid))
             .map_err(io::Error::from)
             .and_then(|()| fs::set_permissions(&self.path, fs::Permissions::from_mode(mode)))
@@ -154,14 +163,57 @@ impl Door {
     pub fn listener(&self) -> io::Result<UnixListener> {
         UnixListener::from_std(self.listener.try_clone()?)
     }
+
+    /// The group that may ask, beside root.
+    #[must_use]
+    pub fn group(&self) -> Option<u32> {
+        self.group
+    }
 }
 
-/// Lets clients in for as long as it is polled.
-pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
-    let work = Arc::new(Semaphore::new(WORKED_ON));
+/// Keeps other daemons from this socket as long as what is returned is there.
+fn lock(path: &Path) -> Result<Flock<File>, ServerError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&name)
+        .map_err(files("open", &name))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            // A courtesy: the lock holds all the same if the disk is full.
+            lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).ok();
+            Ok(lock)
+        }
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            let pid = file.read_to_string(&mut pid).ok().and_then(|_| pid.trim().parse().ok());
+            Err(ServerError::InUse { path: path.to_owned(), pid })
+        }
+        Err((_, errno)) => Err(files("lock", &name)(errno.into())),
+    }
+}
+
+/// What all conversations have in common.
+struct Reception {
+    shared: Arc<Shared>,
+    /// A group whose members may ask. Looked up once: to ask for it can take as long as a directory service.
+    group: Option<u32>,
+    work: Semaphore,
+}
+
+/// Lets clients in for as long as it is polled: root, and members of a group.
+pub async fn serve(listener: UnixListener, group: Option<u32>, shared: Arc<Shared>) {
+    let reception = Arc::new(Reception { shared, group, work: Semaphore::new(WORKED_ON) });
     loop {
         match listener.accept().await {
-            Ok((client, _)) => admit(client, &shared, &work),
+            Ok((client, _)) => admit(client, &reception),
             Err(error) => {
                 // Out of descriptors, for one: those who wait go on waiting.
                 tracing::warn!("accept a client: {error}");
@@ -180,20 +232,20 @@ impl Drop for Counted {
     }
 }
 
-fn admit(mut client: UnixStream, shared: &Arc<Shared>, work: &Arc<Semaphore>) {
-    let limit = shared.config().control.max_clients;
-    let before = shared.counts.clients.fetch_add(1, Ordering::Relaxed);
-    let counted = Counted(Arc::clone(shared));
-    let (shared, work) = (Arc::clone(shared), Arc::clone(work));
+fn admit(mut client: UnixStream, reception: &Arc<Reception>) {
+    let reception = Arc::clone(reception);
+    let limit = reception.shared.config().control.max_clients;
+    let before = reception.shared.counts.clients.fetch_add(1, Ordering::Relaxed);
+    let counted = Counted(Arc::clone(&reception.shared));
     tokio::spawn(async move {
         let _counted = counted;
         let refused = if before >= u64::from(limit) {
             Err(Refusal::Busy { limit })
         } else {
-            converse(&mut client, &shared, &work).await
+            converse(&mut client, &reception).await
         };
         if let Err(refusal) = refused {
-            shared.counts.refuse(refusal.reason());
+            reception.shared.counts.refuse(refusal.reason());
             let patience = Duration::from_secs(1);
             // It may be gone, or not listen.
             timeout(patience, frame::write(&mut client, &Reply::Refused(refusal))).await.ok();
@@ -201,65 +253,60 @@ fn admit(mut client: UnixStream, shared: &Arc<Shared>, work: &Arc<Semaphore>) {
     });
 }
 
-async fn converse(
-    client: &mut UnixStream,
-    shared: &Arc<Shared>,
-    work: &Arc<Semaphore>,
-) -> Result<(), Refusal> {
+async fn converse(client: &mut UnixStream, reception: &Arc<Reception>) -> Result<(), Refusal> {
+    let shared = &reception.shared;
     let config = shared.config();
     let control = &config.control;
-    authorize(client, control)?;
-    let question =
-        timeout(control.request_timeout, frame::read::<Question>(client, control.max_request));
-    let question = match question.await {
+    authorize(client, reception.group)?;
+    let message = timeout(control.request_timeout, frame::read_bytes(client, control.max_request));
+    let message = match message.await {
         Err(_) => return Err(Refusal::TooSlow),
         Ok(Err(FrameError::TooLong { limit, .. })) => return Err(Refusal::TooLong { limit }),
         Ok(Err(FrameError::Malformed(_))) => return Err(Refusal::Malformed),
         // It has gone without having asked.
         Ok(Err(FrameError::Read(_))) => return Ok(()),
-        Ok(Ok(question)) => question,
+        Ok(Ok(message)) => message,
     };
-    if question.protocol != PROTOCOL {
-        return Err(Refusal::OtherProtocol { ours: PROTOCOL, theirs: question.protocol });
-    }
-    if let About::Trace(wanted) = &question.about {
+    let Question { about, .. } = Question::decode(&message)?;
+    drop(message);
+    if let About::Trace(wanted) = &about {
         return follow(client, shared, wanted, control).await;
     }
-    let kind = question.about.kind();
-    let replies = {
-        // Closed only with the daemon.
-        let _turn = work.acquire().await.map_err(|_| Refusal::Malformed)?;
-        let shared = Arc::clone(shared);
-        tokio::task::spawn_blocking(move || answer::answer(&shared, &question.about))
-            .await
-            .map_err(|panic| Refusal::Failed { message: panic.to_string(), hint: None })??
+    let kind = about.kind();
+    let replies = match about {
+        // Told whatever others ask meanwhile: it is all there.
+        About::Status => answer::answer(shared, &about)?,
+        about => {
+            // Closed only with the daemon.
+            let _turn = reception.work.acquire().await.map_err(|_| Refusal::Malformed)?;
+            let shared = Arc::clone(shared);
+            tokio::task::spawn_blocking(move || answer::answer(&shared, &about))
+                .await
+                .map_err(|panic| Refusal::Failed { message: panic.to_string(), hint: None })??
+        }
     };
     shared.counts.answered(kind);
-    for reply in replies.iter().chain([&Reply::End]) {
+    for reply in replies.into_iter().chain([Reply::End]) {
         // One that does not listen is let go.
-        let written = timeout(control.request_timeout, frame::write(client, reply)).await;
+        let written = timeout(control.request_timeout, frame::write(client, &reply)).await;
         if !matches!(written, Ok(Ok(()))) {
-            return Ok(());
+            break;
         }
     }
-    drop(replies);
     crate::sys::heap::give_back();
     Ok(())
 }
 
 /// Who may ask: root, our own user, the group.
-fn authorize(client: &UnixStream, control: &Control) -> Result<(), Refusal> {
+fn authorize(client: &UnixStream, group: Option<u32>) -> Result<(), Refusal> {
     let Ok(caller) = client.peer_cred() else { return Err(Refusal::NotAllowed { uid: u32::MAX }) };
     let own = nix::unistd::geteuid().as_raw();
-    let member = match group(control) {
-        Ok(Some(group)) => {
-            caller.gid() == group
-                || peer::groups(client.as_fd())
-                    .is_ok_and(|groups| groups.is_some_and(|groups| groups.contains(&group)))
-        }
-        _ => false,
-    };
-    if caller.uid() == 0 || caller.uid() == own || member {
+    let is_member = group.is_some_and(|group| {
+        caller.gid() == group
+            || peer::groups(client.as_fd())
+                .is_ok_and(|groups| groups.is_some_and(|groups| groups.contains(&group)))
+    });
+    if caller.uid() == 0 || caller.uid() == own || is_member {
         Ok(())
     } else {
         Err(Refusal::NotAllowed { uid: caller.uid() })

@@ -36,6 +36,8 @@ pub struct Shared {
     pub reconciliation: Mutex<Reconciliations>,
     /// How the history is.
     pub history: Mutex<History>,
+    /// When the thread that reads the ring buffer was last seen at work, `CLOCK_BOOTTIME`, nanoseconds.
+    pub beat: AtomicU64,
 }
 
 /// Counters.
@@ -81,7 +83,7 @@ pub struct History {
     pub trouble: Option<String>,
     /// Entries that could not be kept.
     pub unkept: u64,
-    /// Batches that could not be written, by reason.
+    /// The same by reason.
     pub failures: BTreeMap<&'static str, u64>,
     /// Databases that were moved aside.
     pub damaged: Vec<String>,
@@ -143,6 +145,14 @@ impl Counts {
         let place = usize::try_from(kind).unwrap_or(0).wrapping_sub(1).min(KINDS.len());
         if let Some(count) = self.events.get(place) {
             count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts an entry of the ring buffer that is no event. One is told of: there may be thousands.
+    pub fn unknown(&self) {
+        let Some(count) = self.events.last() else { return };
+        if count.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!("an event of unknown shape was skipped; more are only counted");
         }
     }
 

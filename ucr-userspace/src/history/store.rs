@@ -124,6 +124,23 @@ impl Store {
         read().map_err(StoreError::sql("read sequence numbers of", &self.path))
     }
 
+    /// The last moment of a boot of which anything is written, `CLOCK_BOOTTIME`.
+    ///
+    /// # Errors
+    /// What `SQLite` refuses.
+    pub fn last_stamp(&self, boot_id: &str) -> Result<Option<u64>, StoreError> {
+        let stamp = self.connection.query_row(
+            "SELECT max(stamp) FROM (\
+             SELECT max(last_stamp) AS stamp FROM blocks JOIN boots ON boots.id = boot \
+             WHERE boot_id = ?1 UNION ALL \
+             SELECT max(until_stamp) FROM gaps JOIN boots ON boots.id = boot WHERE boot_id = ?1)",
+            [boot_id],
+            |row| row.get::<_, Option<i64>>(0),
+        );
+        let stamp = stamp.map_err(StoreError::sql("read the last moment of", &self.path))?;
+        Ok(stamp.map(i64::cast_unsigned))
+    }
+
     /// What there is. Cheap: nothing is counted for it.
     ///
     /// # Errors
@@ -245,6 +262,12 @@ fn vacuum(connection: &Connection) -> rusqlite::Result<()> {
     drop(rows);
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
 }
+
+/// It may be written by a thread of its own.
+const _: fn() = || {
+    fn can_be_sent<T: Send>() {}
+    can_be_sent::<Store>();
+};
 
 /// The file's hard limit is a whole number of pages.
 const _: () = assert!(super::limits::MIN_BYTES.is_multiple_of(PAGE));

@@ -118,7 +118,7 @@ fn of_the_holder<'a>() -> Vec<Column<Entry<'a>>> {
     vec![
         left("owner", "who holds it: command, process, descriptor", owners),
         right("holders", "how many descriptors lead to it", |e| {
-            Value::Number(u64::try_from(e.live().holders.len()).unwrap_or(u64::MAX))
+            Value::Number(u64::try_from(e.live().holders().len()).unwrap_or(u64::MAX))
         }),
         right("pid", "process that holds it (each of them, in a filter)", |e| {
             each(e, |h| Value::Number(h.pid.into()))
@@ -211,39 +211,48 @@ fn age(stamp: Option<u64>) -> Value {
 
 /// One of them alone, several as a list.
 fn each(entry: &Entry<'_>, of: impl Fn(&Holder) -> Value) -> Value {
-    match entry.live().holders.as_slice() {
-        [] => Value::Absent,
-        [one] => of(one),
-        several => Value::List(several.iter().map(of).collect()),
+    let mut holders = entry.live().holders();
+    match holders.len() {
+        0 | 1 => holders.next().map_or(Value::Absent, of),
+        _ => Value::List(holders.map(of).collect()),
     }
 }
 
-/// That of the first holder.
-fn holder(entry: Option<&Entry<'_>>, of: impl Fn(&Holder) -> Value) -> Value {
-    entry.and_then(|entry| entry.live().holders.first()).map_or(Value::Absent, of)
+/// The same of the other end.
+fn holder(peer: Option<&Entry<'_>>, of: impl Fn(&Holder) -> Value) -> Value {
+    peer.map_or(Value::Absent, |peer| each(peer, of))
 }
 
 /// `redis-server(1234:7)`; beyond a few, how many more.
 fn owners(entry: &Entry<'_>) -> Value {
     const SHOWN: usize = 3;
     let owner = |h: &Holder| text(&format!("{}({}:{})", Escaped(h.comm()), h.pid, h.fd));
-    match entry.live().holders.as_slice() {
-        [] => Value::Absent,
-        [one] => owner(one),
-        several => {
-            let mut list: Vec<Value> = several.iter().take(SHOWN).map(owner).collect();
-            if several.len() > SHOWN {
-                list.push(text(&format!("+{}", several.len() - SHOWN)));
-            }
-            Value::List(list)
-        }
+    let mut holders = entry.live().holders();
+    let all = holders.len();
+    if all <= 1 {
+        return holders.next().map_or(Value::Absent, owner);
     }
+    let mut list: Vec<Value> = holders.take(SHOWN).map(owner).collect();
+    if all > SHOWN {
+        list.push(text(&format!("+{}", all - SHOWN)));
+    }
+    Value::List(list)
 }
 
+/// Of each holder, once each.
 fn group(entry: &Entry<'_>, of: impl Fn(&crate::model::cgroup::Cgroup) -> Value) -> Value {
-    let first = entry.live().holders.first();
-    let group = first.and_then(|holder| entry.picture().people.cgroup(holder.pid));
-    group.map_or(Value::Absent, |group| of(&group))
+    let people = &entry.picture().people;
+    let mut values: Vec<Value> = Vec::new();
+    for holder in entry.live().holders() {
+        let value = people.cgroup(holder.pid).map_or(Value::Absent, |group| of(&group));
+        if !value.is_absent() && !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    match values.len() {
+        0 | 1 => values.pop().unwrap_or(Value::Absent),
+        _ => Value::List(values),
+    }
 }
 
 fn unit(entry: &Entry<'_>) -> Value {

@@ -46,7 +46,7 @@ pub fn of(picture: &Picture<'_>, filter: Option<&str>, now: u64) -> Result<Graph
 
 /// A socket's holders, and what it can be reached as.
 fn add(builder: &mut Builder, picture: &Picture<'_>, entry: &Entry<'_>) {
-    for holder in &entry.live().holders {
+    for holder in entry.live().holders() {
         let group = picture.people.cgroup(holder.pid);
         let unit = group.as_ref().and_then(|group| group.unit.as_deref());
         builder.process(holder.pid, holder.comm(), unit);
@@ -96,13 +96,14 @@ fn is_server(one: &Entry<'_>, other: &Entry<'_>) -> bool {
     }
 }
 
+/// Who listens where an embryo waits: they share a name.
 fn listeners_of(embryo: &Entry<'_>) -> Vec<u32> {
-    let listener = embryo.picture().at(embryo.live().sight.raw.listener.sk);
+    let listener = embryo.picture().listener_of(embryo);
     listener.map(|listener| holders(&listener)).unwrap_or_default()
 }
 
 fn holders(entry: &Entry<'_>) -> Vec<u32> {
-    entry.live().holders.iter().map(|holder| holder.pid).collect()
+    entry.live().holders().map(|holder| holder.pid).collect()
 }
 
 fn kind_of(entry: &Entry<'_>) -> SocketType {

@@ -9,7 +9,10 @@ use std::{
     path::Path,
 };
 
-use ucr_common::{identity::Actor, sighting::NO_FD};
+use ucr_common::{
+    identity::Actor,
+    sighting::{NO_FD, SIGHT_MORE},
+};
 
 use super::{
     people::People,
@@ -32,6 +35,9 @@ use crate::{
 
 /// Most processes that are asked one by one who holds a socket, before all are.
 const ASKED_ONE_BY_ONE: usize = 6;
+
+/// Most sockets whose surroundings are searched for one by one, before all sockets are looked at.
+const SEARCHED_ONE_BY_ONE: usize = 8;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +72,13 @@ pub fn who(
         holders: HashMap::new(),
         notes: Vec::new(),
         has_seen_all: false,
+        by_peer: HashMap::new(),
+        by_name: HashMap::new(),
     };
     let subjects = search.find(target)?;
+    if subjects.len() > SEARCHED_ONE_BY_ONE {
+        search.see_all()?;
+    }
     let surroundings: Vec<Surroundings> =
         subjects.into_iter().map(|sk| search.surroundings(sk)).collect::<Result<_, _>>()?;
     search.find_holders(&surroundings)?;
@@ -111,6 +122,10 @@ struct Search<'a> {
     notes: Vec<String>,
     /// Every socket is in `seen`, and every descriptor in `holders`.
     has_seen_all: bool,
+    /// Then: sockets by the address of their peer.
+    by_peer: HashMap<u64, Vec<u64>>,
+    /// Then: sockets by where their name is kept.
+    by_name: HashMap<u64, Vec<u64>>,
 }
 
 impl Search<'_> {
@@ -174,11 +189,23 @@ impl Search<'_> {
         }
         found.sort_unstable();
         found.dedup();
+        for address in &found {
+            if let Some(sight) = self.programs.look(*address)?
+                && self.seen.get(address).is_some_and(|seen| is_same(seen, &sight))
+            {
+                self.seen.insert(*address, sight);
+            }
+        }
         Ok(found)
     }
 
+    /// Takes note of a descriptor. One that leads to another socket, which has the address of one that was
+    /// seen before, is of no interest.
     fn take(&mut self, sight: Sight) {
         let raw = &sight.raw;
+        if self.seen.get(&raw.socket.sk).is_some_and(|seen| !is_same(seen, &sight)) {
+            return;
+        }
         if raw.fd != NO_FD {
             let holder = Holder {
                 pid: raw.pid,
@@ -189,7 +216,8 @@ impl Search<'_> {
             };
             self.holders.entry(raw.socket.sk).or_default().insert(holder);
         }
-        self.seen.insert(raw.socket.sk, sight);
+        // What a pass tells is less than a look.
+        self.seen.entry(raw.socket.sk).or_insert(sight);
     }
 
     /// The socket at an address, if there is one.
@@ -214,8 +242,11 @@ impl Search<'_> {
         for entry in picture.entries() {
             let live = entry.live();
             let sk = live.sight.raw.socket.sk;
-            self.holders.insert(sk, live.holders.iter().copied().collect());
-            self.seen.insert(sk, live.sight.clone());
+            self.holders.insert(sk, live.holders().copied().collect());
+            let raw = &live.sight.raw;
+            self.by_peer.entry(raw.peer.sk).or_default().push(sk);
+            self.by_name.entry(raw.address).or_default().push(sk);
+            self.seen.entry(sk).or_insert_with(|| live.sight.clone());
         }
         self.has_seen_all = true;
         Ok(())
@@ -228,62 +259,78 @@ impl Search<'_> {
         let Some(sight) = self.look(sk)?.cloned() else { return Ok(around) };
         around.peer = self.look(sight.raw.peer.sk)?.map(sk_of);
         if is_listener(&sight) {
-            let servers = self.related(&sight, |other| {
-                other.raw.listener.sk == sk
-                    || (sight.name.is_named() && other.name == sight.name && !is_listener(other))
-            })?;
+            let mut servers = self.connections(&sight)?;
+            let waiting = |servers: &[u64], search: &Self| {
+                let embryos = servers.iter().filter_map(|server| search.seen.get(server));
+                embryos.filter(|server| is_embryo(server)).count()
+            };
+            // What tracing has missed shows where the kernel counts it.
+            let counted = usize::try_from(sight.raw.receive_count).unwrap_or(usize::MAX);
+            if !self.has_seen_all && waiting(&servers, self) < counted {
+                self.see_all()?;
+                servers = self.connections(&sight)?;
+            }
             for server in servers {
-                let client = self.look(server)?.map(|server| server.raw.peer.sk);
-                let client = self.look(client.unwrap_or(0))?.map(sk_of);
+                let client = self.seen.get(&server).map_or(0, |server| server.raw.peer.sk);
+                let client = self.look(client)?.map(sk_of);
                 around.connections.push((server, client));
             }
         } else if i32::from(sight.raw.socket_type) == libc::SOCK_DGRAM {
             let peer = around.peer;
-            let senders = self.related(&sight, |other| other.raw.peer.sk == sk)?;
+            let senders = self.senders(sk)?;
             around.senders = senders.into_iter().filter(|sender| Some(*sender) != peer).collect();
+        }
+        // Whether the other end still has its own is to be told as well.
+        if let Some(beyond) = around.peer.and_then(|peer| self.seen.get(&peer)) {
+            self.look(beyond.raw.peer.sk)?;
         }
         Ok(around)
     }
 
-    fn related(
-        &mut self,
-        sight: &Sight,
-        is_related: impl Fn(&Sight) -> bool,
-    ) -> Result<Vec<u64>, TracerError> {
-        let sk = sk_of(sight);
-        let mut found = BTreeSet::new();
+    /// The connections through a listener, accepted or not: they share its very name, whatever else is
+    /// called the same.
+    fn connections(&mut self, listener: &Sight) -> Result<Vec<u64>, TracerError> {
+        let address = listener.raw.address;
+        let is_one = |other: &Sight| other.raw.address == address && !is_listener(other);
         if self.store.is_some() && !self.has_seen_all {
-            let mut addresses = self.programs.search(&Sought::Related(sk))?.addresses;
+            let mut found = self.programs.search(&Sought::Related(sk_of(listener)))?.addresses;
             // What is older than the tracer is known by its name alone.
-            if is_listener(sight) && sight.name.is_named() {
-                addresses.extend(self.programs.search(&Sought::Name(&sight.name))?.addresses);
-            }
-            for address in addresses {
-                let is_it = |other: &Sight| is_related(other) || self.came_through(other, sight);
-                let Some(other) = self.programs.look(address)? else { continue };
-                if address != sk && is_it(&other) {
-                    found.insert(address);
-                    self.seen.insert(address, other);
-                }
-            }
-        } else {
-            self.see_all()?;
-            let others = self.seen.values().filter(|other| sk_of(other) != sk && is_related(other));
-            found.extend(others.map(sk_of));
+            found.extend(self.programs.search(&Sought::Name(&listener.name))?.addresses);
+            return self.looked_at(found, is_one);
         }
-        Ok(found.into_iter().collect())
+        self.see_all()?;
+        let all = self.by_name.get(&address).into_iter().flatten().copied();
+        let mut all: Vec<u64> = all.filter(|sk| self.seen.get(sk).is_some_and(is_one)).collect();
+        all.sort_unstable();
+        Ok(all)
     }
 
-    /// Whether the ledger says that a socket was connected through a listener. (An accepted one does not
-    /// point to it any more.)
-    fn came_through(&self, other: &Sight, listener: &Sight) -> bool {
-        let tracked = tracked::of(self.store, other).tracked;
-        let through = tracked.and_then(|tracked| tracked.listener);
-        is_listener(listener)
-            && through.is_some_and(|through| {
-                through.sk == sk_of(listener)
-                    && through.inode.map(u64::from) == Some(listener.raw.socket.inode)
-            })
+    /// The datagram sockets that are connected to one.
+    fn senders(&mut self, receiver: u64) -> Result<Vec<u64>, TracerError> {
+        if self.store.is_some() && !self.has_seen_all {
+            let found = self.programs.search(&Sought::Related(receiver))?.addresses;
+            return self.looked_at(found, |other| other.raw.peer.sk == receiver);
+        }
+        self.see_all()?;
+        Ok(self.by_peer.get(&receiver).cloned().unwrap_or_default())
+    }
+
+    /// Of these addresses, those at which there is such a socket.
+    fn looked_at(
+        &mut self,
+        mut addresses: Vec<u64>,
+        is_it: impl Fn(&Sight) -> bool,
+    ) -> Result<Vec<u64>, TracerError> {
+        addresses.sort_unstable();
+        addresses.dedup();
+        let mut found = Vec::new();
+        for address in addresses {
+            if let Some(sight) = self.programs.look(address)?.filter(|sight| is_it(sight)) {
+                self.seen.insert(address, sight);
+                found.push(address);
+            }
+        }
+        Ok(found)
     }
 
     /// Looks once more at what a pass has only glanced at: that does not tell whom a socket sees at its other
@@ -308,11 +355,8 @@ impl Search<'_> {
     /// Finds who holds the sockets: of processes that are known to have had to do with them, and only if
     /// that does not explain all references, of all processes.
     fn find_holders(&mut self, surroundings: &[Surroundings]) -> Result<(), TracerError> {
-        if self.has_seen_all {
-            return Ok(());
-        }
         let wanted: BTreeSet<u64> = surroundings.iter().flat_map(Surroundings::all).collect();
-        if self.store.is_some() {
+        if self.store.is_some() && !self.has_seen_all {
             let mut suspects = BTreeSet::new();
             for sight in wanted.iter().filter_map(|sk| self.seen.get(sk)) {
                 let tracked = tracked::of(self.store, sight).tracked;
@@ -336,6 +380,7 @@ impl Search<'_> {
         if wanted.iter().all(|sk| self.unexplained(*sk) == 0) {
             return Ok(());
         }
+        // Also if all were seen already: one may have been made behind the back of that pass.
         for sight in self.programs.see_descriptors(None)? {
             if wanted.contains(&sk_of(&sight)) {
                 self.take(sight);
@@ -398,6 +443,7 @@ impl Search<'_> {
             shutdown: (!shutdown.is_none()).then(|| shutdown.to_string()),
             backlog: listens.then_some(raw.backlog),
             receive_bytes: raw.receive_bytes,
+            receive_more: raw.flags & SIGHT_MORE != 0,
             receive_count: raw.receive_count,
             send_bytes: raw.send_bytes,
             holders: holders.collect(),
@@ -417,6 +463,8 @@ impl Search<'_> {
             Some(SocketState::Listening) => Condition::Listening,
             Some(SocketState::Unconnected) => Condition::Unconnected,
             Some(SocketState::Connected) if is_embryo(sight) => Condition::NotAccepted,
+            // A datagram socket that others are connected to: the kernel gives it this state, too.
+            Some(SocketState::Connected) if sight.raw.peer.sk == 0 => Condition::Unconnected,
             Some(SocketState::Connected) if self.seen.contains_key(&sight.raw.peer.sk) => {
                 Condition::Connected
             }
@@ -447,6 +495,16 @@ fn role_of(role: TrackedRole) -> Option<&'static str> {
 fn directory_of(tracked: &Tracked) -> Option<Vec<u8>> {
     let directories = tracked.directories.as_ref()?;
     tracked.name.is_relative_path().then(|| directories.cwd.path.clone())
+}
+
+/// Whether two sightings at one address are of one socket.
+fn is_same(one: &Sight, other: &Sight) -> bool {
+    let (one, other) = (&one.raw.socket, &other.raw.socket);
+    if one.cookie != 0 && other.cookie != 0 {
+        one.cookie == other.cookie
+    } else {
+        one.inode == other.inode
+    }
 }
 
 /// What else may be meant by a path that no socket has for its name: first the path without symbolic links,

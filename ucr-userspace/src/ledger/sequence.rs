@@ -68,6 +68,18 @@ impl Sequences {
         }
     }
 
+    /// Takes note that no more will come: what the numbers that would be next leave out is missing.
+    pub fn settle(&mut self, next: impl IntoIterator<Item = (u32, u64)>, time: u64) {
+        for (cpu, next) in next {
+            let cpu = self.cpus.entry(cpu).or_insert(Cpu { next, ..Cpu::default() });
+            if next > cpu.next {
+                let hole = Hole { first: cpu.next, end: next, after: cpu.last, before: time };
+                cpu.holes.push(hole);
+                cpu.next = next;
+            }
+        }
+    }
+
     /// What has not come so far, over all CPUs; asked twice, it is told once.
     pub fn missing(&mut self) -> Option<Missing> {
         let holes = self.cpus.values_mut().flat_map(|cpu| cpu.holes.drain(..));
@@ -128,6 +140,17 @@ mod tests {
             sequences.take(0, number, 1);
         }
         assert_eq!(sequences.missing().map(|missing| missing.events), Some(1));
+    }
+
+    #[test]
+    fn what_was_lost_last_is_missing_once_it_is_known_that_no_more_comes() {
+        let mut sequences = Sequences::expecting([(0, 0), (1, 4)]);
+        sequences.take(0, 0, 100);
+        assert_eq!(sequences.missing(), None);
+        sequences.settle([(0, 6), (1, 4), (2, 9)], 300);
+        let missing = Missing { events: 5, after: 100, before: 300 };
+        assert_eq!(sequences.missing(), Some(missing));
+        assert_eq!(sequences.next().collect::<Vec<_>>(), [(0, 6), (1, 4), (2, 9)]);
     }
 
     #[test]

@@ -43,10 +43,15 @@ impl FromStr for Target {
             return Ok(Self::Name(UnixName::Abstract(unescaped(name).ok_or_else(no)?)));
         }
         if let Some(inode) = text.strip_prefix("inode:") {
-            return inode.parse().map(Self::Inode).map_err(|_| no());
+            return inode.parse().ok().filter(|inode| *inode != 0).map(Self::Inode).ok_or_else(no);
         }
         if let Some(cookie) = text.strip_prefix("cookie:") {
-            return cookie.parse().map(Self::Cookie).map_err(|_| no());
+            return cookie
+                .parse()
+                .ok()
+                .filter(|cookie| *cookie != 0)
+                .map(Self::Cookie)
+                .ok_or_else(no);
         }
         if text.contains('/') {
             return Ok(Self::Name(UnixName::Pathname(unescaped(text).ok_or_else(no)?)));
@@ -152,6 +157,8 @@ pub struct Described {
     pub backlog: Option<u32>,
     /// Bytes to be received.
     pub receive_bytes: u64,
+    /// Whether there are more messages than were looked at, so that the bytes are a lower bound.
+    pub receive_more: bool,
     /// Messages to be received; of a listener, connections to be accepted.
     pub receive_count: u32,
     /// Memory charged for what was sent and not received, in bytes.
@@ -222,9 +229,21 @@ mod tests {
         ] {
             assert_eq!(text.parse(), target, "{text}");
         }
-        for text in
-            ["", "x", "-1", "0", "1:", "1:x", "inode:", "inode:x", "cookie:-1", "@\\x0", "@\\q"]
-        {
+        for text in [
+            "",
+            "x",
+            "-1",
+            "0",
+            "1:",
+            "1:x",
+            "inode:",
+            "inode:x",
+            "inode:0",
+            "cookie:0",
+            "cookie:-1",
+            "@\\x0",
+            "@\\q",
+        ] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }

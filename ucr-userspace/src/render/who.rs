@@ -109,6 +109,9 @@ fn write_socket(f: &mut fmt::Formatter<'_>, indent: &str, socket: &Described) ->
             writeln!(f, "{indent}  {label} {}", Done(deed))?;
         }
     }
+    if let Some(pid) = socket.peer_credentials.filter(|_| socket.created.is_none()) {
+        writeln!(f, "{indent}  sees     pid {pid} in SO_PEERCRED: who opened the other end")?;
+    }
     write_queues(f, indent, socket)?;
     if let Some(shutdown) = &socket.shutdown {
         writeln!(f, "{indent}  shut down {shutdown}")?;
@@ -141,7 +144,8 @@ fn write_queues(f: &mut fmt::Formatter<'_>, indent: &str, socket: &Described) ->
     if socket.receive_count > 0 {
         let messages = Count(socket.receive_count, "message");
         let bytes = Count(socket.receive_bytes, "byte");
-        writeln!(f, "{indent}  unread   {bytes} in {messages}")?;
+        let least = if socket.receive_more { "at least " } else { "" };
+        writeln!(f, "{indent}  unread   {least}{bytes} in {messages}")?;
     }
     if socket.send_bytes > 0 {
         let bytes = Count(u64::from(socket.send_bytes), "byte");
@@ -286,6 +290,7 @@ fn described(socket: &Described) -> Value {
         "shutdown": socket.shutdown,
         "backlog": socket.backlog,
         "receive_bytes": socket.receive_bytes,
+        "receive_bytes_is_lower_bound": socket.receive_more,
         "receive_count": socket.receive_count,
         "send_bytes": socket.send_bytes,
         "holders": holders,

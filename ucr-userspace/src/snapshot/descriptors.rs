@@ -134,7 +134,12 @@ impl Lister {
 /// Reads a pass to its end.
 fn read(mut pass: File) -> io::Result<Vec<SocketDescriptor>> {
     let mut bytes = Vec::new();
-    pass.read_to_end(&mut bytes)?;
+    // After a million descriptors that lead elsewhere the kernel wants to be asked again.
+    while let Err(error) = pass.read_to_end(&mut bytes) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+    }
     let mut seen = HashSet::new();
     let mut found: Vec<SocketDescriptor> = bytes
         .chunks_exact(size_of::<SocketDescriptor>())

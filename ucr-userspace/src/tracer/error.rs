@@ -172,6 +172,12 @@ pub enum TracerError {
         #[source]
         source: io::Error,
     },
+    /// Somebody else has been running such programs for too long.
+    #[error("somebody else asks by the programs at {path}, and does not come to an end")]
+    Occupied {
+        /// Where they are pinned.
+        path: PathBuf,
+    },
     /// The seeding pass failed.
     #[error("visit the unix sockets of network namespace {netns}")]
     Seed {
@@ -218,6 +224,9 @@ impl TracerError {
             }
             Self::NothingToAttach => {
                 Some("`ucr dump --backend snapshot` dumps without tracked state")
+            }
+            Self::Occupied { .. } => {
+                Some("end it: a `ucr` that was stopped in the middle (`ps` shows it with state T)")
             }
             Self::Followed { .. } => Some("wait until it ends, or name another --pin-dir"),
             _ => None,

@@ -232,6 +232,14 @@ impl Follower {
     /// # Errors
     /// The kernel's.
     pub fn end(self, store: &mut Store) -> Result<(), TracerError> {
+        self.release(store)
+    }
+
+    /// The same, and what was written before can still be read.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn release(&self, store: &mut Store) -> Result<(), TracerError> {
         if store.lease()?.follower != process::id() {
             return Ok(());
         }

@@ -11,6 +11,7 @@ use aya::{
     },
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use ucr_common::sighting::COUNTS;
 
 use super::{
     TracerError,
@@ -88,7 +89,7 @@ impl Object {
             .map_max_entries("LEDGER", sizes.sockets)
             .map_max_entries("BIND_PATHS", sizes.sockets)
             .map_max_entries("CENSUS", sizes.census)
-            .map_max_entries("FOUND", sizes.found);
+            .map_max_entries("FOUND", sizes.found.max(COUNTS).saturating_add(1));
         if let Some(directory) = maps {
             for name in PINNED_MAPS {
                 loader.map_pin_path(name, directory.join(name));

@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    io,
     os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
     path::Path,
 };
@@ -21,6 +22,9 @@ pub struct Pass {
     pub namespaces: Vec<u64>,
     /// Network namespaces that could not be visited.
     pub failed: Vec<TracerError>,
+    /// Tasks whose network namespace may not be looked at: another security domain's, for one. They are
+    /// likely to be in one that was visited.
+    pub hidden: usize,
 }
 
 impl Pass {
@@ -37,7 +41,10 @@ impl Pass {
 /// Only if not even our own namespace can be visited.
 pub(super) fn run(program: BorrowedFd<'_>) -> Result<Pass, TracerError> {
     let mut pass = run_here(program)?;
-    for (inode, (name, namespace)) in foreign_namespaces(&pass.namespaces) {
+    let foreign = foreign_namespaces(&pass.namespaces);
+    pass.failed.extend(foreign.failed);
+    pass.hidden = foreign.hidden;
+    for (inode, (name, namespace)) in foreign.found {
         match visit(program, &name, Some(namespace)) {
             Ok(()) => pass.namespaces.push(inode),
             Err(error) => pass.failed.push(error),
@@ -64,24 +71,56 @@ fn visit(program: BorrowedFd<'_>, name: &str, namespace: Option<File>) -> Result
         .map_err(|source| TracerError::Seed { netns: name.to_owned(), source })
 }
 
-/// One open file for each network namespace that is not known yet, by its inode number, with the path
-/// it was found at. A thread can be in another one than its process.
-fn foreign_namespaces(known: &[u64]) -> BTreeMap<u64, (String, File)> {
-    let mut found = BTreeMap::new();
-    // A task that ends meanwhile, or a kernel thread's that may not be looked at, is none.
-    for process in numbered(Path::new("/proc")) {
-        for task in numbered(&process.join("task")) {
-            let path = task.join("ns/net");
-            let Ok(inode) = fs::metadata(&path).map(|facts| facts.ino()) else { continue };
-            if known.contains(&inode) || found.contains_key(&inode) {
-                continue;
-            }
-            if let Ok(file) = File::open(&path) {
-                found.insert(inode, (path.display().to_string(), file));
+/// Network namespaces that are not known yet.
+#[derive(Default)]
+struct Foreign {
+    /// One open file for each, by its inode number, with the path it was found at.
+    found: BTreeMap<u64, (String, File)>,
+    /// Tasks whose namespace may not be looked at.
+    hidden: usize,
+    /// What else went wrong: no descriptors are left, for one.
+    failed: Vec<TracerError>,
+}
+
+impl Foreign {
+    /// A task that has ended meanwhile is in none.
+    fn refuse(&mut self, path: &Path, error: io::Error) {
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => {}
+            Some(libc::EACCES | libc::EPERM) => self.hidden += 1,
+            _ => {
+                let netns = path.display().to_string();
+                self.failed.push(TracerError::Seed { netns, source: error });
             }
         }
     }
-    found
+}
+
+/// A thread can be in another network namespace than its process.
+fn foreign_namespaces(known: &[u64]) -> Foreign {
+    let mut foreign = Foreign::default();
+    for process in numbered(Path::new("/proc")) {
+        for task in numbered(&process.join("task")) {
+            let path = task.join("ns/net");
+            let inode = match fs::metadata(&path) {
+                Ok(facts) => facts.ino(),
+                Err(error) => {
+                    foreign.refuse(&path, error);
+                    continue;
+                }
+            };
+            if known.contains(&inode) || foreign.found.contains_key(&inode) {
+                continue;
+            }
+            match File::open(&path) {
+                Ok(file) => {
+                    foreign.found.insert(inode, (path.display().to_string(), file));
+                }
+                Err(error) => foreign.refuse(&path, error),
+            }
+        }
+    }
+    foreign
 }
 
 /// The entries of a directory whose names are numbers.

@@ -9,10 +9,15 @@ use std::{
     io::{self, Read as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use aya::maps::{Array, Map, MapData};
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use ucr_common::sighting::{COUNTS, NAME_WORDS, SIGHT_DEAD, Sighting, Wanted, count_at, wanted};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -27,8 +32,8 @@ use crate::{
     sys::bpf::{self, Mapped},
 };
 
-/// What a program goes over; none: it is run once.
-pub(super) const PROGRAMS: [(&str, Option<&str>); 6] = [
+/// All of them, with what each goes over; none: it is run once.
+pub const PROGRAMS: [(&str, Option<&str>); 6] = [
     ("visit_unix", Some("unix")),
     ("mark_gone", Some("unix")),
     ("see_addresses", Some("unix")),
@@ -86,6 +91,9 @@ struct Maps {
     room: usize,
     sight: Mapped,
 }
+
+/// How long somebody else may ask.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The right to ask.
 struct Turn<'a> {
@@ -190,8 +198,8 @@ impl Programs {
             None => bpf::iterate_all(program),
             Some(thread) => bpf::iterate_thread(program, thread),
         };
-        match pass.and_then(read_all) {
-            Ok(bytes) => Ok(parse(&bytes)),
+        match pass.and_then(read_sights) {
+            Ok(sights) => Ok(sights),
             Err(error) if thread.is_some() && error.raw_os_error() == Some(libc::ESRCH) => {
                 Ok(Vec::new())
             }
@@ -288,9 +296,20 @@ impl Programs {
         let Some(pins) = &self.shared else { return Ok(Turn { maps, _others_wait: None }) };
         let path = pins.programs();
         let directory = File::open(&path).map_err(files("open", &path))?;
-        let lock = Flock::lock(directory, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| files("lock", &path)(errno.into()))?;
-        Ok(Turn { maps, _others_wait: Some(lock) })
+        let deadline = Instant::now() + PATIENCE;
+        let mut directory = directory;
+        loop {
+            match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Turn { maps, _others_wait: Some(lock) }),
+                // Somebody else asks, which takes no time, unless he was stopped while he did.
+                Err((file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                    directory = file;
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err((_, Errno::EWOULDBLOCK)) => return Err(TracerError::Occupied { path }),
+                Err((_, errno)) => return Err(files("lock", &path)(errno.into())),
+            }
+        }
     }
 }
 
@@ -358,10 +377,27 @@ fn spelled(sought: &Sought<'_>) -> Wanted {
     spelled
 }
 
-fn read_all(mut pass: File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    pass.read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// Reads what `see_descriptors` writes. The kernel hands over whole records, some hundreds at a time.
+fn read_sights(mut pass: File) -> io::Result<Vec<Sight>> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut rest = 0;
+    let mut sights = Vec::new();
+    loop {
+        let room = buffer.get_mut(rest..).unwrap_or_default();
+        let read = match pass.read(room) {
+            Ok(read) => read,
+            // After a million descriptors that are no unix sockets the kernel wants to be asked again.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
+        let filled = rest + read;
+        let taken = parse(buffer.get(..filled).unwrap_or_default(), &mut sights);
+        if read == 0 {
+            return Ok(sights);
+        }
+        buffer.copy_within(taken..filled, 0);
+        rest = filled - taken;
+    }
 }
 
 /// Runs a pass that writes nothing.
@@ -378,15 +414,16 @@ pub(super) fn run_silently(mut pass: File) -> io::Result<()> {
     }
 }
 
-/// What `see_descriptors` has written.
-fn parse(mut bytes: &[u8]) -> Vec<Sight> {
-    let mut sights = Vec::with_capacity(bytes.len() / size_of::<Sighting>());
-    while let Ok((raw, rest)) = Sighting::read_from_prefix(bytes) {
-        let name = named(rest, raw.name_len);
-        bytes = rest.get(usize::try_from(raw.name_len).unwrap_or(usize::MAX)..).unwrap_or_default();
-        sights.push(Sight { raw, name });
+/// Takes whole records; how many bytes they have.
+fn parse(bytes: &[u8], sights: &mut Vec<Sight>) -> usize {
+    let mut left = bytes;
+    while let Ok((raw, rest)) = Sighting::read_from_prefix(left) {
+        let length = usize::try_from(raw.name_len).unwrap_or(usize::MAX);
+        let Some((name, rest)) = rest.split_at_checked(length) else { break };
+        sights.push(Sight { raw, name: UnixName::from_sun_path(name) });
+        left = rest;
     }
-    sights
+    bytes.len() - left.len()
 }
 
 fn named(bytes: &[u8], length: u32) -> UnixName {

@@ -45,6 +45,8 @@ pub struct Reconciled {
     pub unreachable: u64,
     /// Why namespaces could not be entered.
     pub failed: Vec<String>,
+    /// Tasks whose network namespace may not be looked at.
+    pub hidden_tasks: usize,
     /// The records that were removed: the history has to know of them, too.
     #[serde(skip)]
     pub gone: Vec<Record>,
@@ -65,6 +67,7 @@ pub fn reconcile(programs: &Programs, store: &mut Store) -> Result<Reconciled, T
         let (added, repaired) = (since(counter::FOUND), since(counter::REPAIRED));
         let removed = remove_unseen(programs, store, &pass, begun, &mut sum)?;
         sum.no_room = since(counter::LEDGER_FULL) + since(counter::NO_MEMORY);
+        sum.hidden_tasks = pass.hidden;
         sum.failed = pass.failed.iter().map(|error| one_line(error)).collect();
         sum.added += added;
         sum.repaired += repaired;

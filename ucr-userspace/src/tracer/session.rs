@@ -4,10 +4,11 @@ use std::{os::fd::AsFd as _, process};
 
 use aya::programs::links::{FdLink, PinnedLink};
 use serde::Serialize;
-use ucr_common::control::{Control, SHAPES};
+use ucr_common::control::{Control, FOREVER, SHAPES};
 
 use super::{
     TracerError,
+    follow::is_there,
     hooks::{Backend, Choice, Hook, Need},
     missed::missed,
     object::{LogLevel, Object, Sizes, open_pin},
@@ -77,6 +78,8 @@ pub struct Status {
     pub sockets: usize,
     /// Who follows the events.
     pub follower: Option<u32>,
+    /// Whether nobody does, and events wait in the ring buffer for the next daemon.
+    pub kept_for_later: bool,
     /// When the ledger was last reconciled with the kernel; 0: never.
     pub reconciled_at: u64,
     /// Events lost, for each CPU.
@@ -250,13 +253,22 @@ pub fn status(pins: &PinDirectory) -> Result<Status, TracerError> {
         attached_by: control.attached_by,
         hooks,
         left_out,
-        sockets: store.len(),
-        follower: (lease.until > clock::boottime()).then_some(lease.follower),
+        sockets: count(pins)?,
+        follower: (lease.until > clock::boottime() && is_there(&lease)).then_some(lease.follower),
+        kept_for_later: lease.until == FOREVER && !is_there(&lease),
         reconciled_at: control.reconciled_at,
         lost_by_cpu: store.lost_by_cpu()?,
         missed: open_pin(&pins.maps(), "LEDGER")?.info().ok().and_then(|map| missed(map.id())),
         counters: store.counters()?.iter().collect(),
     })
+}
+
+/// How many sockets the ledger has: counted in the kernel, since a walk from here begins anew whenever the
+/// socket that it stands at has gone.
+fn count(pins: &PinDirectory) -> Result<usize, TracerError> {
+    let counts = Programs::open(pins)?.count()?;
+    let sum: u64 = counts.into_iter().map(|(_, _, count)| count).sum();
+    Ok(usize::try_from(sum).unwrap_or(usize::MAX))
 }
 
 const IDLE: Control = Control {

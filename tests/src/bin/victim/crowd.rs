@@ -5,10 +5,11 @@
 //! crowd serve FOLDER LISTENERS COUNT    listeners FOLDER/0.sock …, at which it accepts COUNT connections
 //! crowd connect FOLDER LISTENERS COUNT  connects COUNT times, to each listener as often as to another
 //! crowd busy RATE SECONDS               makes and closes RATE socketpairs a second; 0: as many as it can
+//! crowd storm RATE                      the same until standard input ends
 //! ```
 //!
 //! What is made is kept until standard input ends: a line `ready` says that all is there. `serve` says
-//! `listening` first; `busy` ends by itself with `done COUNT`.
+//! `listening` first; `busy` ends by itself, and `storm` when it is told, with `done COUNT`.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -18,6 +19,10 @@ use std::{
     },
     path::{Path, PathBuf},
     str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -39,7 +44,11 @@ pub(crate) fn run(arguments: &[&str]) -> io::Result<()> {
         ["connect", folder, listeners, count] => {
             keep(&connect(Path::new(folder), number(listeners)?, number(count)?)?)
         }
-        ["busy", rate, seconds] => busy(number(rate)?, Duration::from_secs(number(seconds)?)),
+        ["busy", rate, seconds] => {
+            let time = Duration::from_secs(number(seconds)?);
+            busy(number(rate)?, |since| since.elapsed() < time)
+        }
+        ["storm", rate] => storm(number(rate)?),
         _ => Err(io::Error::other("usage: see the head of crowd.rs")),
     }
 }
@@ -100,11 +109,21 @@ fn connect(folder: &Path, listeners: usize, count: usize) -> io::Result<Vec<Owne
     Ok(made)
 }
 
+fn storm(rate: u64) -> io::Result<()> {
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let tell = Arc::clone(&has_ended);
+    thread::spawn(move || {
+        let _told = io::stdin().lock().read_to_end(&mut Vec::new());
+        tell.store(true, Ordering::Relaxed);
+    });
+    busy(rate, |_| !has_ended.load(Ordering::Relaxed))
+}
+
 /// Makes and closes pairs, evenly over the time.
-fn busy(rate: u64, time: Duration) -> io::Result<()> {
+fn busy(rate: u64, goes_on: impl Fn(Instant) -> bool) -> io::Result<()> {
     let start = Instant::now();
     let mut made = 0_u64;
-    while start.elapsed() < time {
+    while goes_on(start) {
         for _ in 0..BATCH {
             drop(UnixStream::pair()?);
         }

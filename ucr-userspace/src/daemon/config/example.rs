@@ -31,7 +31,8 @@ pub fn example() -> String {
                 Reload::NeedsRestart => "",
             };
             text.push('\n');
-            comment(&mut text, &format!("{mark}{} Allowed: {}.", key.meaning, key.allowed()));
+            comment(&mut text, &format!("{mark}{}", key.meaning));
+            comment(&mut text, &format!("Allowed: {}.", key.allowed()));
             writeln!(text, "#{} = {}", key.name, key.default).ok();
         }
     }

@@ -182,7 +182,7 @@ pub const KEYS: [Key; 22] = [
         section: "tracing",
         name: "reconcile_after_loss",
         default: "true",
-        meaning: "Whether that is also done as soon as events or sockets were lost.",
+        meaning: "Whether that is done, too, as soon as events or records were lost.",
         reload: Reload::Applies,
         rule: &switch(|config| &mut config.tracing.reconcile_after_loss),
     },
@@ -248,8 +248,8 @@ pub const KEYS: [Key; 22] = [
         section: "metrics",
         name: "listen",
         default: r#""""#,
-        meaning: "Address at which they are served by HTTP, at /metrics, to whoever asks. They name \
-                  nobody: only counts. Empty: nowhere.",
+        meaning: "Address at which they are served by HTTP, as /metrics, to whoever asks. They are \
+                  counts, and name nobody. Empty: nowhere.",
         reload: Reload::NeedsRestart,
         rule: &address(|config| &mut config.metrics.listen),
     },

@@ -6,7 +6,7 @@
 use std::{fmt, time::Duration};
 
 use prometheus_client::{
-    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeCounterValue, MetricEncoder, NoLabelSet},
     metrics::MetricType,
     registry::Unit,
 };
@@ -158,7 +158,7 @@ impl<'a> Page<'a> {
         self.family(name, &help, Some(&Unit::Seconds), MetricType::Gauge)?.encode_gauge(&seconds)
     }
 
-    fn counter<V: prometheus_client::encoding::EncodeCounterValue>(
+    fn counter<V: EncodeCounterValue + Copy>(
         &mut self,
         name: &str,
         help: &str,

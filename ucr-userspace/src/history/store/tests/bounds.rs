@@ -149,11 +149,13 @@ fn earlier_boots_age_by_the_clock_and_a_clock_set_back_makes_nothing_older() {
         search.map(|found| found.expect("readable").boot.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(boots(), ["first", "second", "third"]);
-    let set_back = closed_at(2, &boot("fourth"), OFFSET - hours(24 * 365));
-    assert_eq!(store.append(&set_back).expect("appended").forgotten, 0);
+    for offset in [OFFSET - hours(24 * 365), 0, -hours(1)] {
+        let set_back = closed_at(2, &boot("fourth"), offset);
+        assert_eq!(store.append(&set_back).expect("appended").forgotten, 0, "{offset}");
+    }
     let right = closed_at(3, &boot("fourth"), OFFSET + hours(30));
     assert_eq!(store.append(&right).expect("appended").forgotten, 1);
-    assert_eq!(boots(), ["second", "third", "fourth", "fourth"]);
+    assert_eq!(boots(), ["second", "third", "fourth", "fourth", "fourth", "fourth"]);
 }
 
 #[test]

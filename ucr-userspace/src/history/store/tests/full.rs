@@ -43,6 +43,20 @@ fn a_batch_without_room_is_not_written_at_all_and_can_be_written_later() {
 }
 
 #[test]
+fn what_has_room_is_not_written_without_what_has_none() {
+    let place = Place::new();
+    let mut store = place.open();
+    let few = Batch { sequences: vec![(0, 2)], ..batch(closed_sockets(2), Vec::new()) };
+    store.append(&few).expect("appended");
+    fill(&store);
+    let much = Batch { sequences: vec![(0, 9)], ..batch(closed_sockets(3), events(50_000)) };
+    let refused = store.append(&much).expect_err("no room");
+    assert!(matches!(refused, StoreError::Full { .. }), "{refused:?}");
+    assert_eq!(place.gone(), few.gone);
+    assert_eq!(store.sequences(&this_boot()).expect("read"), few.sequences);
+}
+
+#[test]
 fn what_was_given_up_is_counted_as_a_gap() {
     let place = Place::new();
     let mut store = place.open();

@@ -28,9 +28,11 @@ fn a_search_meets_each_entry_once_while_more_are_written() {
         let reader = place.reader();
         let search = reader.gone(Span::ALL, order).expect("a search");
         let mut met = Vec::new();
-        for (n, found) in (0..).zip(search) {
+        for (n, found) in (0_u64..).zip(search) {
+            assert!(n < 20_000, "it meets the same again and again");
             met.push(found.expect("readable").entry.cookie.expect("numbered"));
-            if n % 100 == 0 && n < 3000 {
+            // Also while the last block is being read, which then becomes longer. The search catches up.
+            if n % 10 == 0 {
                 let next = vec![closed_socket(fresh.next().expect("endless"))];
                 store.append(&batch(next, Vec::new())).expect("appended");
             }
@@ -41,6 +43,26 @@ fn a_search_meets_each_entry_once_while_more_are_written() {
         assert_eq!(met.len(), count, "{order:?}");
         assert!((0..6000).all(|n| met.binary_search(&n).is_ok()), "{order:?}");
     }
+}
+
+#[test]
+fn what_is_written_when_all_else_is_forgotten_is_not_taken_for_older() {
+    let place = Place::new();
+    let mut store = place.open();
+    for part in closed_sockets(8000).chunks(4000) {
+        store.append(&batch(part.to_vec(), Vec::new())).expect("appended");
+    }
+    let reader = place.reader();
+    let mut search = reader.gone(Span::ALL, Order::NewestFirst).expect("a search");
+    let newest = search.next().expect("one").expect("readable").entry;
+    assert_eq!(newest.cookie, Some(7999));
+    let age = u64::try_from(Limits::default().max_age.as_nanos()).expect("not that long");
+    let new = Gone { closed_at: age * 2, cookie: Some(9999), ..closed_socket(0) };
+    let later = Batch { now: age * 2, ..batch(vec![new], Vec::new()) };
+    assert_eq!(store.append(&later).expect("appended").forgotten, 8000);
+    let rest = entries(search);
+    assert_eq!(rest.len(), 3999, "the block that was being read, and nothing else");
+    assert!(rest.iter().all(|gone| gone.cookie < Some(8000)));
 }
 
 #[test]
@@ -89,6 +111,9 @@ fn a_span_of_time_is_kept_to_the_nanosecond() {
     let inside = within(Some(moment(2500) + 1), Some(moment(4500) - 1));
     assert_eq!(inside, (2501..=4499).collect::<Vec<_>>());
     assert_eq!(within(None, Some(moment(2))), [0, 1, 2]);
+    assert_eq!(within(None, Some(moment(0))), [0]);
+    assert_eq!(within(Some(moment(9999)), None), [9999]);
+    assert_eq!(within(None, Some(moment(0) - 1)), Vec::<u64>::new());
     assert_eq!(within(Some(moment(9998)), None), [9998, 9999]);
     assert_eq!(within(Some(moment(9999) + 1), None), Vec::<u64>::new());
     assert_eq!(within(Some(u64::MAX), Some(u64::MAX)), Vec::<u64>::new());
