@@ -2,7 +2,9 @@
 
 use std::{
     cell::RefCell,
+    collections::HashSet,
     fs,
+    os::unix::net::UnixDatagram,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::Once,
@@ -11,7 +13,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use ucr::{
     image::{Image, Role, file},
-    model::Pid,
+    model::{Pid, UnixName},
+    snapshot::diag,
 };
 use ucr_tests::{
     Answer, Victim, World, outside,
@@ -155,6 +158,7 @@ fn run(plan: &Plan, how: How<'_>, tried: &mut Tried) -> Result<Outcome> {
     }
     let before = file::read(&path)?;
     tried.image = Some(before.clone());
+    names_are_free(&before);
 
     let mut victims = match restore(&world, &path, &saved)? {
         Ok((victims, said)) => {
@@ -210,6 +214,21 @@ fn dump(world: &World, victims: &[Victim], image: &Path, options: &[&str]) -> An
     let mut arguments = vec!["dump", "--tree", "--pid", &pid, "-o", &image];
     arguments.extend(options);
     world.ucr.run(&arguments)
+}
+
+/// Waits until the names of the world are nobody's any more. Sockets that only messages held, which went with
+/// their victims, are collected by the kernel in its own time, whenever some unix socket is closed. What does not
+/// come about in time the restore will tell.
+fn names_are_free(image: &Image) {
+    let bound = image.sockets.iter().filter_map(|socket| socket.name.as_ref());
+    // A relative path may be another world's as well, where it is another file.
+    let names = bound.map(|bound| &bound.name).filter(|name| !name.is_relative_path());
+    let names: HashSet<&UnixName> = names.collect();
+    let _in_time = wait::holds(|| {
+        drop(UnixDatagram::unbound());
+        let view = diag::unix_sockets().unwrap_or_default();
+        !view.sockets.values().any(|socket| names.contains(&socket.name))
+    });
 }
 
 /// The new victims and what was said; or what was said when it failed.
