@@ -177,5 +177,5 @@ pub fn run(args: &HistoryArgs) -> anyhow::Result<ExitCode> {
             answer::past(&reader, kind, Span { since, until }, &listing)?
         }
     };
-    args.listing.print(&found, &notes)
+    args.listing.print_listing(found, &notes)
 }

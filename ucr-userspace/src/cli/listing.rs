@@ -11,11 +11,11 @@ use super::{exit, report::say};
 use crate::{
     kernel::clock,
     query::{
-        Column,
-        listing::{Listing, Request, RequestError, check, resolve},
+        Column, Value,
+        listing::{Extent, Heading, Listing, Request, RequestError, Sink, check, resolve},
     },
     render::{
-        listing::{self, Header, Layout},
+        listing::{self, Header, Layout, Table},
         output::unless_broken_pipe,
         terminal::terminal_width,
     },
@@ -88,29 +88,89 @@ impl ListingArgs {
         Ok(ExitCode::from(exit::OK))
     }
 
-    /// Prints a listing in the form that was asked for.
+    /// Where rows go that are printed in the form that was asked for.
+    #[must_use]
+    pub fn sink(&self) -> Output {
+        if self.json || self.jsonl {
+            Output::Listing(Listing::default())
+        } else {
+            Output::Table(Table::default())
+        }
+    }
+
+    /// Prints a listing that is there already.
     ///
     /// # Errors
     /// Standard output's.
-    pub fn print(&self, found: &Listing, notes: &[String]) -> anyhow::Result<ExitCode> {
+    pub fn print_listing(&self, found: Listing, notes: &[String]) -> anyhow::Result<ExitCode> {
+        let extent = found.extent();
+        self.print(&Output::Listing(found), extent, notes)
+    }
+
+    /// Prints what has become of rows.
+    ///
+    /// # Errors
+    /// Standard output's.
+    pub fn print(
+        &self,
+        output: &Output,
+        extent: Extent,
+        notes: &[String],
+    ) -> anyhow::Result<ExitCode> {
         let mut out = io::stdout().lock();
-        let written = if self.json {
-            listing::json(found, &mut out)
-        } else if self.jsonl {
-            listing::jsonl(found, &mut out)
-        } else {
-            let header = if self.no_header { Header::Hidden } else { Header::Shown };
-            listing::table(found, Layout { width: terminal_width(), header }, &mut out)
+        let header = if self.no_header { Header::Hidden } else { Header::Shown };
+        let layout = Layout { width: terminal_width(), header };
+        let written = match output {
+            Output::Listing(found) if self.json => listing::json(found, &mut out),
+            Output::Listing(found) if self.jsonl => listing::jsonl(found, &mut out),
+            Output::Listing(found) => listing::table(found, layout, &mut out),
+            Output::Table(table) => table.print(layout, &mut out),
         };
         unless_broken_pipe(written.and_then(|()| out.flush()))?;
         for note in notes {
             say(&format!("warning: {note}"));
         }
-        let shown = u64::try_from(found.rows.len()).unwrap_or(u64::MAX);
-        if shown < found.matched && self.count_by.is_empty() {
-            say(&format!("{shown} of {} rows are shown (--limit)", found.matched));
+        if extent.shown < extent.matched && self.count_by.is_empty() {
+            say(&format!("{} of {} rows are shown (--limit)", extent.shown, extent.matched));
         }
         Ok(ExitCode::from(exit::OK))
+    }
+}
+
+/// Rows on their way to standard output.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// As they are.
+    Listing(Listing),
+    /// As text already, which takes less room.
+    Table(Table),
+}
+
+impl Output {
+    /// With how many rows were found for it.
+    #[must_use]
+    pub fn with(self, extent: Extent) -> Self {
+        let Extent { matched, examined, .. } = extent;
+        match self {
+            Self::Listing(listing) => Self::Listing(Listing { matched, examined, ..listing }),
+            Self::Table(table) => Self::Table(table),
+        }
+    }
+}
+
+impl Sink for Output {
+    fn headings(&mut self, headings: &[Heading]) {
+        match self {
+            Self::Listing(listing) => listing.headings(headings),
+            Self::Table(table) => table.headings(headings),
+        }
+    }
+
+    fn row(&mut self, cells: impl Iterator<Item = Value>) {
+        match self {
+            Self::Listing(listing) => listing.row(cells),
+            Self::Table(table) => table.row(cells),
+        }
     }
 }
 

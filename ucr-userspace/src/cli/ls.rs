@@ -16,7 +16,7 @@ use crate::{
         picture::{Condition, Picture},
     },
     kernel::clock,
-    query::listing::{Listing, Request, list},
+    query::listing::{Request, list_into},
     tracer::{pins::PinDirectory, programs::Scope},
 };
 
@@ -122,23 +122,28 @@ pub fn run(args: &LsArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     args.listing.check(&columns(), &DEFAULTS)?;
     let request = args.listing.request(&DEFAULTS, args.conditions.filter());
     let scope = args.conditions.scope();
-    let (listing, notes) = match args.access.open(pins)? {
-        Access::Kernel(kernel) => taken(&kernel, &request, scope)?,
-        Access::Daemon(client) => ask::listing(client, About::Live { listing: request, scope })?,
-    };
-    // The process is about to end: to free every cell takes longer than that.
-    let listing = ManuallyDrop::new(listing);
-    args.listing.print(&listing, &notes)
+    match args.access.open(pins)? {
+        Access::Kernel(kernel) => taken(&kernel, &request, scope, &args.listing),
+        Access::Daemon(client) => {
+            let about = About::Live { listing: request, scope };
+            let (found, notes) = ask::listing(client, about)?;
+            args.listing.print_listing(found, &notes)
+        }
+    }
 }
 
+/// Looks, and prints what is there.
 fn taken(
     kernel: &Kernel,
     request: &Request,
     scope: Scope,
-) -> anyhow::Result<(Listing, Vec<String>)> {
+    listing: &ListingArgs,
+) -> anyhow::Result<ExitCode> {
     let picture = Picture::take(&kernel.programs, kernel.store.as_ref(), scope)?;
-    // See above.
+    // The process is about to end: to free every socket would only take time.
     let picture = ManuallyDrop::new(picture);
-    let listing = list(picture.entries(), &columns(), request, clock::realtime())?;
-    Ok((listing, picture.incomplete.clone()))
+    let mut output = listing.sink();
+    let extent = list_into(picture.entries(), &columns(), request, clock::realtime(), &mut output)?;
+    let output = ManuallyDrop::new(output.with(extent));
+    listing.print(&output, extent, &picture.incomplete)
 }

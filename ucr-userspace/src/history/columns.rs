@@ -2,6 +2,8 @@
 
 pub mod events;
 
+use std::borrow::Cow;
+
 use super::{
     entry::{End, Gone, How, PeerThen},
     search::Found,
@@ -111,7 +113,7 @@ pub fn all() -> &'static [Column<Found<Gone>>] {
         right("listener.cookie", "the listener that it came through: cookie", |f| {
             number(f.entry.listener.and_then(|listener| listener.cookie))
         }),
-        left("boot", "the boot that it is of", |f| Value::Text(f.boot.to_string())),
+        left("boot", "the boot that it is of", |f| Value::Text(f.boot.to_string().into())),
         right("closed.boottime", "when it closed, since that boot", |f| {
             Value::Span(f.entry.closed_at)
         }),
@@ -140,7 +142,7 @@ fn number(number: Option<impl Into<u64>>) -> Value {
 }
 
 /// Words of our own.
-fn text(word: impl Into<String>) -> Value {
+fn text(word: impl Into<Cow<'static, str>>) -> Value {
     Value::Text(word.into())
 }
 

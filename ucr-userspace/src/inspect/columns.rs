@@ -1,11 +1,13 @@
 //! What can be told of a live socket, column by column.
 
+use std::borrow::Cow;
+
 use super::picture::{Condition, Entry, Holder};
 use crate::{
     kernel::clock,
     ledger::{Tracked, TrackedRole},
-    model::{Shutdown, SocketType, UnixName, Who, name::Escaped},
-    query::{Column, Side, Value},
+    model::{Shutdown, SocketType, UnixName, Who, name::push_escaped},
+    query::{Column, Side, Value, value::push_number},
 };
 
 /// What a listing shows if nobody says otherwise.
@@ -51,7 +53,7 @@ fn own<'a>() -> Vec<Column<Entry<'a>>> {
         }),
         left("type", "stream, dgram or seqpacket", |e| {
             let kind = SocketType::from_raw(e.live().sight.raw.socket_type.into());
-            kind.map_or(Value::Absent, |kind| text(&kind.to_string()))
+            kind.map_or(Value::Absent, |kind| text(kind.name()))
         }),
         left("state", "unconnected, listening, connected, not-accepted, or peer-closed", |e| {
             text(e.condition().name())
@@ -73,7 +75,7 @@ fn own<'a>() -> Vec<Column<Entry<'a>>> {
         }),
         left("shutdown", "directions that are shut down: receive, send or both", |e| {
             let shutdown = Shutdown(e.live().sight.raw.shutdown);
-            if shutdown.is_none() { Value::Absent } else { text(&shutdown.to_string()) }
+            if shutdown.is_none() { Value::Absent } else { text(shutdown.to_string()) }
         }),
         left("name", "its own name; an abstract one begins with @", |e| name(&e.live().sight.name)),
         right("maker.uid", "user id of who made it", |e| {
@@ -138,7 +140,7 @@ fn of_the_holder<'a>() -> Vec<Column<Entry<'a>>> {
         left("unit", "its systemd unit", unit),
         left("container", "its container", |e| {
             group(e, |group| {
-                group.container.as_ref().map_or(Value::Absent, |c| text(&c.to_string()))
+                group.container.as_ref().map_or(Value::Absent, |c| text(c.to_string()))
             })
         }),
     ]
@@ -193,8 +195,8 @@ fn known(number: u64) -> Value {
     if number == 0 { Value::Absent } else { Value::Number(number) }
 }
 
-fn text(text: &str) -> Value {
-    Value::Text(text.to_owned())
+fn text(text: impl Into<Cow<'static, str>>) -> Value {
+    Value::Text(text.into())
 }
 
 fn name(name: &UnixName) -> Value {
@@ -213,8 +215,8 @@ fn age(stamp: Option<u64>) -> Value {
 fn each(entry: &Entry<'_>, of: impl Fn(&Holder) -> Value) -> Value {
     let mut holders = entry.live().holders();
     match holders.len() {
-        0 | 1 => holders.next().map_or(Value::Absent, of),
-        _ => Value::List(holders.map(of).collect()),
+        0 | 1 => holders.next().map_or(Value::Absent, |h| of(&h)),
+        _ => Value::List(holders.map(|h| of(&h)).collect()),
     }
 }
 
@@ -226,17 +228,28 @@ fn holder(peer: Option<&Entry<'_>>, of: impl Fn(&Holder) -> Value) -> Value {
 /// `redis-server(1234:7)`; beyond a few, how many more.
 fn owners(entry: &Entry<'_>) -> Value {
     const SHOWN: usize = 3;
-    let owner = |h: &Holder| text(&format!("{}({}:{})", Escaped(h.comm()), h.pid, h.fd));
     let mut holders = entry.live().holders();
     let all = holders.len();
     if all <= 1 {
-        return holders.next().map_or(Value::Absent, owner);
+        return holders.next().map_or(Value::Absent, |h| text(owner(&h)));
     }
-    let mut list: Vec<Value> = holders.take(SHOWN).map(owner).collect();
+    let mut list: Vec<Value> = holders.take(SHOWN).map(|h| text(owner(&h))).collect();
     if all > SHOWN {
-        list.push(text(&format!("+{}", all - SHOWN)));
+        list.push(text(format!("+{}", all - SHOWN)));
     }
     Value::List(list)
+}
+
+/// `redis-server(1234:7)`. Every row has one or two: no formatters.
+fn owner(holder: &Holder) -> String {
+    let mut owner = String::with_capacity(40);
+    push_escaped(holder.comm(), &mut owner);
+    owner.push('(');
+    push_number(holder.pid.into(), &mut owner);
+    owner.push(':');
+    push_number(holder.fd.into(), &mut owner);
+    owner.push(')');
+    owner
 }
 
 /// Of each holder, once each.
@@ -256,7 +269,7 @@ fn group(entry: &Entry<'_>, of: impl Fn(&crate::model::cgroup::Cgroup) -> Value)
 }
 
 fn unit(entry: &Entry<'_>) -> Value {
-    group(entry, |group| group.unit.as_deref().map_or(Value::Absent, text))
+    group(entry, |group| group.unit.clone().map_or(Value::Absent, text))
 }
 
 fn told(entry: &Entry<'_>, of: impl Fn(&Tracked) -> Value) -> Value {

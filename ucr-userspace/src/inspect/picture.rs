@@ -7,12 +7,15 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
     fs,
     os::unix::fs::MetadataExt as _,
     rc::Rc,
+    sync::mpsc,
     thread,
 };
+
+use ucr_common::sighting::{NO_FD, Sighting};
 
 use super::{
     people::People,
@@ -24,7 +27,7 @@ use crate::{
     model::{Count, SocketState},
     tracer::{
         TracerError,
-        programs::{Programs, Scope, Sight},
+        programs::{Parser, Programs, Scope, Sight},
         store::Store,
     },
 };
@@ -34,23 +37,25 @@ use crate::{
 pub struct Live {
     /// As it was seen; if several descriptors lead to it, as the first one showed it.
     pub sight: Sight,
-    /// Who holds it: nearly always one.
-    first: Option<Holder>,
+    /// Who else holds it: nearly always nobody.
     more: Vec<Holder>,
 }
 
 impl Live {
+    fn new(sight: Sight) -> Self {
+        Self { sight, more: Vec::new() }
+    }
+
     /// Who holds it.
-    pub fn holders(&self) -> impl ExactSizeIterator<Item = &Holder> + Clone {
-        Holders { first: self.first.as_ref(), more: self.more.iter() }
+    pub fn holders(&self) -> impl ExactSizeIterator<Item = Holder> + Clone {
+        Holders { first: Holder::of(&self.sight), more: self.more.iter() }
     }
 
     fn add(&mut self, holder: Holder) {
-        match (&self.first, self.more.last()) {
-            (None, _) => self.first = Some(holder),
-            // The kernel may show a descriptor again after a full buffer.
-            (Some(last), None) | (Some(_), Some(last)) if *last == holder => {}
-            _ => self.more.push(holder),
+        let last = self.more.last().copied().or_else(|| Holder::of(&self.sight));
+        // The kernel may show a descriptor again after a full buffer.
+        if last != Some(holder) {
+            self.more.push(holder);
         }
     }
 }
@@ -58,15 +63,15 @@ impl Live {
 /// Those who hold a socket.
 #[derive(Clone)]
 struct Holders<'a> {
-    first: Option<&'a Holder>,
+    first: Option<Holder>,
     more: std::slice::Iter<'a, Holder>,
 }
 
-impl<'a> Iterator for Holders<'a> {
-    type Item = &'a Holder;
+impl Iterator for Holders<'_> {
+    type Item = Holder;
 
-    fn next(&mut self) -> Option<&'a Holder> {
-        self.first.take().or_else(|| self.more.next())
+    fn next(&mut self) -> Option<Holder> {
+        self.first.take().or_else(|| self.more.next().copied())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -93,6 +98,12 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// Whose descriptor led to a sight; nobody's, if its address did.
+    pub(super) fn of(sight: &Sight) -> Option<Self> {
+        let Sighting { pid, tid, fd, holder_uid: uid, comm, .. } = sight.raw;
+        (fd != NO_FD).then_some(Self { pid, tid, fd, uid, comm })
+    }
+
     /// Its name without the padding.
     #[must_use]
     pub fn comm(&self) -> &[u8] {
@@ -103,10 +114,9 @@ impl Holder {
 
 /// All of it.
 pub struct Picture<'a> {
-    /// In order of address.
     sockets: Vec<Live>,
-    /// The addresses alone: they are searched.
-    addresses: Vec<u64>,
+    /// Where the one at an address is.
+    places: Places,
     /// For each of `sockets` where its peer is.
     peers: Vec<Option<usize>>,
     /// Where they are, in order of inode; those without one last.
@@ -136,12 +146,22 @@ impl<'a> Picture<'a> {
         scope: Scope,
     ) -> Result<Self, TracerError> {
         let own = fs::metadata("/proc/self/ns/net").map_or(0, |facts| facts.ino());
-        let (sights, all) = thread::scope(|threads| {
+        let mut found = Found::default();
+        let (descriptors, all) = thread::scope(|threads| {
             let all = threads.spawn(|| programs.see_addresses(scope));
-            let sights = programs.see_descriptors(None);
-            (sights, all.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload)))
+            let (pieces, poured) = mpsc::sync_channel(PIECES);
+            let descriptors = threads.spawn(move || {
+                // Whoever takes them goes on until there are no more.
+                programs.pour_descriptors(None, |piece| drop(pieces.send(piece)))
+            });
+            let mut parser = Parser::default();
+            for piece in poured {
+                parser.take(&piece, |sight| found.add(sight));
+            }
+            (joined(descriptors), joined(all))
         });
-        let (sights, (all, pass)) = (sights?, all?);
+        descriptors?;
+        let (all, pass) = all?;
         let mut incomplete: Vec<String> = pass.failed.iter().map(|e| one_line(e)).collect();
         if all.left_out > 0 {
             incomplete.push(format!(
@@ -149,25 +169,19 @@ impl<'a> Picture<'a> {
                 all.left_out
             ));
         }
-        let mut sockets = gather(sights);
-        for address in unheld(all.addresses, &sockets) {
-            // One that has gone since is none.
-            if let Some(sight) = programs.look(address)? {
-                sockets.push(Live { sight, first: None, more: Vec::new() });
-            }
+        for address in all.addresses {
+            found.look(programs, address)?;
         }
-        look_for_peers(programs, &mut sockets)?;
-        // What no descriptor leads to stands behind all others so far.
-        sockets.sort_by_key(|live| live.sight.raw.socket.sk);
-        let addresses: Vec<u64> = sockets.iter().map(|live| live.sight.raw.socket.sk).collect();
-        let peers = peers(&sockets, &addresses);
+        let peers = found.peers(programs)?;
+        let Found { sockets, places } = found;
         let mut order: Vec<(bool, u64, u64, usize)> = sockets
             .iter()
             .map(|live| live.sight.raw.socket)
             .enumerate()
             .map(|(at, id)| (id.inode == 0, id.inode, id.cookie, at))
             .collect();
-        order.sort_unstable();
+        // Of one process they are mostly in order already, which this way to sort makes use of.
+        order.sort();
         if scope == Scope::OwnNamespace {
             // They stay where they are: they may be the other end of one that is shown.
             let all = order.len();
@@ -184,7 +198,7 @@ impl<'a> Picture<'a> {
         }
         Ok(Self {
             sockets,
-            addresses,
+            places,
             peers,
             order: order.into_iter().map(|(.., at)| at).collect(),
             incomplete,
@@ -205,7 +219,7 @@ impl<'a> Picture<'a> {
     /// The socket at an address.
     #[must_use]
     pub fn at(&self, address: u64) -> Option<Entry<'_>> {
-        self.entry(self.addresses.binary_search(&address).ok()?)
+        self.entry(*self.places.get(&address)?)
     }
 
     /// The listener that a socket came through, if it is still there.
@@ -244,76 +258,69 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// Looks at peers that neither pass came across: they were made in between, or are in a network namespace
-/// that was not visited. What is found may have such a peer itself.
-fn look_for_peers(programs: &Programs, sockets: &mut Vec<Live>) -> Result<(), TracerError> {
-    let mut known: HashSet<u64> = sockets.iter().map(|live| live.sight.raw.socket.sk).collect();
-    let mut next = 0;
-    while let Some(live) = sockets.get(next) {
-        next += 1;
-        let address = live.sight.raw.peer.sk;
-        if address == 0 || !known.insert(address) {
-            continue;
-        }
-        if let Some(sight) = programs.look(address)? {
-            sockets.push(Live { sight, first: None, more: Vec::new() });
-        }
-    }
-    Ok(())
+/// How many pieces of a pass may wait to be taken apart.
+const PIECES: usize = 64;
+
+/// Addresses of the kernel's, which nobody chooses: they need no hash that resists anybody.
+type Places = HashMap<u64, usize, foldhash::fast::FixedState>;
+
+/// Sockets that have been come across.
+#[derive(Default)]
+struct Found {
+    sockets: Vec<Live>,
+    places: Places,
 }
 
-/// Addresses at which no descriptor leads to a socket; those are in order.
-fn unheld(mut addresses: Vec<u64>, held: &[Live]) -> Vec<u64> {
-    addresses.sort_unstable();
-    addresses.dedup();
-    let mut held = held.iter().map(|live| live.sight.raw.socket.sk).peekable();
-    addresses.retain(|address| {
-        while held.next_if(|sk| sk < address).is_some() {}
-        held.peek() != Some(address)
-    });
-    addresses
-}
-
-/// Where the peer of each socket is. Looked up once: a listing asks several times.
-fn peers(sockets: &[Live], addresses: &[u64]) -> Vec<Option<usize>> {
-    let place = |live: &Live| match live.sight.raw.peer.sk {
-        0 => None,
-        address => addresses.binary_search(&address).ok(),
-    };
-    sockets.iter().map(place).collect()
-}
-
-/// Puts descriptors of the same socket together.
-fn gather(sights: Vec<Sight>) -> Vec<Live> {
-    // What is sorted are positions: the sights are large.
-    let mut order: Vec<(u64, u32, u32, usize)> = sights
-        .iter()
-        .enumerate()
-        .map(|(at, sight)| (sight.raw.socket.sk, sight.raw.tid, sight.raw.fd, at))
-        .collect();
-    order.sort_unstable();
-    let mut sights: Vec<Option<Sight>> = sights.into_iter().map(Some).collect();
-    let mut sockets: Vec<Live> = Vec::with_capacity(order.len());
-    for (sk, _, _, at) in order {
-        let Some(sight) = sights.get_mut(at).and_then(Option::take) else { continue };
-        let raw = &sight.raw;
-        let holder =
-            Holder { pid: raw.pid, tid: raw.tid, fd: raw.fd, uid: raw.holder_uid, comm: raw.comm };
-        match sockets.last_mut() {
+impl Found {
+    /// What a descriptor leads to.
+    fn add(&mut self, sight: Sight) {
+        let known = match self.places.entry(sight.raw.socket.sk) {
+            hash_map::Entry::Vacant(place) => {
+                place.insert(self.sockets.len());
+                self.sockets.push(Live::new(sight));
+                return;
+            }
+            hash_map::Entry::Occupied(place) => self.sockets.get_mut(*place.get()),
+        };
+        let Some(known) = known else { return };
+        match Holder::of(&sight) {
+            Some(holder) if known.sight.raw.socket.cookie == sight.raw.socket.cookie => {
+                known.add(holder);
+            }
             // An address that was used again in the middle of the pass has another cookie.
-            Some(last)
-                if last.sight.raw.socket.sk == sk
-                    && last.sight.raw.socket.cookie == raw.socket.cookie =>
-            {
-                last.add(holder);
-            }
-            Some(last) if last.sight.raw.socket.sk == sk => {
-                *last = Live { sight, first: Some(holder), more: Vec::new() };
-            }
-            _ => sockets.push(Live { sight, first: Some(holder), more: Vec::new() }),
+            _ => *known = Live::new(sight),
         }
     }
-    sockets
+
+    /// What no descriptor leads to. What has gone since is nothing.
+    fn look(&mut self, programs: &Programs, address: u64) -> Result<Option<usize>, TracerError> {
+        if let Some(place) = self.places.get(&address) {
+            return Ok(Some(*place));
+        }
+        let Some(sight) = programs.look(address)? else { return Ok(None) };
+        let place = self.sockets.len();
+        self.places.insert(address, place);
+        self.sockets.push(Live::new(sight));
+        Ok(Some(place))
+    }
+
+    /// Where the peer of each socket is. Neither pass came across some: they were made in between, or are in a
+    /// network namespace that was not visited; these are looked at, and may have such peers themselves.
+    fn peers(&mut self, programs: &Programs) -> Result<Vec<Option<usize>>, TracerError> {
+        let mut peers = Vec::with_capacity(self.sockets.len());
+        while let Some(live) = self.sockets.get(peers.len()) {
+            let peer = match live.sight.raw.peer.sk {
+                0 => None,
+                address => self.look(programs, address)?,
+            };
+            peers.push(peer);
+        }
+        Ok(peers)
+    }
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
 }
 
 /// A socket in its surroundings.

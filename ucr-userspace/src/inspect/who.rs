@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use ucr_common::{identity::Actor, sighting::NO_FD};
+use ucr_common::identity::Actor;
 
 use super::{
     people::People,
@@ -204,14 +204,7 @@ impl Search<'_> {
         if self.seen.get(&raw.socket.sk).is_some_and(|seen| !is_same(seen, &sight)) {
             return;
         }
-        if raw.fd != NO_FD {
-            let holder = Holder {
-                pid: raw.pid,
-                tid: raw.tid,
-                fd: raw.fd,
-                uid: raw.holder_uid,
-                comm: raw.comm,
-            };
+        if let Some(holder) = Holder::of(&sight) {
             self.holders.entry(raw.socket.sk).or_default().insert(holder);
         }
         // What a pass tells is less than a look.
@@ -240,7 +233,7 @@ impl Search<'_> {
         for entry in picture.entries() {
             let live = entry.live();
             let sk = live.sight.raw.socket.sk;
-            self.holders.insert(sk, live.holders().copied().collect());
+            self.holders.insert(sk, live.holders().collect());
             let raw = &live.sight.raw;
             self.by_peer.entry(raw.peer.sk).or_default().push(sk);
             self.by_name.entry(raw.address).or_default().push(sk);

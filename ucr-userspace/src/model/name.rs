@@ -109,6 +109,15 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// Appends what [`Escaped`] shows: most bytes need no formatter.
+pub fn push_escaped(bytes: &[u8], text: &mut String) {
+    match str::from_utf8(bytes) {
+        Ok(plain) if plain.bytes().all(is_plain) => text.push_str(plain),
+        // Writing to a string cannot fail.
+        _ => drop(fmt::write(text, format_args!("{}", Escaped(bytes)))),
+    }
+}
+
 /// Text of our own, shown so that it can do no harm to a terminal whatever has got into it: like
 /// [`Escaped`], but a backslash is left as it is.
 #[derive(Clone, Copy, Debug)]

@@ -55,13 +55,21 @@ impl SocketType {
     }
 }
 
-impl fmt::Display for SocketType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl SocketType {
+    /// In a word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Stream => "stream",
             Self::Dgram => "dgram",
             Self::Seqpacket => "seqpacket",
-        })
+        }
+    }
+}
+
+impl fmt::Display for SocketType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -39,6 +39,61 @@ pub struct Listing {
     pub examined: u64,
 }
 
+/// What becomes of the rows that were asked for: they come one after the other, so that who only prints them
+/// need not hold them.
+pub trait Sink {
+    /// The columns; once, before all rows.
+    fn headings(&mut self, headings: &[Heading]);
+
+    /// A row: a value for each heading.
+    fn row(&mut self, cells: impl Iterator<Item = Value>);
+}
+
+impl Sink for Listing {
+    fn headings(&mut self, headings: &[Heading]) {
+        headings.clone_into(&mut self.headings);
+    }
+
+    fn row(&mut self, cells: impl Iterator<Item = Value>) {
+        self.rows.push(cells.collect());
+    }
+}
+
+/// How much there was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// As in [`Listing::matched`].
+    pub matched: u64,
+    /// As in [`Listing::examined`].
+    pub examined: u64,
+    /// How many rows were given.
+    pub shown: u64,
+}
+
+impl Listing {
+    /// How much there was.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        let Self { matched, examined, .. } = *self;
+        Extent { matched, examined, shown: wide(self.rows.len()) }
+    }
+}
+
+/// Answers a request with a [`Listing`]; see [`list_into`].
+///
+/// # Errors
+/// As of [`list_into`].
+pub fn list<T>(
+    rows: impl IntoIterator<Item = T>,
+    columns: &[Column<T>],
+    request: &Request,
+    now: u64,
+) -> Result<Listing, RequestError> {
+    let mut listing = Listing::default();
+    let Extent { matched, examined, .. } = list_into(rows, columns, request, now, &mut listing)?;
+    Ok(Listing { matched, examined, ..listing })
+}
+
 /// Answers a request. `now`: what the filter's lengths of time are counted back from, in
 /// nanoseconds since the epoch.
 ///
@@ -46,13 +101,14 @@ pub struct Listing {
 /// are.
 ///
 /// # Errors
-/// Columns that are not there, a filter that makes no sense.
-pub fn list<T>(
+/// Columns that are not there, a filter that makes no sense; what the sink has had by then is worth nothing.
+pub fn list_into<T>(
     rows: impl IntoIterator<Item = T>,
     columns: &[Column<T>],
     request: &Request,
     now: u64,
-) -> Result<Listing, RequestError> {
+    sink: &mut impl Sink,
+) -> Result<Extent, RequestError> {
     let mut filter = match &request.filter {
         Some(text) => {
             Some(Expression::parse(text, columns, now).map_err(RequestError::filter(text))?)
@@ -65,25 +121,25 @@ pub fn list<T>(
         filter.as_mut().is_none_or(|filter| filter.holds(row))
     });
     let limit = request.limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let (headings, rows, matched);
+    let (shown, matched);
     if request.count_by.is_empty() {
-        let shown = choose(columns, &request.columns, Purpose::Show)?;
+        let chosen = choose(columns, &request.columns, Purpose::Show)?;
         let sort = keys(columns, |column| column.name, &request.sort)?;
-        headings = shown.iter().map(|column| Heading::of(column)).collect();
-        (rows, matched) = pick(wanted, &shown, &sort, limit);
+        sink.headings(&chosen.iter().map(|column| Heading::of(column)).collect::<Vec<_>>());
+        (shown, matched) = pick(wanted, &chosen, &sort, limit, sink);
     } else {
-        let shown = choose(columns, &request.count_by, Purpose::Count)?;
+        let chosen = choose(columns, &request.count_by, Purpose::Count)?;
         let count = Heading { name: COUNT.to_owned(), side: Side::Right };
-        let all: Vec<_> = shown.iter().map(|column| Heading::of(column)).chain([count]).collect();
+        let all: Vec<_> = chosen.iter().map(|column| Heading::of(column)).chain([count]).collect();
         let sort = keys(&all, |heading| &heading.name, &request.sort)?;
-        (rows, matched) = count_by(wanted, &shown, &sort, limit);
-        headings = all;
+        sink.headings(&all);
+        (shown, matched) = count_by(wanted, &chosen, &sort, limit, sink);
     }
     match filter.and_then(|filter| filter.misfit()) {
         Some(error) => {
             Err(RequestError::filter(request.filter.as_deref().unwrap_or_default())(error))
         }
-        None => Ok(Listing { headings, rows, matched: wide(matched), examined }),
+        None => Ok(Extent { matched: wide(matched), examined, shown: wide(shown) }),
     }
 }
 
@@ -175,18 +231,18 @@ fn compare<'a>(pairs: impl Iterator<Item = (&'a Value, &'a Value, Way)>) -> Orde
         .unwrap_or(Ordering::Equal)
 }
 
-/// The first rows in order, and how many there are.
+/// Gives the first rows in order; how many, and of how many.
 fn pick<T>(
     mut wanted: impl Iterator<Item = T>,
     shown: &[&Column<T>],
     sort: &[Key<'_, Column<T>>],
     limit: usize,
-) -> (Vec<Vec<Value>>, usize) {
-    let cells = |row: &T| shown.iter().map(|column| (column.get)(row)).collect();
+    sink: &mut impl Sink,
+) -> (usize, usize) {
+    let mut give = |row: &T| sink.row(shown.iter().map(|column| (column.get)(row)));
     if sort.is_empty() {
-        let rows: Vec<_> = wanted.by_ref().take(limit).map(|row| cells(&row)).collect();
-        let matched = rows.len() + wanted.count();
-        return (rows, matched);
+        let given = wanted.by_ref().take(limit).map(|row| give(&row)).count();
+        return (given, given + wanted.count());
     }
     let rows: Vec<T> = wanted.collect();
     let keys: Vec<Value> =
@@ -195,16 +251,17 @@ fn pick<T>(
     order.sort_by(|(one, _), (other, _)| {
         compare(one.iter().zip(*other).zip(sort).map(|((one, other), key)| (one, other, key.way)))
     });
-    (order.iter().take(limit).map(|(_, row)| cells(row)).collect(), rows.len())
+    (order.iter().take(limit).map(|(_, row)| give(row)).count(), rows.len())
 }
 
-/// How many rows there are of each combination, and how many combinations.
+/// Gives how many rows there are of each combination; of how many combinations, and how many there are.
 fn count_by<T>(
     wanted: impl Iterator<Item = T>,
     shown: &[&Column<T>],
     sort: &[Key<'_, Heading>],
     limit: usize,
-) -> (Vec<Vec<Value>>, usize) {
+    sink: &mut impl Sink,
+) -> (usize, usize) {
     let mut counts: HashMap<Vec<Value>, u64> = HashMap::new();
     let mut cells = Vec::new();
     for row in wanted {
@@ -229,8 +286,7 @@ fn count_by<T>(
         compare(sort.iter().filter_map(pair))
     });
     let matched = rows.len();
-    rows.truncate(limit);
-    (rows, matched)
+    (rows.into_iter().take(limit).map(|cells| sink.row(cells.into_iter())).count(), matched)
 }
 
 fn wide(count: usize) -> u64 {

@@ -1,12 +1,12 @@
 //! What stands in a cell of a listing: how it is shown, compared, and written as JSON.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::model::{
     UnixName,
-    name::{Bytes, Escaped, Exact, OneLine, is_plain},
+    name::{Bytes, Escaped, Exact, OneLine, is_plain, push_escaped},
     time::{Span, UtcMillis, UtcNanos},
 };
 
@@ -18,7 +18,7 @@ pub enum Value {
     /// A count, an id.
     Number(u64),
     /// Words of our own (a state, a unit's name), safe to show.
-    Text(String),
+    Text(Cow<'static, str>),
     /// Bytes that somebody else chose (a command, a path): shown escaped.
     Bytes(Vec<u8>),
     /// A socket's name.
@@ -98,8 +98,8 @@ impl Value {
     pub fn show_into(&self, text: &mut String) {
         let plain = match self {
             Self::Number(number) => return push_number(*number, text),
-            Self::Text(words) => Some(words.as_str()),
-            Self::Bytes(bytes) => str::from_utf8(bytes).ok(),
+            Self::Text(words) => Some(&**words),
+            Self::Bytes(bytes) => return push_escaped(bytes, text),
             Self::Name(UnixName::Pathname(path)) if path.starts_with(b"/") => {
                 str::from_utf8(path).ok()
             }
@@ -117,20 +117,8 @@ impl Value {
 }
 
 /// Appends the decimal digits of a number.
-fn push_number(mut number: u64, text: &mut String) {
-    // Twenty digits at most, the last one first.
-    let mut digits = ['0'; 20];
-    let mut count = 0;
-    for digit in &mut digits {
-        // Less than ten.
-        *digit = char::from_digit(u32::try_from(number % 10).unwrap_or(0), 10).unwrap_or('0');
-        number /= 10;
-        count += 1;
-        if number == 0 {
-            break;
-        }
-    }
-    text.extend(digits.iter().take(count).rev());
+pub fn push_number(number: u64, text: &mut String) {
+    text.push_str(itoa::Buffer::new().format(number));
 }
 
 impl fmt::Display for Value {
@@ -239,7 +227,7 @@ mod tests {
         let leaf = prop_oneof![
             Just(Value::Absent),
             any::<u64>().prop_map(Value::Number),
-            any::<String>().prop_map(Value::Text),
+            any::<String>().prop_map(|words| Value::Text(words.into())),
             bytes().prop_map(Value::Bytes),
             bytes().prop_map(|path| Value::Name(UnixName::Pathname(path))),
             bytes().prop_map(|rest| Value::Name(UnixName::Pathname([b"/", &*rest].concat()))),

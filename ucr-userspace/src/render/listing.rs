@@ -1,6 +1,7 @@
 //! A listing for people, aligned and made to fit, and for programs, as JSON.
 
 use std::{
+    borrow::Borrow,
     fmt::{self, Write as _},
     io::{self, BufWriter, Write},
     iter,
@@ -15,7 +16,7 @@ use crate::{
     model::name::OneLine,
     query::{
         Column, Side, Value,
-        listing::{Heading, Listing},
+        listing::{Heading, Listing, Sink},
         value::Json,
     },
 };
@@ -46,53 +47,23 @@ pub enum Header {
     Hidden,
 }
 
-/// Writes a listing as a table: columns as wide as what they hold. If that is wider than there is
-/// room, the widest columns of words are cut, and if that does not help, the lines.
+/// Writes a listing as a table; see [`Table::print`].
 ///
 /// # Errors
 /// The writer's.
 pub fn table(listing: &Listing, layout: Layout, out: &mut impl Write) -> io::Result<()> {
-    let cells = Cells::of(listing, layout.header);
-    let room = layout.width.unwrap_or(usize::MAX);
-    let columns = fit(&cells.widths, &listing.headings, room);
-    let Some(last) = columns.len().checked_sub(1) else {
-        return Ok(());
-    };
-    let is_too_wide = total(columns.iter().map(|(width, _)| *width)) > room;
-    let mut lines = String::with_capacity(PIECE);
-    let mut start = 0;
-    for ends in cells.ends.chunks(columns.len()) {
-        let line = lines.len();
-        for (index, (&end, &(width, side))) in ends.iter().zip(&columns).enumerate() {
-            let cell = cells.text.get(start..end).unwrap_or_default();
-            start = end;
-            let gap = if index == last { 0 } else { GAP };
-            let padding = width.saturating_sub(cell.len());
-            match side {
-                Side::Right => blanks(padding, &mut lines),
-                Side::Left => {}
-            }
-            push_cut(cell, width, &mut lines);
-            match side {
-                Side::Left if index < last => blanks(padding + gap, &mut lines),
-                _ => blanks(gap, &mut lines),
-            }
-        }
-        if is_too_wide {
-            let whole = lines.split_off(line);
-            push_cut(&whole, room, &mut lines);
-        }
-        lines.push('\n');
-        if lines.len() >= PIECE {
-            out.write_all(lines.as_bytes())?;
-            lines.clear();
-        }
+    let mut table = Table::default();
+    table.headings(&listing.headings);
+    for row in &listing.rows {
+        table.add(row.iter());
     }
-    out.write_all(lines.as_bytes())
+    table.print(layout, out)
 }
 
-/// All cells as they are shown, the header first, one behind the other.
-struct Cells {
+/// A table in the making: all cells as they are shown, one behind the other.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    headings: Vec<Heading>,
     /// Printable ASCII alone: a byte is a character wide.
     text: String,
     /// Where each of them ends.
@@ -101,29 +72,102 @@ struct Cells {
     widths: Vec<usize>,
 }
 
-impl Cells {
-    fn of(listing: &Listing, header: Header) -> Self {
-        let columns = listing.headings.len();
-        let (mut text, mut widths) = (String::new(), Vec::with_capacity(columns));
-        let mut ends = Vec::with_capacity(columns * (listing.rows.len() + 1));
-        for heading in &listing.headings {
-            let name = OneLine(&heading.name).to_string().to_ascii_uppercase();
-            widths.push(name.len());
-            if header == Header::Shown {
-                text.push_str(&name);
-                ends.push(text.len());
+impl Sink for Table {
+    fn headings(&mut self, headings: &[Heading]) {
+        headings.clone_into(&mut self.headings);
+        self.widths = headings.iter().map(|heading| heading_text(heading).len()).collect();
+    }
+
+    fn row(&mut self, cells: impl Iterator<Item = Value>) {
+        self.add(cells);
+    }
+}
+
+impl Table {
+    /// Adds a row. One that is too short is filled up: a listing may have come through a socket.
+    fn add(&mut self, cells: impl Iterator<Item = impl Borrow<Value>>) {
+        let mut cells = cells.fuse();
+        for widest in &mut self.widths {
+            let start = self.text.len();
+            match cells.next() {
+                Some(value) => value.borrow().show_into(&mut self.text),
+                None => Value::Absent.show_into(&mut self.text),
+            }
+            self.ends.push(self.text.len());
+            *widest = (*widest).max(self.text.len() - start);
+        }
+    }
+
+    /// Writes it: columns as wide as what they hold. If that is wider than there is room, the widest columns
+    /// of words are cut, and if that does not help, the lines.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn print(&self, layout: Layout, out: &mut impl Write) -> io::Result<()> {
+        let room = layout.width.unwrap_or(usize::MAX);
+        let columns = fit(&self.widths, &self.headings, room);
+        if columns.is_empty() {
+            return Ok(());
+        }
+        let is_too_wide = total(columns.iter().map(|(width, _)| *width)) > room;
+        let mut lines =
+            Lines { columns: &columns, cut: is_too_wide.then_some(room), text: String::new() };
+        lines.text.reserve(PIECE + PIECE / 4);
+        if layout.header == Header::Shown {
+            let header: Vec<String> = self.headings.iter().map(heading_text).collect();
+            lines.push(header.iter());
+        }
+        let mut start = 0;
+        for ends in self.ends.chunks(columns.len()) {
+            lines.push(ends.iter().map(|&end| {
+                let cell = self.text.get(start..end).unwrap_or_default();
+                start = end;
+                cell
+            }));
+            if lines.text.len() >= PIECE {
+                out.write_all(lines.text.as_bytes())?;
+                lines.text.clear();
             }
         }
-        for row in &listing.rows {
-            // A listing may have come through a socket: a row that is too short is filled up.
-            for (value, widest) in row.iter().chain(iter::repeat(&Value::Absent)).zip(&mut widths) {
-                let start = text.len();
-                value.show_into(&mut text);
-                ends.push(text.len());
-                *widest = (*widest).max(text.len() - start);
+        out.write_all(lines.text.as_bytes())
+    }
+}
+
+fn heading_text(heading: &Heading) -> String {
+    OneLine(&heading.name).to_string().to_ascii_uppercase()
+}
+
+/// Lines that have been laid out and not yet written.
+struct Lines<'a> {
+    columns: &'a [(usize, Side)],
+    /// At how many characters lines are cut.
+    cut: Option<usize>,
+    text: String,
+}
+
+impl Lines<'_> {
+    fn push(&mut self, cells: impl Iterator<Item = impl AsRef<str>>) {
+        let line = self.text.len();
+        let last = self.columns.len().saturating_sub(1);
+        for (index, (cell, &(width, side))) in cells.zip(self.columns).enumerate() {
+            let cell = cell.as_ref();
+            let gap = if index == last { 0 } else { GAP };
+            let padding = width.saturating_sub(cell.len());
+            match side {
+                Side::Right => blanks(padding, &mut self.text),
+                Side::Left => {}
+            }
+            push_cut(cell, width, &mut self.text);
+            match side {
+                Side::Left if index < last => blanks(padding + gap, &mut self.text),
+                _ => blanks(gap, &mut self.text),
             }
         }
-        Self { text, ends, widths }
+        if let Some(room) = self.cut {
+            let whole = self.text.split_off(line);
+            push_cut(&whole, room, &mut self.text);
+        }
+        self.text.push('\n');
     }
 }
 

@@ -4,6 +4,10 @@
 //! Attached tracing keeps them pinned, so that a question costs no load: reading the kernel's types and
 //! verifying takes longer than most answers.
 
+mod sights;
+
+pub use sights::{Parser, Sight};
+
 use std::{
     fs::File,
     io::{self, Read as _},
@@ -18,8 +22,8 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
-use ucr_common::sighting::{COUNTS, NAME_WORDS, SIGHT_DEAD, Sighting, Wanted, count_at, wanted};
-use zerocopy::{FromBytes as _, IntoBytes as _};
+use ucr_common::sighting::{COUNTS, NAME_WORDS, Wanted, count_at, wanted};
+use zerocopy::IntoBytes as _;
 
 use super::{
     TracerError,
@@ -41,15 +45,6 @@ pub const PROGRAMS: [(&str, Option<&str>); 6] = [
     ("see_socket", None),
     ("search_ledger", None),
 ];
-
-/// A socket as it was seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sight {
-    /// Everything but its name.
-    pub raw: Sighting,
-    /// Its name.
-    pub name: UnixName,
-}
 
 /// Which sockets are looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -165,7 +160,7 @@ impl Programs {
             })
         };
         let found_memory = mapped(&data, "FOUND", room * size_of::<u64>())?;
-        let sight = mapped(&sight, "SIGHT", SIGHT_LEN)?;
+        let sight = mapped(&sight, "SIGHT", sights::LOOK_LEN)?;
         let typed = |source| TracerError::Map { map: "FOUND", source };
         let maps = Maps {
             wanted: Array::try_from(wanted)
@@ -193,16 +188,29 @@ impl Programs {
     /// # Errors
     /// The kernel's; that a thread is gone is none.
     pub fn see_descriptors(&self, thread: Option<i32>) -> Result<Vec<Sight>, TracerError> {
+        let (mut sights, mut parser) = (Vec::new(), Parser::default());
+        self.pour_descriptors(thread, |piece| parser.take(&piece, |sight| sights.push(sight)))?;
+        Ok(sights)
+    }
+
+    /// The same as bytes for a [`Parser`], piece by piece as the kernel gives them: who has many to go through
+    /// can do so while the kernel goes on.
+    ///
+    /// # Errors
+    /// As of [`see_descriptors`](Self::see_descriptors).
+    pub fn pour_descriptors(
+        &self,
+        thread: Option<i32>,
+        piece: impl FnMut(Vec<u8>),
+    ) -> Result<(), TracerError> {
         let program = self.get("see_descriptors")?;
         let pass = match thread {
             None => bpf::iterate_all(program),
             Some(thread) => bpf::iterate_thread(program, thread),
         };
-        match pass.and_then(read_sights) {
-            Ok(sights) => Ok(sights),
-            Err(error) if thread.is_some() && error.raw_os_error() == Some(libc::ESRCH) => {
-                Ok(Vec::new())
-            }
+        match pass.and_then(|pass| sights::read(pass, piece)) {
+            Ok(()) => Ok(()),
+            Err(error) if thread.is_some() && error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             Err(source) => Err(TracerError::Pass { program: "see_descriptors", source }),
         }
     }
@@ -274,14 +282,7 @@ impl Programs {
         }
         let turn = self.turn()?;
         self.run("see_socket", address)?;
-        let bytes = turn.maps.sight.copy(SIGHT_LEN);
-        let Ok((raw, rest)) = Sighting::read_from_prefix(&bytes) else { return Ok(None) };
-        if raw.flags & SIGHT_DEAD != 0 {
-            return Ok(None);
-        }
-        // A `RawName`: its length, and its bytes.
-        let name = rest.get(4..).unwrap_or_default();
-        Ok(Some(Sight { raw, name: named(name, raw.name_len) }))
+        Ok(sights::living(&turn.maps.sight.copy(sights::LOOK_LEN)))
     }
 
     fn run(&self, program: &'static str, argument: u64) -> Result<(), TracerError> {
@@ -341,9 +342,6 @@ impl Maps {
     }
 }
 
-/// A sighting, and a `RawName`.
-const SIGHT_LEN: usize = size_of::<Sighting>() + size_of::<ucr_common::name::RawName>();
-
 fn duplicate(fd: BorrowedFd<'_>, program: &'static str) -> Result<OwnedFd, TracerError> {
     fd.try_clone_to_owned().map_err(|source| TracerError::Pass { program, source })
 }
@@ -377,29 +375,6 @@ fn spelled(sought: &Sought<'_>) -> Wanted {
     spelled
 }
 
-/// Reads what `see_descriptors` writes. The kernel hands over whole records, some hundreds at a time.
-fn read_sights(mut pass: File) -> io::Result<Vec<Sight>> {
-    let mut buffer = vec![0; 64 << 10];
-    let mut rest = 0;
-    let mut sights = Vec::new();
-    loop {
-        let room = buffer.get_mut(rest..).unwrap_or_default();
-        let read = match pass.read(room) {
-            Ok(read) => read,
-            // After a million descriptors that are no unix sockets the kernel wants to be asked again.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error),
-        };
-        let filled = rest + read;
-        let taken = parse(buffer.get(..filled).unwrap_or_default(), &mut sights);
-        if read == 0 {
-            return Ok(sights);
-        }
-        buffer.copy_within(taken..filled, 0);
-        rest = filled - taken;
-    }
-}
-
 /// Runs a pass that writes nothing.
 pub(super) fn run_silently(mut pass: File) -> io::Result<()> {
     let mut nothing = [0; 8];
@@ -412,23 +387,6 @@ pub(super) fn run_silently(mut pass: File) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Takes whole records; how many bytes they have.
-fn parse(bytes: &[u8], sights: &mut Vec<Sight>) -> usize {
-    let mut left = bytes;
-    while let Ok((raw, rest)) = Sighting::read_from_prefix(left) {
-        let length = usize::try_from(raw.name_len).unwrap_or(usize::MAX);
-        let Some((name, rest)) = rest.split_at_checked(length) else { break };
-        sights.push(Sight { raw, name: UnixName::from_sun_path(name) });
-        left = rest;
-    }
-    bytes.len() - left.len()
-}
-
-fn named(bytes: &[u8], length: u32) -> UnixName {
-    let length = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
-    UnixName::from_sun_path(bytes.split_at(length).0)
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ pub fn all() -> &'static [Column<Found<Past>>] {
             0.. => Value::Absent,
             failed => text(format!("{:?}", Errno::from_raw(failed.wrapping_neg()))),
         }),
-        left("boot", "the boot that it is of", |f| Value::Text(f.boot.to_string())),
+        left("boot", "the boot that it is of", |f| Value::Text(f.boot.to_string().into())),
         right("time.boottime", "when it happened, since that boot", |f| Value::Span(f.entry.time)),
     ];
     &ALL
@@ -108,16 +108,16 @@ mod tests {
     #[test]
     fn kinds_are_called_as_the_tracer_calls_them() {
         let called = |kind| cell("event", &Past { kind, ..event(0) });
-        assert_eq!(called(kind::SOCKET), Value::Text("socket".to_owned()));
-        assert_eq!(called(kind::TAKE), Value::Text("take".to_owned()));
-        assert_eq!(called(0), Value::Text("unknown".to_owned()));
-        assert_eq!(called(kind::TAKE + 1), Value::Text("unknown".to_owned()));
+        assert_eq!(called(kind::SOCKET), Value::Text("socket".into()));
+        assert_eq!(called(kind::TAKE), Value::Text("take".into()));
+        assert_eq!(called(0), Value::Text("unknown".into()));
+        assert_eq!(called(kind::TAKE + 1), Value::Text("unknown".into()));
     }
 
     #[test]
     fn a_call_that_failed_says_why() {
         let failed = Past { result: -libc::EADDRINUSE, fd: -1, ..event(0) };
-        assert_eq!(cell("result", &failed), Value::Text("EADDRINUSE".to_owned()));
+        assert_eq!(cell("result", &failed), Value::Text("EADDRINUSE".into()));
         assert_eq!(cell("fd", &failed), Value::Absent);
         assert_eq!(cell("result", &event(0)), Value::Absent);
         assert_eq!(cell("time", &event(0)), Value::Time(1001));
