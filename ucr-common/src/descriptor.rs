@@ -13,8 +13,8 @@ shared! {
         /// Tasks that share the descriptor table: the threads of the process, unless another process
         /// shares it too (`CLONE_FILES`).
         pub table_users: u32,
-        /// Explicit padding.
-        pub reserved: u32,
+        /// 0 if nobody is told by a signal (`F_SETOWN`, `F_SETSIG`).
+        pub notifies: u32,
         /// Process, in the initial pid namespace.
         pub pid: u32,
         /// Thread, in the initial pid namespace: differs from `pid` only for a thread with a descriptor table of its own.

@@ -107,6 +107,16 @@ offsets! {
     file_private_data: "file" "private_data" Required,
     /// `O_*`.
     file_flags: "file" "f_flags" Required,
+    /// Who is told by a signal: inside of the file until 6.12, then behind a pointer.
+    file_owner: "file" "f_owner" Optional,
+    /// The task that is told, where it stands in the file.
+    file_owner_pid: "file" "f_owner.pid" Optional,
+    /// The signal, where it stands in the file.
+    file_owner_signal: "file" "f_owner.signum" Optional,
+    /// The task that is told.
+    owner_pid: "fown_struct" "pid" Optional,
+    /// The signal.
+    owner_signal: "fown_struct" "signum" Optional,
     /// References to a file until 6.11: one is 1.
     file_count: "file" "f_count.counter" Optional,
     /// References to a file since 6.12: one is 0 (`FILE_REF_ONEREF`).

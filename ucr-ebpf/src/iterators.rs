@@ -8,14 +8,15 @@ use aya_ebpf::{
     helpers::{bpf_get_socket_cookie, bpf_seq_write, bpf_sock_from_file},
 };
 use ucr_common::{
-    control::counter, descriptor::SocketDescriptor, identity::SocketId, record::origin,
+    control::counter, descriptor::SocketDescriptor, identity::SocketId, offsets::ABSENT,
+    record::origin,
 };
 
 use crate::{
     emit,
     kernel::{
         AF_UNIX, Pointer, descriptor_table, inode_of, is_dead, netns_of, offset, probed,
-        references_of, references_of_typed, table_users, typed,
+        references_of, references_of_typed, table_users, typed, value,
     },
     ledger::record::{BLANK, add, correct, for_each_record, is_unborn, lookup, survey},
     maps::{CENSUS, CONTROL, FRESH, count},
@@ -99,6 +100,23 @@ fn mark_gone(ctx: *mut UnixContext) -> i32 {
         for_each_record();
     }
     0
+}
+
+/// Whether somebody is told by a signal what happens at a file; also if that cannot be told.
+#[inline(always)]
+fn notifies(file: Pointer) -> u32 {
+    let (owner, pid, signal) = if offset!(file_owner_pid) != ABSENT {
+        (file, offset!(file_owner_pid), offset!(file_owner_signal))
+    } else if offset!(file_owner) != ABSENT {
+        (value(file, offset!(file_owner)), offset!(owner_pid), offset!(owner_signal))
+    } else {
+        return 1;
+    };
+    if owner.is_null() {
+        return 0;
+    }
+    let known = (probed::<u64>(owner, pid), probed::<u32>(owner, signal));
+    u32::from(known != (Some(0), Some(0)))
 }
 
 /// Puts what the kernel says of every unix socket of the reader's network namespace into the census.
@@ -237,7 +255,7 @@ fn list_sockets(ctx: *mut TaskFileContext) -> i32 {
         socket: SocketId { sk: sk as u64, cookie, inode: inode_of(sk) },
         // SAFETY: `task` is a `struct task_struct *`.
         table_users: unsafe { table_users(task) },
-        reserved: 0,
+        notifies: notifies(file),
         // The iterator itself holds one.
         references: references_of(file).saturating_sub(1),
         // SAFETY: `task` is a `struct task_struct *`.

@@ -12,7 +12,7 @@ use crate::{
     process::{peek, state::SocketDetails},
     snapshot::{
         descriptors::Lister,
-        memory::{Memory, RawFile},
+        memory::{Memory, RawFile, TOGETHER},
     },
 };
 
@@ -62,7 +62,7 @@ pub(super) struct Found {
 pub(super) fn find(
     descriptors: &[SocketDescriptor],
     sockets: &mut Vec<Stock>,
-    reader: &mut StateReader,
+    reader: &mut StateReader<'_>,
     lister: &mut Lister,
     memory: &Memory,
 ) -> Result<Found, DumpError> {
@@ -80,12 +80,12 @@ pub(super) fn find(
     Ok(search.found)
 }
 
-struct Search<'a> {
+struct Search<'a, 'm> {
     descriptors: &'a [SocketDescriptor],
     sockets: &'a mut Vec<Stock>,
     /// Where each socket is, by the address of its sock.
     known: HashMap<u64, usize>,
-    reader: &'a mut StateReader,
+    reader: &'a mut StateReader<'m>,
     lister: &'a mut Lister,
     memory: &'a Memory,
     /// Our own descriptors of those in flight.
@@ -93,11 +93,17 @@ struct Search<'a> {
     found: Found,
 }
 
-impl Search<'_> {
+impl Search<'_, '_> {
     fn run(&mut self) -> Result<(), DumpError> {
         let (mut at, mut embryos) = (0, Vec::new());
         loop {
             while at < self.sockets.len() {
+                if at.is_multiple_of(TOGETHER) {
+                    let together = self.sockets.iter().skip(at).take(TOGETHER);
+                    let waiting = together.filter(|stock| stock.sock.waiting > 0);
+                    let waiting: Vec<u64> = waiting.map(|stock| stock.held.sk).collect();
+                    self.memory.read_ahead(&waiting);
+                }
                 self.look(at, &mut embryos)?;
                 at += 1;
             }
@@ -217,7 +223,8 @@ impl Search<'_> {
         let Some(listed) = found.filter(|found| found.socket.sk == sk) else {
             return Err(DumpError::OtherSocket { pid: own, fd: descriptor.as_raw_fd() });
         };
-        let (details, file) = self.reader.read(listed, descriptor.as_fd())?;
+        let sock = self.memory.sock(sk)?;
+        let (details, file) = self.reader.read_own(listed, &sock, &descriptor)?;
         self.known.insert(sk, self.sockets.len());
         self.sockets.push(Stock {
             held: Held { sk, inode: details.inode, cookie: details.cookie },
@@ -225,7 +232,7 @@ impl Search<'_> {
             holders: Vec::new(),
             details,
             file,
-            sock: self.memory.sock(sk)?,
+            sock,
             queue: Vec::new(),
             waits_at: None,
             references: listed.references.saturating_sub(u64::try_from(ours).unwrap_or(u64::MAX)),

@@ -1,9 +1,8 @@
 //! Takes stock of stopped processes: their descriptors, the sockets behind them, what was tracked
 //! of these, and what the kernel reports.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, thread};
 
-use std::os::fd::AsFd as _;
 use ucr_common::descriptor::SocketDescriptor;
 
 use super::{DumpError, hidden, reader::StateReader};
@@ -15,7 +14,7 @@ use crate::{
     snapshot::{
         descriptors::Lister,
         diag,
-        memory::{Memory, RawMessage, Sock},
+        memory::{Memory, RawMessage, Sock, TOGETHER},
     },
     tracer::store::Store,
 };
@@ -74,6 +73,23 @@ impl Inventory {
         memory: &Memory,
         store: Option<&Store>,
     ) -> Result<Self, DumpError> {
+        let root = pids.first().copied().unwrap_or_default();
+        thread::scope(|threads| {
+            // What the kernel tells of its own accord is heard while its memory is read.
+            let view = threads.spawn(|| diag::unix_sockets_of(root.0));
+            let found = Self::find(pids, lister, memory, store);
+            let view = view.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload));
+            Ok(Self { view: view?, ..found? })
+        })
+    }
+
+    /// All but the view.
+    fn find(
+        pids: &[Pid],
+        lister: &mut Lister,
+        memory: &Memory,
+        store: Option<&Store>,
+    ) -> Result<Self, DumpError> {
         let mut descriptors = Vec::new();
         for pid in pids {
             descriptors.extend(lister.sockets_of(*pid)?);
@@ -89,13 +105,17 @@ impl Inventory {
                 list.push(position);
             }
         }
-        let mut reader = StateReader::default();
+        let mut reader = StateReader::new(memory);
         let mut sockets = Vec::with_capacity(order.len());
-        for sk in order {
+        for (number, sk) in order.iter().copied().enumerate() {
+            if number.is_multiple_of(TOGETHER) {
+                let together = order.iter().skip(number).take(TOGETHER);
+                memory.read_ahead(&together.copied().collect::<Vec<_>>());
+            }
             let holders = holders.remove(&sk).unwrap_or_default();
             let Some(first) = holders.first().and_then(|at| descriptors.get(*at)) else { continue };
-            let socket = reader.duplicate(first)?;
-            let (details, file) = reader.read(first, socket.as_fd())?;
+            let sock = memory.sock(sk)?;
+            let (details, file) = reader.read(first, &sock)?;
             let known = u64::try_from(holders.len()).unwrap_or(u64::MAX);
             let all = holders.iter().filter_map(|at| descriptors.get(*at));
             let references = all.map(|d| d.references).max().unwrap_or(0).saturating_sub(known);
@@ -105,7 +125,7 @@ impl Inventory {
                 holders,
                 details,
                 file,
-                sock: memory.sock(sk)?,
+                sock,
                 queue: Vec::new(),
                 waits_at: None,
                 references,
@@ -114,9 +134,8 @@ impl Inventory {
         let hidden::Found { lost: passed, files } =
             hidden::find(&descriptors, &mut sockets, &mut reader, lister, memory)?;
         let ledger = store.map(|store| tracked(store, &sockets)).transpose()?;
-        let root = pids.first().copied().unwrap_or_default();
-        let view = diag::unix_sockets_of(root.0)?;
-        Ok(Self { descriptors, sockets, passed, files, view, ledger })
+        memory.look_anew();
+        Ok(Self { descriptors, sockets, passed, files, view: View::default(), ledger })
     }
 
     /// The sockets as they are to be judged: all but those that were not accepted yet, of which sock_diag

@@ -1,34 +1,30 @@
-//! Sockets' own states, read through duplicates of the processes' descriptors.
+//! Sockets' own states, read from the kernel's memory and, as far as it does not lie there, through duplicates of
+//! the processes' descriptors.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 
+use rustix::net::sockopt::socket_cookie;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use ucr_common::descriptor::SocketDescriptor;
 
 use super::DumpError;
 use crate::{
-    model::{Pid, SocketType, UnixName},
-    process::{
-        files::BoundFile,
-        state::{Defaults, SocketDetails, read as read_state},
+    model::{Pid, UnixName},
+    process::{files::BoundFile, state::SocketDetails},
+    snapshot::{
+        memory::{Memory, Sock},
+        states::{States, Unknown},
     },
 };
 
-/// Reads states through duplicates of a process's descriptors, one process and one new socket of
-/// each type for all of them.
+/// Duplicates of processes' descriptors: a process is opened once.
 #[derive(Default)]
-pub(super) struct StateReader {
-    processes: HashMap<u32, OwnedFd>,
-    defaults: HashMap<SocketType, Defaults>,
-}
+pub(super) struct Duplicates(HashMap<u32, OwnedFd>);
 
-impl StateReader {
+impl Duplicates {
     /// A duplicate of a process's descriptor.
-    pub(super) fn duplicate(
-        &mut self,
-        descriptor: &SocketDescriptor,
-    ) -> Result<OwnedFd, DumpError> {
+    pub(super) fn of(&mut self, descriptor: &SocketDescriptor) -> Result<OwnedFd, DumpError> {
         let (pid, fd) = owner(descriptor);
         let refused = |operation| {
             move |errno: rustix::io::Errno| DumpError::Duplicate {
@@ -38,7 +34,7 @@ impl StateReader {
                 source: errno.into(),
             }
         };
-        let process = match self.processes.entry(descriptor.pid) {
+        let process = match self.0.entry(descriptor.pid) {
             std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
             std::collections::hash_map::Entry::Vacant(none) => {
                 let raw = rustix::process::Pid::from_raw(pid.0).ok_or(DumpError::Duplicate {
@@ -50,31 +46,81 @@ impl StateReader {
                 none.insert(pidfd_open(raw, PidfdFlags::empty()).map_err(refused("open process"))?)
             }
         };
-        pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).map_err(refused("duplicate descriptor"))
+        let socket = pidfd_getfd(process, fd, PidfdGetfdFlags::empty())
+            .map_err(refused("duplicate descriptor"))?;
+        match socket_cookie(&socket) {
+            Ok(cookie) if cookie == descriptor.socket.cookie => Ok(socket),
+            Ok(_) | Err(_) => Err(DumpError::OtherSocket { pid, fd }),
+        }
+    }
+}
+
+/// Reads states.
+pub(super) struct StateReader<'a> {
+    states: States<'a>,
+    duplicates: Duplicates,
+}
+
+impl<'a> StateReader<'a> {
+    pub(super) fn new(memory: &'a Memory) -> Self {
+        Self { states: States::new(memory), duplicates: Duplicates::default() }
+    }
+
+    /// A duplicate of a process's descriptor.
+    pub(super) fn duplicate(
+        &mut self,
+        descriptor: &SocketDescriptor,
+    ) -> Result<OwnedFd, DumpError> {
+        self.duplicates.of(descriptor)
     }
 
     /// What a socket says, and the file that it is bound to.
     pub(super) fn read(
         &mut self,
         descriptor: &SocketDescriptor,
-        socket: BorrowedFd<'_>,
+        sock: &Sock,
+    ) -> Result<(SocketDetails, Option<BoundFile>), DumpError> {
+        let Self { states, duplicates } = self;
+        Self::ask(states, descriptor, sock, || duplicates.of(descriptor))
+    }
+
+    /// The same of one that we have a descriptor of.
+    pub(super) fn read_own(
+        &mut self,
+        descriptor: &SocketDescriptor,
+        sock: &Sock,
+        socket: &OwnedFd,
     ) -> Result<(SocketDetails, Option<BoundFile>), DumpError> {
         let (pid, fd) = owner(descriptor);
-        let kind = i32::try_from(descriptor.socket_type).ok().and_then(SocketType::from_raw);
-        let failed = |source| DumpError::State { pid, fd, source };
-        let kind = kind.unwrap_or(SocketType::Stream);
-        let defaults = match self.defaults.entry(kind) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(none) => {
-                none.insert(Defaults::probe(kind).map_err(failed)?)
-            }
+        let again = || {
+            socket.try_clone().map_err(|source| DumpError::Duplicate {
+                operation: "duplicate descriptor",
+                pid,
+                fd,
+                source,
+            })
         };
-        let details = read_state(socket.as_fd(), defaults).map_err(failed)?;
-        if details.cookie != descriptor.socket.cookie {
-            return Err(DumpError::OtherSocket { pid, fd });
-        }
-        let asked = matches!(details.name, UnixName::Pathname(_));
-        let file = if asked { BoundFile::of(socket.as_fd()) } else { Ok(None) };
+        Self::ask(&mut self.states, descriptor, sock, again)
+    }
+
+    fn ask(
+        states: &mut States<'_>,
+        descriptor: &SocketDescriptor,
+        sock: &Sock,
+        mut reach: impl FnMut() -> Result<OwnedFd, DumpError>,
+    ) -> Result<(SocketDetails, Option<BoundFile>), DumpError> {
+        let (pid, fd) = owner(descriptor);
+        let (details, socket) =
+            states.read(sock, descriptor, &mut reach).map_err(|unknown| match unknown {
+                Unknown::OutOfReach(error) => error,
+                Unknown::Refused(source) => DumpError::State { pid, fd, source },
+                Unknown::Senseless(error) => error.into(),
+            })?;
+        let file = match (&details.name, socket) {
+            (UnixName::Pathname(_), Some(socket)) => BoundFile::of(socket.as_fd()),
+            (UnixName::Pathname(_), None) => BoundFile::of(reach()?.as_fd()),
+            _ => Ok(None),
+        };
         let file = file.map_err(|source| DumpError::File { pid, fd, source })?;
         Ok((details, file))
     }

@@ -3,7 +3,7 @@
 //! aya reads BTF too, but keeps its type table to itself. The format is that of
 //! `Documentation/bpf/btf.rst`.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, ops::Range, path::Path};
 
 /// Where the kernel publishes its own types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -242,6 +242,11 @@ impl Btf {
     /// # Errors
     /// [`BtfError::NoStruct`], [`BtfError::NoMember`], [`BtfError::BitField`].
     pub fn offset(&self, container: &str, path: &str) -> Result<u64, BtfError> {
+        self.find(container, path).map(|(at, _)| at)
+    }
+
+    /// Offset and type of a member.
+    fn find(&self, container: &str, path: &str) -> Result<(u64, u32), BtfError> {
         let mut id = *self
             .structs
             .get(container.as_bytes())
@@ -258,7 +263,7 @@ impl Btf {
             id = of;
         }
         if bits.is_multiple_of(8) {
-            Ok(bits / 8)
+            Ok((bits / 8, id))
         } else {
             Err(BtfError::BitField { container: container.to_owned(), path: path.to_owned() })
         }
@@ -271,6 +276,41 @@ impl Btf {
     pub fn size_of(&self, container: &str) -> Result<u64, BtfError> {
         let size = self.structs.get(container.as_bytes()).and_then(|id| self.referred(*id));
         size.map(u64::from).ok_or_else(|| BtfError::NoStruct(container.to_owned()))
+    }
+
+    /// Where a member lies in a structure, in bytes; as in [`offset`](Self::offset).
+    ///
+    /// # Errors
+    /// As of [`offset`](Self::offset); a member whose size is not told is none.
+    pub fn extent(&self, container: &str, path: &str) -> Result<Range<u64>, BtfError> {
+        let (at, id) = self.find(container, path)?;
+        let size = self.size(id, 0).ok_or_else(|| BtfError::NoMember {
+            container: container.to_owned(),
+            member: path.to_owned(),
+            path: path.to_owned(),
+        })?;
+        Ok(at..at + size)
+    }
+
+    /// Size of a type in bytes; `None` if it has none.
+    fn size(&self, id: u32, depth: u32) -> Option<u64> {
+        let id = self.without_qualifiers(id);
+        // Bounded: a forged table could go in circles.
+        if depth > 16 {
+            return None;
+        }
+        match self.kind(id)? {
+            kind::PTR => Some(8),
+            kind::ARRAY => {
+                let begin = *self.types.get(to_usize(id))? + 12;
+                let element = self.size(read_word(&self.data, begin)?, depth + 1)?;
+                element.checked_mul(read_word(&self.data, begin + 8)?.into())
+            }
+            kind::INT | kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 => {
+                self.referred(id).map(u64::from)
+            }
+            _ => None,
+        }
     }
 
     /// Bit offset and type of a member, also inside anonymous members.
@@ -376,6 +416,11 @@ mod tests {
         assert_eq!(btf.offset("sock", "__sk_common").expect("first member"), 0);
         assert_eq!(btf.offset("list_head", "prev").expect("second pointer"), 8);
         assert_eq!(btf.size_of("list_head").expect("two pointers"), 16);
+        let extent = |path| btf.extent("sock", path).expect("a member");
+        assert_eq!(extent("__sk_common.skc_family").count(), 2);
+        assert_eq!(extent("sk_receive_queue.next").count(), 8);
+        assert_eq!(extent("sk_peer_cred").start, btf.offset("sock", "sk_peer_cred").expect("it"));
+        assert_eq!(btf.extent("sockaddr_un", "sun_path").expect("an array").count(), 108);
         assert!(btf.has_function("unix_stream_connect"));
         assert!(btf.has_tracepoint("sys_enter"));
         assert_eq!(btf.prototype("unix_shutdown").as_deref(), Some("int (struct socket *, int)"));

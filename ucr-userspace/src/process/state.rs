@@ -110,6 +110,17 @@ pub enum StateError {
     },
 }
 
+/// What is set on a socket, apart from what a new one has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// See [`SocketDetails::options`].
+    pub options: Vec<SocketOption>,
+    /// See [`SocketDetails::filter`].
+    pub filter: Option<Filter>,
+    /// Options that cannot be given to another one.
+    pub not_restorable: Vec<NotRestorable>,
+}
+
 /// What a new socket of one type looks like on the running kernel.
 #[derive(Clone, Debug)]
 pub struct Defaults {
@@ -184,7 +195,11 @@ pub fn credentials(socket: BorrowedFd<'_>) -> Result<Option<Credentials>, StateE
 }
 
 /// `SO_PEERGROUPS`, in ascending order; `None` where the kernel has none.
-fn groups(socket: BorrowedFd<'_>) -> Result<Option<Vec<u32>>, StateError> {
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn groups(socket: BorrowedFd<'_>) -> Result<Option<Vec<u32>>, StateError> {
     let mut groups =
         peer::groups(socket).map_err(|error| failed("SO_PEERGROUPS", socket, error))?;
     groups.iter_mut().for_each(|groups| groups.sort_unstable());
@@ -202,7 +217,11 @@ pub fn inode(socket: BorrowedFd<'_>) -> Result<u32, StateError> {
 }
 
 /// Who is told by which signal, if anybody is.
-fn notification(socket: BorrowedFd<'_>) -> Result<Option<Notification>, StateError> {
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn notification(socket: BorrowedFd<'_>) -> Result<Option<Notification>, StateError> {
     let (owner, signal) =
         notify::get(socket).map_err(|source| failed("F_GETOWN_EX, F_GETSIG", socket, source))?;
     // An owner that is gone is pid 0 as well (`f_getown_ex`).
@@ -249,6 +268,30 @@ fn awaited(socket: BorrowedFd<'_>, peeks_at: bool) -> Result<Awaited, StateError
     }
 }
 
+/// Reads what is set on a socket.
+///
+/// # Errors
+///
+/// If the kernel refuses a question.
+pub fn settings(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<Settings, StateError> {
+    let mut options = all_options(socket)?;
+    options.retain(|option| !defaults.options.contains(option));
+    let mut not_restorable: Vec<_> = reported(socket)?
+        .into_iter()
+        .filter(|pair| !defaults.reported.contains(pair))
+        .map(|(name, value)| NotRestorable::Option { name, value })
+        .collect();
+    let filter = match filter::read(socket).map_err(|(name, error)| failed(name, socket, error))? {
+        Attached::Nothing => None,
+        Attached::Classic(filter) => Some(filter),
+        Attached::Extended => {
+            not_restorable.push(NotRestorable::BpfFilter);
+            None
+        }
+    };
+    Ok(Settings { options, filter, not_restorable })
+}
+
 /// Reads a socket's state.
 ///
 /// # Errors
@@ -272,23 +315,8 @@ pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails
         rustix::fs::fcntl_getfl(socket).map_err(|errno| failed("F_GETFL", socket, errno.into()))?;
     let flags = libc::c_int::try_from(flags.bits()).unwrap_or_default();
 
-    let mut differing = all_options(socket)?;
-    differing.retain(|option| !defaults.options.contains(option));
-    let mut not_restorable: Vec<_> = reported(socket)?
-        .into_iter()
-        .filter(|pair| !defaults.reported.contains(pair))
-        .map(|(name, value)| NotRestorable::Option { name, value })
-        .collect();
-    let filter = match filter::read(socket).map_err(|(name, error)| failed(name, socket, error))? {
-        Attached::Nothing => None,
-        Attached::Classic(filter) => Some(filter),
-        Attached::Extended => {
-            not_restorable.push(NotRestorable::BpfFilter);
-            None
-        }
-    };
-
-    let peeks_at = differing.iter().any(|option| option.name == libc::SO_PEEK_OFF);
+    let Settings { options, filter, mut not_restorable } = settings(socket, defaults)?;
+    let peeks_at = options.iter().any(|option| option.name == libc::SO_PEEK_OFF);
     let awaited = match socket_type {
         SocketType::Dgram => awaited(socket, peeks_at)?,
         SocketType::Stream | SocketType::Seqpacket => Awaited::default(),
@@ -307,7 +335,7 @@ pub fn read(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<SocketDetails
         status_flags: flags & STATUS_FLAGS,
         credentials: credentials(socket)?,
         groups: groups(socket)?,
-        options: differing,
+        options,
         filter,
         notification: notification(socket)?,
         not_restorable,

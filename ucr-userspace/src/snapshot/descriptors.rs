@@ -68,20 +68,21 @@ impl Lister {
         Ok(Self { object })
     }
 
-    /// The program that reads kernel memory, loaded from the same object, and the map that it fills.
-    pub(super) fn memory(&mut self) -> Result<(OwnedFd, OwnedFd), TracerError> {
-        const MAP: &str = "MEMORY";
+    /// The program that reads kernel memory, loaded from the same object, with its maps: what is wanted, and what
+    /// comes of it.
+    pub(super) fn memory(&mut self) -> Result<(OwnedFd, [OwnedFd; 2]), TracerError> {
         self.object.load_by_hand("read_memory")?;
-        let program = self.object.loaded("read_memory")?.as_fd().try_clone_to_owned();
-        let refused = |source| TracerError::Map { map: MAP, source };
-        let map = match self.object.map(MAP)? {
-            aya::maps::Map::Array(data) => data.fd().as_fd().try_clone_to_owned(),
-            _ => return Err(TracerError::Missing(MAP)),
+        let failed = |source| TracerError::Map {
+            map: "MEMORY",
+            source: aya::maps::MapError::IoError(source),
         };
-        let duplicate = |fd: io::Result<OwnedFd>| {
-            fd.map_err(|source| refused(aya::maps::MapError::IoError(source)))
+        let program = self.object.loaded("read_memory")?.as_fd();
+        let program = program.try_clone_to_owned().map_err(failed)?;
+        let mut map = |name| match self.object.map(name)? {
+            aya::maps::Map::Array(data) => data.fd().as_fd().try_clone_to_owned().map_err(failed),
+            _ => Err(TracerError::Missing(name)),
         };
-        Ok((duplicate(program)?, duplicate(map)?))
+        Ok((program, [map("WANTS")?, map("MEMORY")?]))
     }
 
     /// The kernel's types.

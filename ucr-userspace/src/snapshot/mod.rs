@@ -4,3 +4,4 @@
 pub mod descriptors;
 pub mod diag;
 pub mod memory;
+pub mod states;

@@ -156,16 +156,17 @@ pub fn run(program: BorrowedFd<'_>, arguments: [u64; 2]) -> io::Result<i32> {
     Ok(attributes.retval.cast_signed())
 }
 
-/// The only element of an array map with `BPF_F_MMAPABLE`, mapped to be read.
+/// The only element of an array map with `BPF_F_MMAPABLE`, mapped.
 #[derive(Debug)]
 pub struct Mapped {
     address: std::ptr::NonNull<u8>,
     length: usize,
+    is_writable: bool,
 }
 
-// SAFETY: the mapping belongs to the process, not to a thread, and is only read through it.
+// SAFETY: the mapping belongs to the process, not to a thread.
 unsafe impl Send for Mapped {}
-// SAFETY: as above.
+// SAFETY: through a shared reference it is only read.
 unsafe impl Sync for Mapped {}
 
 impl Mapped {
@@ -182,13 +183,30 @@ impl Mapped {
     /// # Errors
     /// The kernel's.
     pub fn at(map: BorrowedFd<'_>, offset: usize, length: usize) -> io::Result<Self> {
+        Self::with(map, offset, length, libc::PROT_READ)
+    }
+
+    /// Maps it to be written, too.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn writable(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+        Self::with(map, 0, length, libc::PROT_READ | libc::PROT_WRITE)
+    }
+
+    fn with(
+        map: BorrowedFd<'_>,
+        offset: usize,
+        length: usize,
+        protection: libc::c_int,
+    ) -> io::Result<Self> {
         let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
         // SAFETY: a new mapping at an address of the kernel's choice, of a map that is not shorter.
         let address = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 length,
-                libc::PROT_READ,
+                protection,
                 libc::MAP_SHARED,
                 map.as_raw_fd(),
                 offset,
@@ -198,7 +216,17 @@ impl Mapped {
             return Err(io::Error::last_os_error());
         }
         let address = std::ptr::NonNull::new(address.cast()).ok_or(io::ErrorKind::Other)?;
-        Ok(Self { address, length })
+        Ok(Self { address, length, is_writable: protection & libc::PROT_WRITE != 0 })
+    }
+
+    /// Writes bytes to its beginning, as many as there is room for; none if it is not writable.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let length = if self.is_writable { bytes.len().min(self.length) } else { 0 };
+        // SAFETY: the mapping has that many bytes, may be written, stays as long as `self`, and does not overlap
+        // what is borrowed.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address.as_ptr(), length);
+        }
     }
 
     /// A copy of the first bytes, as many as are asked for and as there are.

@@ -1,5 +1,8 @@
 //! Where the kernel keeps what is read, from its BTF.
 
+use std::ops::Range;
+
+use super::likeness;
 use crate::kernel::btf::{Btf, BtfError};
 
 /// Offsets and sizes, in bytes.
@@ -7,6 +10,8 @@ use crate::kernel::btf::{Btf, BtfError};
 pub(super) struct Layout {
     /// Size of a `struct unix_sock`.
     pub(super) unix_sock: usize,
+    /// Which of its bytes tell sockets apart whose options differ.
+    pub(super) compared: Vec<Range<usize>>,
     pub(super) unix_addr: usize,
     pub(super) unix_peer: usize,
     /// Not on kernels without `CONFIG_AF_UNIX_OOB`.
@@ -60,6 +65,7 @@ pub(super) struct Layout {
     pub(super) file_operations: usize,
     pub(super) socket: usize,
     pub(super) socket_sk: usize,
+    pub(super) socket_flags: usize,
     pub(super) socket_file: usize,
     /// Size of a `struct cred`.
     pub(super) cred: usize,
@@ -96,6 +102,7 @@ impl Layout {
         let cb = |member| at("unix_skb_parms", member);
         Ok(Self {
             unix_sock: size("unix_sock")?,
+            compared: likeness::compared(btf, size("unix_sock")?),
             unix_addr: at("unix_sock", "addr")?,
             unix_peer: at("unix_sock", "peer")?,
             unix_oob: at("unix_sock", "oob_skb").ok(),
@@ -144,6 +151,7 @@ impl Layout {
             file_operations: at("file", "f_op")?,
             socket: size("socket")?,
             socket_sk: at("socket", "sk")?,
+            socket_flags: at("socket", "flags")?,
             socket_file: at("socket", "file")?,
             cred: size("cred")?,
             cred_euid: at("cred", "euid")?,

@@ -5,24 +5,27 @@
 //! nobody has accepted are read like all others. The structures are trusted only after this process has
 //! found its own messages again, which [`Memory::prepare`] tries.
 
+mod ahead;
 mod layout;
+mod likeness;
 mod pages;
 mod queue;
+mod reader;
 mod trial;
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
 
 use ucr_common::memory::PIECE;
 
+pub use self::ahead::TOGETHER;
 pub use self::queue::{RawFile, RawMessage};
 
 use self::layout::Layout;
 use self::pages::Pages;
+use self::reader::{Block, Reader};
 use crate::kernel::btf::BtfError;
 use crate::model::{Credentials, Pid, SocketState, UnixName};
 use crate::snapshot::descriptors::{DescriptorError, Lister};
-use crate::sys::bpf;
 use crate::tracer::TracerError;
 
 /// Why kernel memory could not be read, or made no sense.
@@ -73,8 +76,7 @@ impl From<DescriptorError> for MemoryError {
 /// A reader of kernel memory.
 #[derive(Debug)]
 pub struct Memory {
-    program: OwnedFd,
-    piece: bpf::Mapped,
+    reader: Reader,
     layout: Layout,
     /// How to get from a page to its address, or why that is not known.
     pages: Option<Pages>,
@@ -82,33 +84,8 @@ pub struct Memory {
     namespace: (u64, u32),
     /// `socket_file_ops`.
     socket_operations: u64,
-}
-
-/// A piece of kernel memory.
-#[derive(Debug)]
-struct Block(Vec<u8>);
-
-impl Block {
-    fn array<const N: usize>(&self, at: usize) -> Result<[u8; N], MemoryError> {
-        let bytes = self.0.get(at..).and_then(<[u8]>::first_chunk);
-        bytes.copied().ok_or(MemoryError::Senseless("a structure is shorter than its members"))
-    }
-
-    fn u8(&self, at: usize) -> Result<u8, MemoryError> {
-        self.array(at).map(|[byte]| byte)
-    }
-
-    fn u16(&self, at: usize) -> Result<u16, MemoryError> {
-        self.array(at).map(u16::from_ne_bytes)
-    }
-
-    fn u32(&self, at: usize) -> Result<u32, MemoryError> {
-        self.array(at).map(u32::from_ne_bytes)
-    }
-
-    fn u64(&self, at: usize) -> Result<u64, MemoryError> {
-        self.array(at).map(u64::from_ne_bytes)
-    }
+    /// Whether sockets with different options are known to be unlike.
+    tells_likeness: bool,
 }
 
 /// What the kernel holds for one socket.
@@ -139,7 +116,20 @@ pub struct Sock {
     peer_cred: u64,
 }
 
+/// Whom a socket sees in `SO_PEERCRED` and `SO_PEERGROUPS`: the same for all that have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Counterpart {
+    pid: u64,
+    cred: u64,
+}
+
 impl Sock {
+    /// Whom it sees.
+    #[must_use]
+    pub fn counterpart(&self) -> Counterpart {
+        Counterpart { pid: self.peer_pid, cred: self.peer_cred }
+    }
+
     /// Whether it has closed and is kept only by who has it as a peer, or by what it has sent.
     #[must_use]
     pub fn is_dead(&self) -> bool {
@@ -154,12 +144,18 @@ impl Memory {
     /// # Errors
     /// A kernel that refuses the program, or whose structures are others than expected.
     pub fn prepare(lister: &mut Lister) -> Result<Self, MemoryError> {
-        let (program, map) = lister.memory().map_err(MemoryError::Prepare)?;
+        let (program, [wants, memory]) = lister.memory().map_err(MemoryError::Prepare)?;
         let call = |operation| move |source| MemoryError::Call { operation, source };
-        let piece = bpf::Mapped::new(map.as_fd(), PIECE).map_err(call("map the map"))?;
+        let reader = Reader::new(program, &wants, &memory).map_err(call("map the maps"))?;
         let layout = Layout::resolve(lister.types())?;
-        let mut memory =
-            Self { program, piece, layout, pages: None, namespace: (0, 0), socket_operations: 0 };
+        let mut memory = Self {
+            reader,
+            layout,
+            pages: None,
+            namespace: (0, 0),
+            socket_operations: 0,
+            tells_likeness: false,
+        };
         memory.try_out(lister)?;
         Ok(memory)
     }
@@ -171,13 +167,7 @@ impl Memory {
     }
 
     fn read(&self, what: &'static str, address: u64, length: usize) -> Result<Block, MemoryError> {
-        let unreadable = |source| MemoryError::Unreadable { what, length, source };
-        let long = u64::try_from(length).unwrap_or(u64::MAX);
-        let result = bpf::run(self.program.as_fd(), [address, long]).map_err(unreadable)?;
-        if result != 0 {
-            return Err(unreadable(io::Error::from_raw_os_error(-result)));
-        }
-        Ok(Block(self.piece.copy(length)))
+        self.reader.read(what, address, length)
     }
 
     /// What the kernel holds for the socket at this address. It must not be freed meanwhile.
@@ -212,6 +202,23 @@ impl Memory {
         self.name(sock.name)
     }
 
+    /// The name of a socket's peer; `None` if it has no peer.
+    ///
+    /// # Errors
+    /// [`MemoryError::Unreadable`], [`MemoryError::Senseless`].
+    pub fn name_of_peer(&self, sock: &Sock) -> Result<Option<UnixName>, MemoryError> {
+        match sock.peer {
+            0 => Ok(None),
+            peer => self.name_at(peer).map(Some),
+        }
+    }
+
+    /// The name of the socket at an address.
+    fn name_at(&self, sk: u64) -> Result<UnixName, MemoryError> {
+        let address = self.read("a socket", sk + long(self.layout.unix_addr), 8)?.u64(0)?;
+        self.name(address)
+    }
+
     /// What `SO_PEERCRED` and `SO_PEERGROUPS` of a socket would tell.
     ///
     /// # Errors
@@ -241,7 +248,7 @@ impl Memory {
         let length = length.filter(|length| *length <= crate::model::name::SUN_PATH_MAX + 1);
         let length = length.ok_or(MemoryError::Senseless("a name is longer than any"))?;
         let path = address + long(l.addr_name + l.sun_path);
-        Ok(UnixName::from_sun_path(&self.read("a name", path, length)?.0))
+        Ok(UnixName::from_sun_path(self.read("a name", path, length)?.bytes()))
     }
 
     fn credentials(
@@ -271,7 +278,7 @@ impl Memory {
         while left > 0 {
             let now = left.min(PIECE / 4);
             let block = self.read("groups", at, now * 4)?;
-            let (words, _) = block.0.as_chunks();
+            let (words, _) = block.bytes().as_chunks();
             groups.extend(words.iter().map(|word| u32::from_ne_bytes(*word)));
             at += long(now * 4);
             left -= now;

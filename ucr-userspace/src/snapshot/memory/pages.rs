@@ -43,7 +43,7 @@ impl Pages {
             .flat_map(|step| [base.wrapping_add(step * GIB), base.wrapping_sub((step + 1) * GIB)]);
         for address in around {
             match memory.read("a page", address.wrapping_add(offset), content.len()) {
-                Ok(block) if block.0 == content => {
+                Ok(block) if block.bytes() == content => {
                     let constant = address.wrapping_sub(product);
                     return Ok(Some(Self { factor, constant }));
                 }

@@ -96,7 +96,7 @@ impl Memory {
         let sender = skb.u64(l.skb_sk)?;
         let sender_name = match sender {
             0 => UnixName::Unnamed,
-            sk => self.name(self.read("a sender", sk + long(l.unix_addr), 8)?.u64(0)?)?,
+            sk => self.name_at(sk)?,
         };
         let pid = skb.u64(cb(l.cb_pid))?;
         let credentials = match pid {
@@ -145,7 +145,7 @@ impl Memory {
     ) -> Result<(), MemoryError> {
         while length > 0 {
             let now = length.min(PIECE);
-            to.extend(self.read(what, address, now)?.0);
+            to.extend_from_slice(self.read(what, address, now)?.bytes());
             address += long(now);
             length -= now;
         }

@@ -86,7 +86,10 @@ impl Memory {
         if !right {
             return Err(MemoryError::Senseless("our own messages look different"));
         }
-        self.find_pages(sk_of(long_to.as_fd())?, &big)
+        self.find_pages(sk_of(long_to.as_fd())?, &big)?;
+        let long_from = long_from.as_fd();
+        self.tells_likeness = self.try_options(long_from, sk_of(long_from)?)?;
+        Ok(())
     }
 
     /// Our pid namespace, and what all sockets have as their file operations.
