@@ -18,6 +18,9 @@ pub const ALIGN: usize = 8;
 /// Size of the map that the pieces are put in.
 pub const MEMORY: usize = ROOM + PIECE;
 
+/// Size of the map in which user space keeps, as long as tracing is attached, where the kernel keeps what.
+pub const LAYOUT: usize = 4096;
+
 shared! {
     /// A piece that is wanted.
     pub struct Want: 16 {

@@ -2,7 +2,9 @@
 //! no structure: who asks has the offsets, from the kernel's BTF. A wrong address gives an error.
 
 use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::map, maps::Array};
-use ucr_common::memory::{ALIGN, BATCH, MEMORY as MEMORY_LEN, PIECE, ROOM, Want};
+use ucr_common::memory::{
+    ALIGN, BATCH, LAYOUT as LAYOUT_LEN, MEMORY as MEMORY_LEN, PIECE, ROOM, Want,
+};
 
 use crate::kernel::repeat;
 
@@ -16,6 +18,10 @@ static WANTS: Array<[Want; BATCH]> = Array::with_max_entries(1, MAPPED);
 /// Where it is put, one piece behind the other.
 #[map]
 static MEMORY: Array<[u8; MEMORY_LEN]> = Array::with_max_entries(1, MAPPED);
+
+/// User space's own: where the kernel keeps what, which takes long to find out. No program looks at it.
+#[map]
+static LAYOUT: Array<[u8; LAYOUT_LEN]> = Array::with_max_entries(1, 0);
 
 /// What it is run with: how many pieces are wanted.
 #[repr(C)]

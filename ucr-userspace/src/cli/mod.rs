@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(args, &pins),
         Verb::Dump(args) => dump::run(args, &pins),
         Verb::Show(args) => show::run(args),
-        Verb::Restore(args) => restore::run(args, || Ok(unix_sockets()?)),
+        Verb::Restore(args) => restore::run(args, &pins, || Ok(unix_sockets()?)),
         Verb::Completions(args) => generate::completions(*args, Cli::command()),
         Verb::Man(args) => generate::man(args, Cli::command()),
     };

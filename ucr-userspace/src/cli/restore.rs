@@ -26,8 +26,9 @@ use crate::restore::plan::{Plan, Spellings, plan_beneath};
 use crate::restore::program::{self, Program, ProgramError};
 use crate::restore::target;
 use crate::restore::undo::UndoProblem;
-use crate::restore::verify;
+use crate::restore::verify::{self, Insight};
 use crate::restore::workers::Workers;
+use crate::tracer::pins::PinDirectory;
 
 /// Bring the sockets of an image back and run programs with them
 ///
@@ -71,6 +72,7 @@ pub struct RestoreArgs {
 /// Whatever stands in the way; everything is undone by then.
 pub fn run(
     args: &RestoreArgs,
+    pins: &PinDirectory,
     look: impl Fn() -> anyhow::Result<View>,
 ) -> anyhow::Result<ExitCode> {
     let image = file::read(&args.file)?;
@@ -122,7 +124,7 @@ pub fn run(
     let signals = HeldBack::begin().context("hold back signals")?;
     let how = Execution { signals: Some(&signals), ..Execution::default() };
     let restored = execute(&plan, &image, how)?;
-    let Some(restored) = verified(&image, &plan, restored, look)? else {
+    let Some(restored) = verified(&image, &plan, restored, pins, look)? else {
         return Ok(ExitCode::from(exit::FAILED));
     };
     match target::launch(restored, &image, &programs, &signals) {
@@ -193,17 +195,23 @@ fn verified(
     image: &Image,
     plan: &Plan,
     restored: Restored,
+    pins: &PinDirectory,
     look: impl Fn() -> anyhow::Result<View>,
 ) -> anyhow::Result<Option<Restored>> {
-    let observed = verify::observe(image, &restored).context("failed to verify the restore")?;
+    let insight = Insight::open(image, &restored, Some(pins));
+    let seen = insight.as_ref().ok().and_then(Option::as_ref);
+    let observed =
+        verify::observe(image, &restored, seen).context("failed to verify the restore")?;
     let view = look().context("failed to take a snapshot of what was restored")?;
     let mut differences = verify::compare(image, &observed, &view);
-    let deeper = verify::look_deeper(image, &restored);
+    let deeper = match &insight {
+        Ok(insight) => verify::look_deeper(image, insight.as_ref()).map_err(|e| one_line(&e)),
+        Err(error) => Err(one_line(error)),
+    };
     match &deeper {
         Ok(more) => differences.extend(more.iter().flatten().cloned()),
         Err(error) => say(&format!(
-            "note: what waits to be received was sent again and not verified: {}",
-            one_line(error)
+            "note: what waits to be received was sent again and not verified: {error}"
         )),
     }
     if !differences.is_empty() {

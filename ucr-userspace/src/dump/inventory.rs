@@ -78,6 +78,7 @@ impl Inventory {
             // What the kernel tells of its own accord is heard while its memory is read.
             let view = threads.spawn(|| diag::unix_sockets_of(root.0));
             let found = Self::find(pids, lister, memory, store);
+            tracing::debug!("sock_diag is awaited");
             let view = view.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload));
             Ok(Self { view: view?, ..found? })
         })
@@ -94,6 +95,7 @@ impl Inventory {
         for pid in pids {
             descriptors.extend(lister.sockets_of(*pid)?);
         }
+        tracing::debug!(descriptors = descriptors.len(), "descriptors are listed");
         let mut holders: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         let mut order = Vec::new();
         for (position, descriptor) in descriptors.iter().enumerate() {
@@ -131,10 +133,13 @@ impl Inventory {
                 references,
             });
         }
+        tracing::debug!(sockets = sockets.len(), "states are read");
         let hidden::Found { lost: passed, files } =
             hidden::find(&descriptors, &mut sockets, &mut reader, lister, memory)?;
+        tracing::debug!(sockets = sockets.len(), "queues are read");
         let ledger = store.map(|store| tracked(store, &sockets)).transpose()?;
         memory.look_anew();
+        tracing::debug!("the ledger is looked up");
         Ok(Self { descriptors, sockets, passed, files, view: View::default(), ledger })
     }
 

@@ -240,16 +240,23 @@ pub fn dump(
     rules: &Rules,
 ) -> Result<Dump, DumpError> {
     // All that takes long comes before the process is stopped.
-    let mut lister = Lister::load()?;
-    let memory = Memory::prepare(&mut lister)?;
     let store = open_ledger(pins, backend)?;
+    let mut lister = match store {
+        Some(_) => Lister::open(pins)?,
+        None => Lister::load()?,
+    };
+    let memory = Memory::prepare(&mut lister)?;
+    tracing::debug!("programs are loaded");
     // From before the first thread stands: what is said of it is never too little.
     let stopped_at = Instant::now();
     let frozen = freeze(root, scope)?;
     let pids = frozen.pids().to_vec();
+    tracing::debug!(processes = pids.len(), "processes stand still");
     let processes = pids.iter().map(|pid| describe(*pid)).collect::<Result<Vec<_>, _>>()?;
     let inventory = Inventory::take(&pids, &mut lister, &memory, store.as_ref())?;
+    tracing::debug!("the inventory is complete");
     let judged = judge(root, &inventory)?;
+    tracing::debug!("sockets are judged");
     let origin = origin(root, crosscheck::count(&judged))?;
     // What has been read so far was read from processes that were whole.
     frozen.check()?;
@@ -257,6 +264,7 @@ pub fn dump(
     let threads = |pid| frozen.threads_of(pid);
     let assembled = assemble(&inventory, processes, origin, &memory, rules, &mut others, &threads)?;
     others.finish()?;
+    tracing::debug!("the image is put together");
     Ok(Dump {
         image: assembled.image,
         judged,

@@ -6,14 +6,21 @@ use std::{
     time::Duration,
 };
 
-use comfy_table::presets;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use crate::{
     crosscheck::{Judged, Verdict, count},
     dump::{Dump, Tracing},
     model::{Count, Pid, SocketState, SocketType, UnixName, VerdictCounts, name::Exact},
-    render::{json::path, obstacle::Placed},
+    query::{
+        Side, Value,
+        listing::{Heading, Sink as _},
+    },
+    render::{
+        json::path,
+        listing::{self, Layout},
+        obstacle::Placed,
+    },
 };
 
 /// What is shown of a dump. It holds nothing of the processes, which may go on.
@@ -167,31 +174,46 @@ impl Table {
             Tracing::NotAttached | Tracing::NotAsked => "not tracked".to_owned(),
         }
     }
+
+    fn headings() -> [Heading; 8] {
+        ["pid", "fd", "inode", "type", "state", "name", "peer", "verdict"].map(|name| {
+            let is_number = matches!(name, "pid" | "fd" | "inode" | "peer");
+            Heading {
+                name: name.to_owned(),
+                side: if is_number { Side::Right } else { Side::Left },
+            }
+        })
+    }
+
+    /// What is shown of one of a socket's descriptors.
+    fn cells(&self, row: &Row, index: usize, (pid, fd): (Pid, i32)) -> [Value; 8] {
+        let text = |text: &str| Value::Text(text.to_owned().into());
+        let number = |number: i32| Value::Number(u64::try_from(number).unwrap_or_default());
+        [
+            number(pid.0),
+            number(fd),
+            Value::Number(row.judged.inode.into()),
+            text(row.socket_type.name()),
+            row.state.map_or_else(|| text("?"), |state| text(&state.to_string())),
+            Value::Name(row.name.clone()),
+            row.peer.map_or(Value::Absent, |inode| Value::Number(inode.into())),
+            if index == 0 { text(&self.verdict(row)) } else { text("(same socket)") },
+        ]
+    }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = comfy_table::Table::new();
-        table.load_style(presets::NOTHING);
-        table.set_header(["PID", "FD", "INODE", "TYPE", "STATE", "NAME", "PEER", "VERDICT"]);
+        let mut table = listing::Table::default();
+        table.headings(&Self::headings());
         for row in &self.rows {
-            let state = row.state.map_or_else(|| "?".to_owned(), |state| state.to_string());
-            let peer = row.peer.map_or_else(|| "-".to_owned(), |inode| inode.to_string());
-            for (index, (pid, fd)) in row.holders.iter().enumerate() {
-                let verdict = if index == 0 { self.verdict(row) } else { "(same socket)".into() };
-                table.add_row([
-                    pid.to_string(),
-                    fd.to_string(),
-                    row.judged.inode.to_string(),
-                    row.socket_type.to_string(),
-                    state.clone(),
-                    row.name.to_string(),
-                    peer.clone(),
-                    verdict,
-                ]);
+            for (index, holder) in row.holders.iter().enumerate() {
+                table.row(self.cells(row, index, *holder).into_iter());
             }
         }
-        writeln!(f, "{}", table.trim_fmt())?;
+        let mut text = Vec::new();
+        table.print(Layout::default(), &mut text).map_err(|_| fmt::Error)?;
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)?;
         if !self.is_checked() {
             return Ok(());
         }
@@ -208,7 +230,7 @@ impl fmt::Display for Table {
 
 /// Everything as JSON.
 #[must_use]
-pub fn json(table: &Table, outcome: &Outcome) -> Value {
+pub fn json(table: &Table, outcome: &Outcome) -> serde_json::Value {
     let mut fields = found(table, &outcome.obstacles);
     let image = outcome.bytes.map(|bytes| json!({ "path": path(&outcome.path), "bytes": bytes }));
     fields.insert("image".to_owned(), json!(image));
@@ -217,7 +239,7 @@ pub fn json(table: &Table, outcome: &Outcome) -> Value {
 }
 
 /// What was found, whatever became of it.
-pub(super) fn found(table: &Table, obstacles: &[Placed]) -> Map<String, Value> {
+pub(super) fn found(table: &Table, obstacles: &[Placed]) -> Map<String, serde_json::Value> {
     let sockets = table.rows.iter().map(|row| {
         let verdict = match table.tracing {
             Tracing::Attached => json!(row.judged.verdict),

@@ -9,19 +9,28 @@ use std::{
     collections::HashSet,
     fs::File,
     io::{self, Read as _},
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
 };
 
-use ucr_common::descriptor::SocketDescriptor;
+use aya::maps::{Array, Map, MapData};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use ucr_common::{descriptor::SocketDescriptor, memory::LAYOUT};
 use zerocopy::FromBytes as _;
 
+use super::memory::Layout;
 use crate::{
     kernel::btf::Btf,
     model::Pid,
-    sys::bpf::{iterate_all, iterate_thread},
+    sys::bpf::{self, iterate_all, iterate_thread},
     tracer::{
         TracerError,
-        object::{LogLevel, Object, Sizes},
+        object::{LogLevel, Object, Sizes, open_pin},
+        pins::{PinDirectory, files},
+        session,
     },
 };
 
@@ -51,7 +60,31 @@ pub enum DescriptorError {
 /// The loaded iterator: one for as many processes as there are.
 #[derive(Debug)]
 pub struct Lister {
-    object: Object,
+    program: OwnedFd,
+    source: Source,
+}
+
+/// Where the programs are from.
+#[derive(Debug)]
+enum Source {
+    /// Loaded for this process alone.
+    Own(Box<Object>),
+    /// Attached tracing keeps them.
+    Pinned(PinDirectory),
+}
+
+/// The program that reads kernel memory, and what it takes.
+#[derive(Debug)]
+pub(super) struct MemoryProgram {
+    pub(super) program: OwnedFd,
+    /// What is wanted.
+    pub(super) wants: OwnedFd,
+    /// Where it is put.
+    pub(super) memory: OwnedFd,
+    /// Where the kernel keeps what.
+    pub(super) layout: Layout,
+    /// The pinned maps are everybody's: nobody else may ask as long as this lives.
+    pub(super) turn: Option<Flock<File>>,
 }
 
 impl Lister {
@@ -62,32 +95,47 @@ impl Lister {
     pub fn load() -> Result<Self, DescriptorError> {
         // The object's own maps stay empty: this program writes to its reader.
         let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1, found: 1 };
-        let mut object =
-            Object::load(None, sizes, LogLevel::Off).map_err(DescriptorError::Prepare)?;
-        object.iterator(PROGRAM, "task_file").map_err(DescriptorError::Prepare)?;
-        Ok(Self { object })
+        let load = || -> Result<Self, TracerError> {
+            let mut object = Object::load(None, sizes, LogLevel::Off)?;
+            object.iterator(PROGRAM, "task_file")?;
+            let program = duplicate(object.loaded(PROGRAM)?.as_fd(), PROGRAM)?;
+            Ok(Self { program, source: Source::Own(Box::new(object)) })
+        };
+        load().map_err(DescriptorError::Prepare)
     }
 
-    /// The program that reads kernel memory, loaded from the same object, with its maps: what is wanted, and what
-    /// comes of it.
-    pub(super) fn memory(&mut self) -> Result<(OwnedFd, [OwnedFd; 2]), TracerError> {
-        self.object.load_by_hand("read_memory")?;
-        let failed = |source| TracerError::Map {
-            map: "MEMORY",
-            source: aya::maps::MapError::IoError(source),
-        };
-        let program = self.object.loaded("read_memory")?.as_fd();
-        let program = program.try_clone_to_owned().map_err(failed)?;
-        let mut map = |name| match self.object.map(name)? {
-            aya::maps::Map::Array(data) => data.fd().as_fd().try_clone_to_owned().map_err(failed),
-            _ => Err(TracerError::Missing(name)),
-        };
-        Ok((program, [map("WANTS")?, map("MEMORY")?]))
+    /// Takes the one that attached tracing keeps: to load one takes longer than to dump thousands of sockets. Where
+    /// there is none, loads it.
+    ///
+    /// # Errors
+    /// As of [`load`](Self::load).
+    pub fn open(pins: &PinDirectory) -> Result<Self, DescriptorError> {
+        // Pins of another version have other shapes.
+        let is_ours = || session::open(pins).is_ok();
+        match bpf::open_pin(&pins.programs().join(PROGRAM)) {
+            Ok(program) if is_ours() => Ok(Self { program, source: Source::Pinned(pins.clone()) }),
+            Ok(_) | Err(_) => Self::load(),
+        }
     }
 
-    /// The kernel's types.
-    pub(super) fn types(&self) -> &Btf {
-        self.object.types()
+    /// The program that reads kernel memory, from the same source.
+    pub(super) fn memory(&mut self) -> Result<MemoryProgram, TracerError> {
+        match &mut self.source {
+            Source::Own(object) => from_object(object),
+            Source::Pinned(pins) => match from_pins(pins)? {
+                Some(program) => Ok(program),
+                // Somebody else reads memory by it.
+                None => {
+                    *self = Self::load().map_err(|error| match error {
+                        DescriptorError::Prepare(error) => error,
+                        DescriptorError::ListAll(source) | DescriptorError::List { source, .. } => {
+                            TracerError::Pass { program: PROGRAM, source }
+                        }
+                    })?;
+                    self.memory()
+                }
+            },
+        }
     }
 
     /// Every descriptor of a process that leads to a socket of any family, by number; also those of threads
@@ -99,7 +147,7 @@ impl Lister {
     /// # Errors
     /// The kernel's; a process that is gone has no descriptors and is no error.
     pub fn sockets_of(&mut self, pid: Pid) -> Result<Vec<SocketDescriptor>, DescriptorError> {
-        let program = self.object.loaded(PROGRAM).map_err(DescriptorError::Prepare)?.as_fd();
+        let program = self.program.as_fd();
         let failed = |source| DescriptorError::List { pid, source };
         let mut found = Vec::new();
         for thread in threads(pid).map_err(failed)? {
@@ -127,9 +175,62 @@ impl Lister {
     /// # Errors
     /// The kernel's.
     pub fn all_sockets(&mut self) -> Result<Vec<SocketDescriptor>, DescriptorError> {
-        let program = self.object.loaded(PROGRAM).map_err(DescriptorError::Prepare)?;
-        iterate_all(program.as_fd()).and_then(read).map_err(DescriptorError::ListAll)
+        iterate_all(self.program.as_fd()).and_then(read).map_err(DescriptorError::ListAll)
     }
+}
+
+/// How it is called.
+const MEMORY_PROGRAM: &str = "read_memory";
+
+fn from_object(object: &mut Object) -> Result<MemoryProgram, TracerError> {
+    object.load_by_hand(MEMORY_PROGRAM)?;
+    let program = duplicate(object.loaded(MEMORY_PROGRAM)?.as_fd(), MEMORY_PROGRAM)?;
+    let mut map = |name| match object.map(name)? {
+        Map::Array(data) => duplicate(data.fd().as_fd(), name),
+        _ => Err(TracerError::Missing(name)),
+    };
+    let (wants, memory) = (map("WANTS")?, map("MEMORY")?);
+    let layout = Layout::resolve(object.types())?;
+    Ok(MemoryProgram { program, wants, memory, layout, turn: None })
+}
+
+/// `None`: somebody else reads memory by them.
+fn from_pins(pins: &PinDirectory) -> Result<Option<MemoryProgram>, TracerError> {
+    let path = pins.maps();
+    let directory = File::open(&path).map_err(files("open", &path))?;
+    let turn = match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+        Ok(turn) => turn,
+        Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+        Err((_, errno)) => return Err(files("lock", &path)(errno.into())),
+    };
+    let open = |path: PathBuf| bpf::open_pin(&path).map_err(files("open pinned", &path));
+    Ok(Some(MemoryProgram {
+        program: open(pins.programs().join(MEMORY_PROGRAM))?,
+        wants: open(path.join("WANTS"))?,
+        memory: open(path.join("MEMORY"))?,
+        layout: kept_layout(&path)?,
+        turn: Some(turn),
+    }))
+}
+
+/// Where the kernel keeps what, as somebody found out before; else it is found out, and kept for the next.
+fn kept_layout(maps: &Path) -> Result<Layout, TracerError> {
+    const NAME: &str = "LAYOUT";
+    let failed = |source| TracerError::Map { map: NAME, source };
+    let mut map: Array<MapData, [u8; LAYOUT]> =
+        Array::try_from(Map::Array(open_pin(maps, NAME)?)).map_err(failed)?;
+    if let Some(known) = map.get(&0, 0).ok().as_ref().and_then(Layout::from_bytes) {
+        return Ok(known);
+    }
+    let layout = Layout::resolve(&Btf::of_kernel()?)?;
+    if let Some(bytes) = layout.to_bytes() {
+        map.set(0, bytes, 0).map_err(failed)?;
+    }
+    Ok(layout)
+}
+
+fn duplicate(fd: BorrowedFd<'_>, program: &'static str) -> Result<OwnedFd, TracerError> {
+    fd.try_clone_to_owned().map_err(|source| TracerError::Pass { program, source })
 }
 
 /// Reads a pass to its end.

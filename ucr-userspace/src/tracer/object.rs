@@ -23,7 +23,7 @@ use crate::kernel;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ucr-ebpf"));
 
 /// Maps that hold what lasts, and are pinned when tracing is attached.
-pub const PINNED_MAPS: [&str; 10] = [
+pub const PINNED_MAPS: [&str; 13] = [
     "LEDGER",
     "BIND_PATHS",
     "EVENTS",
@@ -34,6 +34,9 @@ pub const PINNED_MAPS: [&str; 10] = [
     "FOUND",
     "SIGHT",
     "SEQUENCE",
+    "WANTS",
+    "MEMORY",
+    "LAYOUT",
 ];
 
 /// Sizes that a user can choose.
@@ -278,7 +281,7 @@ impl LogLevel {
 }
 
 /// Opens a pinned map.
-pub(super) fn open_pin(directory: &Path, name: &'static str) -> Result<MapData, TracerError> {
+pub(crate) fn open_pin(directory: &Path, name: &'static str) -> Result<MapData, TracerError> {
     MapData::from_pin(directory.join(name)).map_err(|source| TracerError::Map { map: name, source })
 }
 

@@ -267,7 +267,7 @@ fn is_there(pin: &Path) -> Result<bool, TracerError> {
 }
 
 /// `map_err` for file operations.
-pub(super) fn files(
+pub(crate) fn files(
     operation: &'static str,
     path: &Path,
 ) -> impl FnOnce(io::Error) -> TracerError + use<> {

@@ -37,13 +37,15 @@ use crate::{
 };
 
 /// All of them, with what each goes over; none: it is run once.
-pub const PROGRAMS: [(&str, Option<&str>); 6] = [
+pub const PROGRAMS: [(&str, Option<&str>); 8] = [
     ("visit_unix", Some("unix")),
     ("mark_gone", Some("unix")),
     ("see_addresses", Some("unix")),
     ("see_descriptors", Some("task_file")),
     ("see_socket", None),
     ("search_ledger", None),
+    ("list_sockets", Some("task_file")),
+    ("read_memory", None),
 ];
 
 /// Which sockets are looked at.

@@ -94,7 +94,7 @@ fn many_pids_are_shown_as_saved_and_nobody_is_left() {
     assert_eq!(callers(), BTreeSet::new());
     assert_eq!(restored.workers().unavailable().len(), 0);
     assert_eq!(differences(&image, &restored), []);
-    let observed = observe(&image, &restored).unwrap();
+    let observed = observe(&image, &restored, None).unwrap();
     let unavailable = restored.workers().unavailable();
     assert!(other_pids(&image, &observed, unavailable).is_empty());
     for (saved, seen) in image.sockets.iter().zip(&observed) {

@@ -27,7 +27,7 @@ fn restore(image: &Image) -> Restored {
 }
 
 pub(crate) fn differences(image: &Image, restored: &Restored) -> Vec<Difference> {
-    compare(image, &observe(image, restored).unwrap(), &view())
+    compare(image, &observe(image, restored, None).unwrap(), &view())
 }
 
 pub(crate) fn open_descriptors() -> BTreeSet<i32> {
@@ -277,7 +277,7 @@ fn what_differs_is_named_with_both_values() {
     let directory = tempfile::tempdir().unwrap();
     let image = everything(directory.path());
     let restored = restore(&image);
-    let observed = observe(&image, &restored).unwrap();
+    let observed = observe(&image, &restored, None).unwrap();
     let seen = view();
     type Spoil = fn(&mut Image, &mut View, u32);
     let spoils: &[(Field, Spoil)] = &[

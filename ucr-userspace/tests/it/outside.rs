@@ -53,7 +53,7 @@ fn a_kept_socket_is_taken_only_if_it_is_the_very_one() {
         rustix::net::sockopt::socket_cookie(taken).unwrap(),
         rustix::net::sockopt::socket_cookie(&one).unwrap()
     );
-    assert_eq!(compare(&image, &observe(&image, &restored).unwrap(), &view()), []);
+    assert_eq!(compare(&image, &observe(&image, &restored, None).unwrap(), &view()), []);
     drop(restored);
     // Nothing else is done about it, and be it a half of a datagram pair.
     let mut half = kept(&one, own(), fd);

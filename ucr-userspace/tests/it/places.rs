@@ -141,7 +141,7 @@ fn a_file_in_the_wrong_place_is_a_difference() {
     folders(directory.path());
     let image = image(directory.path());
     let restored = execute(&plan(&image).unwrap(), &image, Execution::default()).unwrap();
-    let observed = observe(&image, &restored).unwrap();
+    let observed = observe(&image, &restored, None).unwrap();
     type Spoil = fn(&mut Bound);
     let spoils: [(usize, Field, Spoil); 5] = [
         (0, Field::File, |bound| bound.file = Some(SocketFile::Deleted)),
@@ -208,7 +208,8 @@ fn sockets_that_may_not_be_asked_for_their_files() {
         [image(directory.path()), everything(directory.path()), datagrams(directory.path())]
     {
         let restored = execute(&plan(&image).unwrap(), &image, Execution::default()).unwrap();
-        let bound = observe(&image, &restored).unwrap().into_iter().find_map(|one| one?.bound);
+        let bound =
+            observe(&image, &restored, None).unwrap().into_iter().find_map(|one| one?.bound);
         assert_eq!(bound, None);
         assert_eq!(differences(&image, &restored), []);
         assert!(restored.undo().is_empty());

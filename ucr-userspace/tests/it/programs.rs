@@ -13,6 +13,7 @@ use ucr::image::file as imagefile;
 use ucr::image::*;
 use ucr::model::*;
 use ucr::restore::program::{ProgramError, each, single};
+use ucr::tracer::pins::{self, PinDirectory};
 
 use crate::support::*;
 
@@ -39,7 +40,9 @@ fn child() {
         return;
     };
     let args = parse(&arguments).unwrap();
-    let code = match ucr::cli::restore::run(&args, || Ok(view())) {
+    let code = match ucr::cli::restore::run(&args, &PinDirectory::new(pins::DEFAULT.into()), || {
+        Ok(view())
+    }) {
         Ok(code) if code == std::process::ExitCode::from(2) => 2,
         Ok(code) if code == std::process::ExitCode::from(3) => 3,
         Ok(code) if code == std::process::ExitCode::SUCCESS => 0,

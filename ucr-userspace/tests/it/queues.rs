@@ -6,12 +6,19 @@ use std::path::Path;
 
 use ucr::image::*;
 use ucr::model::*;
+use ucr::restore::execute::Restored;
 use ucr::restore::execute::{Execution, execute};
 use ucr::restore::plan::{PlanError, plan};
-use ucr::restore::verify::{Field, compare, look_deeper, observe};
+use ucr::restore::verify::{Difference, Field, Insight, compare, look_deeper, observe};
 
 use crate::execution::files;
 use crate::support::*;
+
+/// What the kernel's memory tells of what was made.
+fn look(image: &Image, restored: &Restored) -> Option<Vec<Difference>> {
+    let insight = Insight::open(image, restored, None).expect("kernel memory");
+    look_deeper(image, insight.as_ref()).expect("kernel memory")
+}
 
 fn message(text: &[u8]) -> Message {
     Message { data: text.to_vec(), ..Message::default() }
@@ -114,15 +121,15 @@ fn what_is_unfinished_comes_back_as_the_image_says() {
     let image = unfinished(directory.path());
     let plan = plan(&image).unwrap();
     let restored = execute(&plan, &image, Execution::default()).unwrap();
-    let observed = observe(&image, &restored).unwrap();
+    let observed = observe(&image, &restored, None).unwrap();
     assert_eq!(compare(&image, &observed, &view()), []);
-    assert_eq!(look_deeper(&image, &restored).unwrap(), Some(Vec::new()));
+    assert_eq!(look(&image, &restored), Some(Vec::new()));
 
     // That is not because nobody looked.
     let deeper = |spoil: fn(&mut Image)| {
         let mut image = image.clone();
         spoil(&mut image);
-        let found = look_deeper(&image, &restored).unwrap().unwrap();
+        let found = look(&image, &restored).unwrap();
         found.into_iter().map(|difference| difference.field).collect::<Vec<_>>()
     };
     let words = |i: &mut Image| i.sockets[2].queue[0].data.push(b'!');
@@ -172,7 +179,7 @@ fn a_pid_that_nobody_can_have_is_counted() {
     ];
     let restored = execute(&plan(&b.0).unwrap(), &b.0, Execution::default()).unwrap();
     assert_eq!(restored.substituted(), 1);
-    assert_eq!(look_deeper(&b.0, &restored).unwrap(), Some(Vec::new()));
+    assert_eq!(look(&b.0, &restored), Some(Vec::new()));
 }
 
 #[test]

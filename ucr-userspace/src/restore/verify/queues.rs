@@ -2,17 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Difference, Field};
+use super::{Difference, Field, Insight};
 use crate::image::{
     Connection, Image, Message, OutOfBand, Passed, Role, Sender, Socket, SocketIndex,
 };
-use crate::model::{Credentials, Pid, SocketType, UnixName};
-use crate::restore::execute::Restored;
-use crate::snapshot::descriptors::Lister;
+use crate::model::{Credentials, SocketType, UnixName};
 use crate::snapshot::memory::{Memory, MemoryError, RawFile, RawMessage};
 
 /// Whether there is anything in an image that only the kernel's memory tells.
-fn is_needed(image: &Image) -> bool {
+pub(super) fn is_needed(image: &Image) -> bool {
     let peeks = |socket: &Socket| socket.options.iter().any(|o| o.name == libc::SO_PEEK_OFF);
     let has_more = image.sockets.iter().any(|socket| {
         !socket.queue.is_empty() || socket.error != 0 || !socket.shutdown.is_none() && peeks(socket)
@@ -27,27 +25,12 @@ fn is_needed(image: &Image) -> bool {
 /// If the kernel's memory cannot be read.
 pub fn look_deeper(
     image: &Image,
-    restored: &Restored,
+    insight: Option<&Insight>,
 ) -> Result<Option<Vec<Difference>>, MemoryError> {
-    if !is_needed(image) {
-        return Ok(None);
-    }
-    let mut lister = Lister::load().map_err(MemoryError::from)?;
-    let memory = Memory::prepare(&mut lister)?;
-    let own = Pid(nix::unistd::getpid().as_raw());
-    let listed = lister.sockets_of(own).map_err(MemoryError::from)?;
-    let by_fd: HashMap<i32, u64> =
-        listed.iter().map(|d| (d.fd.cast_signed(), d.socket.sk)).collect();
-    let mut socks = HashMap::new();
-    for (number, _) in (0..).zip(&image.sockets) {
-        use std::os::fd::AsRawFd as _;
-        let index = SocketIndex(number);
-        let fd = restored.socket(index).map(|socket| socket.as_raw_fd());
-        if let Some(sk) = fd.and_then(|fd| by_fd.get(&fd)) {
-            socks.insert(index, *sk);
-        }
-    }
-    let mut check = Check { image, memory: &memory, socks, differences: Vec::new() };
+    let Some(insight) = insight.filter(|_| is_needed(image)) else { return Ok(None) };
+    let socks = insight.socks.clone();
+    let mut check =
+        Check { image, insight, memory: &insight.memory, socks, differences: Vec::new() };
     check.waiting()?;
     check.sockets()?;
     Ok(Some(check.differences))
@@ -55,6 +38,7 @@ pub fn look_deeper(
 
 struct Check<'a> {
     image: &'a Image,
+    insight: &'a Insight,
     memory: &'a Memory,
     socks: HashMap<SocketIndex, u64>,
     differences: Vec<Difference>,
@@ -97,6 +81,7 @@ impl Check<'_> {
         for (number, socket) in (0..).zip(&self.image.sockets) {
             let index = SocketIndex(number);
             let is_listener = matches!(socket.role, Role::Listening { .. });
+            self.insight.read_ahead(index);
             let Some(&sk) = self.socks.get(&index) else { continue };
             if is_listener || kept.contains(&index) {
                 continue;

@@ -2,12 +2,18 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+use ucr_common::memory::LAYOUT;
+
 use super::likeness;
 use crate::kernel::btf::{Btf, BtfError};
 
+/// Whose layout it is: another ucr may know other members.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " 1");
+
 /// Offsets and sizes, in bytes.
-#[derive(Debug)]
-pub(super) struct Layout {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::snapshot) struct Layout {
     /// Size of a `struct unix_sock`.
     pub(super) unix_sock: usize,
     /// Which of its bytes tell sockets apart whose options differ.
@@ -89,7 +95,30 @@ fn narrow(value: u64) -> usize {
 }
 
 impl Layout {
-    pub(super) fn resolve(btf: &Btf) -> Result<Self, BtfError> {
+    /// As it was kept; `None` if nothing was, or by another ucr.
+    pub(in crate::snapshot) fn from_bytes(bytes: &[u8; LAYOUT]) -> Option<Self> {
+        let (head, rest) = bytes.split_first_chunk::<8>()?;
+        let [length, sum] = [head.first_chunk::<4>()?, head.last_chunk::<4>()?];
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let kept = rest.get(..length).filter(|kept| !kept.is_empty())?;
+        let is_whole = crc32fast::hash(kept) == u32::from_le_bytes(*sum);
+        let (version, layout): (String, Self) = postcard::from_bytes(kept).ok()?;
+        (is_whole && version == VERSION).then_some(layout)
+    }
+
+    /// To be kept; `None` if there is no room for it.
+    pub(in crate::snapshot) fn to_bytes(&self) -> Option<[u8; LAYOUT]> {
+        let kept = postcard::to_stdvec(&(VERSION, self)).ok()?;
+        let length = u32::try_from(kept.len()).ok()?;
+        let mut bytes = [0; LAYOUT];
+        let (head, rest) = bytes.split_first_chunk_mut::<8>()?;
+        head.first_chunk_mut::<4>()?.copy_from_slice(&length.to_le_bytes());
+        head.last_chunk_mut::<4>()?.copy_from_slice(&crc32fast::hash(&kept).to_le_bytes());
+        rest.get_mut(..kept.len())?.copy_from_slice(&kept);
+        Some(bytes)
+    }
+
+    pub(in crate::snapshot) fn resolve(btf: &Btf) -> Result<Self, BtfError> {
         let at = |container: &str, path: &str| btf.offset(container, path).map(narrow);
         let size = |container: &str| btf.size_of(container).map(narrow);
         // A fragment was a `struct bio_vec` until 6.6.

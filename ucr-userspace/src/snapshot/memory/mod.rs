@@ -13,19 +13,21 @@ mod queue;
 mod reader;
 mod trial;
 
-use std::io;
+use std::{fs::File, io};
+
+use nix::fcntl::Flock;
 
 use ucr_common::memory::PIECE;
 
 pub use self::ahead::TOGETHER;
 pub use self::queue::{RawFile, RawMessage};
 
-use self::layout::Layout;
+pub(super) use self::layout::Layout;
 use self::pages::Pages;
 use self::reader::{Block, Reader};
 use crate::kernel::btf::BtfError;
 use crate::model::{Credentials, Pid, SocketState, UnixName};
-use crate::snapshot::descriptors::{DescriptorError, Lister};
+use crate::snapshot::descriptors::{DescriptorError, Lister, MemoryProgram};
 use crate::tracer::TracerError;
 
 /// Why kernel memory could not be read, or made no sense.
@@ -86,6 +88,8 @@ pub struct Memory {
     socket_operations: u64,
     /// Whether sockets with different options are known to be unlike.
     tells_likeness: bool,
+    /// Nobody else may use the program meanwhile.
+    _turn: Option<Flock<File>>,
 }
 
 /// What the kernel holds for one socket.
@@ -144,10 +148,10 @@ impl Memory {
     /// # Errors
     /// A kernel that refuses the program, or whose structures are others than expected.
     pub fn prepare(lister: &mut Lister) -> Result<Self, MemoryError> {
-        let (program, [wants, memory]) = lister.memory().map_err(MemoryError::Prepare)?;
         let call = |operation| move |source| MemoryError::Call { operation, source };
+        let MemoryProgram { program, wants, memory, layout, turn } =
+            lister.memory().map_err(MemoryError::Prepare)?;
         let reader = Reader::new(program, &wants, &memory).map_err(call("map the maps"))?;
-        let layout = Layout::resolve(lister.types())?;
         let mut memory = Self {
             reader,
             layout,
@@ -155,6 +159,7 @@ impl Memory {
             namespace: (0, 0),
             socket_operations: 0,
             tells_likeness: false,
+            _turn: turn,
         };
         memory.try_out(lister)?;
         Ok(memory)

@@ -1,0 +1,111 @@
+//! What the kernel's memory tells of the sockets that were made.
+
+use std::{collections::HashMap, io, os::fd::AsRawFd as _};
+
+use ucr_common::descriptor::SocketDescriptor;
+
+use super::{ObserveError, queues::is_needed};
+use crate::{
+    image::{Image, SocketIndex},
+    model::Pid,
+    process::state::{SocketDetails, StateError},
+    restore::execute::Restored,
+    snapshot::{
+        descriptors::Lister,
+        memory::{Memory, MemoryError, TOGETHER},
+        states::{States, Unknown},
+    },
+    tracer::pins::PinDirectory,
+};
+
+/// From so many sockets on it is quicker to load what reads memory than to ask each of them everything.
+const MANY: usize = 1024;
+
+/// A way to look.
+#[derive(Debug)]
+pub struct Insight {
+    pub(super) memory: Memory,
+    /// Where each socket is.
+    pub(super) socks: HashMap<SocketIndex, u64>,
+    listed: HashMap<i32, SocketDescriptor>,
+}
+
+impl Insight {
+    /// Opens one, if something in the image takes it or it is quicker. Attached tracing has what it takes at hand.
+    ///
+    /// # Errors
+    /// The kernel's memory cannot be read, and something in the image takes it.
+    pub fn open(
+        image: &Image,
+        restored: &Restored,
+        pins: Option<&PinDirectory>,
+    ) -> Result<Option<Self>, MemoryError> {
+        let must_be = is_needed(image);
+        if !must_be && image.sockets.len() < MANY {
+            return Ok(None);
+        }
+        match Self::of(image, restored, pins) {
+            // Everything can be asked as well.
+            Err(_) if !must_be => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn of(
+        image: &Image,
+        restored: &Restored,
+        pins: Option<&PinDirectory>,
+    ) -> Result<Self, MemoryError> {
+        let mut lister = match pins {
+            Some(pins) => Lister::open(pins)?,
+            None => Lister::load()?,
+        };
+        let memory = Memory::prepare(&mut lister)?;
+        let own = Pid(nix::unistd::getpid().as_raw());
+        let listed = lister.sockets_of(own)?.into_iter().filter(|d| d.tid == d.pid);
+        let listed: HashMap<i32, SocketDescriptor> =
+            listed.map(|d| (d.fd.cast_signed(), d)).collect();
+        let sk = |index| {
+            let fd = restored.socket(index)?.as_raw_fd();
+            Some((index, listed.get(&fd)?.socket.sk))
+        };
+        let socks = (0..).map(SocketIndex).zip(&image.sockets).filter_map(|(at, _)| sk(at));
+        Ok(Self { socks: socks.collect(), memory, listed })
+    }
+
+    /// Reads ahead what will be asked of a socket and those behind it; does so now and then.
+    pub(super) fn read_ahead(&self, index: SocketIndex) {
+        if index.get().is_multiple_of(TOGETHER) {
+            let together = (index.0..).map(SocketIndex).take(TOGETHER);
+            let socks: Vec<u64> = together.filter_map(|at| self.socks.get(&at).copied()).collect();
+            self.memory.read_ahead(&socks);
+        }
+    }
+
+    /// What it tells of one socket; `None` if it is not listed.
+    pub(super) fn details(
+        &self,
+        states: &mut States<'_>,
+        restored: &Restored,
+        index: SocketIndex,
+    ) -> Result<Option<SocketDetails>, ObserveError> {
+        let Some(socket) = restored.socket(index) else { return Ok(None) };
+        let Some(listed) = self.listed.get(&socket.as_raw_fd()) else { return Ok(None) };
+        let failed = |source| ObserveError::State { socket: index, source };
+        let senseless = |error| {
+            let fd = socket.as_raw_fd();
+            let source = io::Error::other(error);
+            failed(StateError::Read { operation: "the kernel's memory", fd, source })
+        };
+        let sock = self.memory.sock(listed.socket.sk).map_err(senseless)?;
+        match states.read(&sock, listed, || socket.try_clone_to_owned()) {
+            Ok((details, _)) => Ok(Some(details)),
+            Err(Unknown::OutOfReach(source)) => {
+                let fd = socket.as_raw_fd();
+                Err(failed(StateError::Read { operation: "duplicate", fd, source }))
+            }
+            Err(Unknown::Refused(source)) => Err(failed(source)),
+            Err(Unknown::Senseless(error)) => Err(senseless(error)),
+        }
+    }
+}
