@@ -3,8 +3,9 @@
 use crate::{identity::SocketId, shared};
 
 shared! {
-    /// One descriptor of one task that leads to a socket of any family.
-    pub struct SocketDescriptor: 72 {
+    /// One descriptor of one task that leads to a socket of any family. The ledger's record of the socket follows, if
+    /// there is one.
+    pub struct SocketDescriptor: 80 {
         /// The socket. The iterator asks for the cookie, so it is never 0.
         pub socket: SocketId,
         /// References to its file: each descriptor is one, in whatever process; so is each running
@@ -31,5 +32,9 @@ shared! {
         pub socket_type: u32,
         /// Inode number of the socket's network namespace.
         pub netns: u32,
+        /// How many bytes of a record follow.
+        pub record_len: u32,
+        /// Explicit padding.
+        pub reserved: u32,
     }
 }

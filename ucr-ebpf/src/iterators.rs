@@ -8,8 +8,11 @@ use aya_ebpf::{
     helpers::{bpf_get_socket_cookie, bpf_seq_write, bpf_sock_from_file},
 };
 use ucr_common::{
-    control::counter, descriptor::SocketDescriptor, identity::SocketId, offsets::ABSENT,
-    record::origin,
+    control::counter,
+    descriptor::SocketDescriptor,
+    identity::SocketId,
+    offsets::ABSENT,
+    record::{Record, origin},
 };
 
 use crate::{
@@ -251,6 +254,7 @@ fn list_sockets(ctx: *mut TaskFileContext) -> i32 {
     };
     // SAFETY: `sk` is a `struct sock *`; the helper gives it a cookie if it has none.
     let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut()) };
+    let record = lookup(sk).map(core::ptr::from_mut);
     let found = SocketDescriptor {
         socket: SocketId { sk: sk as u64, cookie, inode: inode_of(sk) },
         // SAFETY: `task` is a `struct task_struct *`.
@@ -271,14 +275,19 @@ fn list_sockets(ctx: *mut TaskFileContext) -> i32 {
         // SAFETY: as above.
         socket_type: unsafe { typed::<u16>(sk, offset!(sk_type)) }.into(),
         netns: netns_of(sk),
+        record_len: record.map_or(0, |_| size_of::<Record>() as u32),
+        reserved: 0,
     };
-    // SAFETY: `found` has no padding and the given size. A full buffer makes the kernel call again.
+    // SAFETY: neither has padding, and these are their sizes. A full buffer makes the kernel call again.
     unsafe {
         bpf_seq_write(
             seq.cast(),
             core::ptr::from_ref(&found).cast_mut().cast(),
             size_of::<SocketDescriptor>() as u32,
-        )
+        );
+        if let Some(record) = record {
+            bpf_seq_write(seq.cast(), record.cast(), size_of::<Record>() as u32);
+        }
     };
     0
 }

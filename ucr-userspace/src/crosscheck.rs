@@ -295,7 +295,7 @@ mod tests {
             shutdown: Shutdown(0),
         };
         change(&mut seen);
-        View { sockets: [(10, seen)].into() }
+        View { sockets: [(10, seen)].into_iter().collect() }
     }
 
     fn verdict(ledger: &Ledger, view: &View) -> Verdict {

@@ -7,7 +7,9 @@ mod queues;
 mod roles;
 mod sources;
 
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::collections::hash_map::Entry;
+
+use foldhash::{HashMap, HashSet};
 
 use ucr_common::{descriptor::SocketDescriptor, identity::Actor};
 
@@ -65,7 +67,7 @@ pub fn assemble(
     }
     work.choose_kept(memory)?;
     let mut sockets = Vec::with_capacity(inventory.sockets.len());
-    let mut outlooks = HashMap::new();
+    let mut outlooks = HashMap::default();
     for stock in &inventory.sockets {
         let (holder, _) = work.first_holder(stock);
         let outlook = match outlooks.entry(holder) {
@@ -130,14 +132,14 @@ impl<'a> Assembly<'a> {
             .filter(|(_, stock)| stock.held.inode != 0)
             .map(|(at, stock)| (stock.held.inode, at))
             .collect();
-        let mut in_flight: HashMap<u64, u64> = HashMap::new();
+        let mut in_flight: HashMap<u64, u64> = HashMap::default();
         let messages = inventory.sockets.iter().flat_map(|stock| &stock.queue);
         for file in messages.flat_map(|message| &message.files) {
             if let RawFile::Socket(sk) = file {
                 *in_flight.entry(*sk).or_default() += 1;
             }
         }
-        let mut senders: HashMap<u32, Vec<u32>> = HashMap::new();
+        let mut senders: HashMap<u32, Vec<u32>> = HashMap::default();
         for seen in inventory.view.sockets.values() {
             if seen.socket_type == SocketType::Dgram
                 && let Some(peer) = seen.peer.filter(|peer| by_inode.contains_key(peer))
@@ -151,7 +153,7 @@ impl<'a> Assembly<'a> {
             root,
             rules,
             in_flight,
-            kept: HashSet::new(),
+            kept: HashSet::default(),
             outside,
             listeners: listeners.collect(),
             senders,

@@ -1,6 +1,6 @@
 //! What no descriptor leads to: connections that were not accepted yet, and what is in flight in messages.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use ucr_common::descriptor::SocketDescriptor;
@@ -73,7 +73,7 @@ pub(super) fn find(
         reader,
         lister,
         memory,
-        held: HashMap::new(),
+        held: HashMap::default(),
         found: Found { lost: Vec::new(), files: Vec::new() },
     };
     search.run()?;

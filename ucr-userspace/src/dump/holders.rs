@@ -1,6 +1,6 @@
 //! Files in flight that are no unix sockets: who else has them open, and can give them away at the restore.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::{AsFd as _, RawFd};
 
@@ -37,7 +37,7 @@ pub(super) fn find(files: &[Passing], dumped: &[Pid], then: Then) -> Vec<Option<
 /// followed: a file may be on a file system that does not answer.
 fn candidates(names: &HashSet<&[u8]>) -> HashMap<Vec<u8>, Vec<(Pid, RawFd)>> {
     let own = Pid(nix::unistd::getpid().as_raw());
-    let mut found: HashMap<Vec<u8>, Vec<(Pid, RawFd)>> = HashMap::new();
+    let mut found: HashMap<Vec<u8>, Vec<(Pid, RawFd)>> = HashMap::default();
     for pid in numbers("/proc").map(Pid).filter(|pid| *pid != own) {
         let folder = format!("/proc/{pid}/fd");
         for fd in numbers(&folder) {

@@ -1,9 +1,10 @@
 //! Takes stock of stopped processes: their descriptors, the sockets behind them, what was tracked
 //! of these, and what the kernel reports.
 
-use std::{collections::BTreeMap, thread};
+use std::thread;
 
-use ucr_common::descriptor::SocketDescriptor;
+use foldhash::HashMap;
+use ucr_common::{descriptor::SocketDescriptor, record::Record};
 
 use super::{DumpError, hidden, reader::StateReader};
 use crate::{
@@ -91,12 +92,14 @@ impl Inventory {
         memory: &Memory,
         store: Option<&Store>,
     ) -> Result<Self, DumpError> {
-        let mut descriptors = Vec::new();
+        let (mut descriptors, mut records) = (Vec::new(), HashMap::default());
         for pid in pids {
-            descriptors.extend(lister.sockets_of(*pid)?);
+            let (found, known) = lister.sockets_and_records_of(*pid)?;
+            descriptors.extend(found);
+            records.extend(known.into_iter().map(|record| (record.socket.sk, record)));
         }
         tracing::debug!(descriptors = descriptors.len(), "descriptors are listed");
-        let mut holders: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        let mut holders: HashMap<u64, Vec<usize>> = HashMap::default();
         let mut order = Vec::new();
         for (position, descriptor) in descriptors.iter().enumerate() {
             if i32::try_from(descriptor.family) == Ok(libc::AF_UNIX) {
@@ -137,10 +140,20 @@ impl Inventory {
         let hidden::Found { lost: passed, files } =
             hidden::find(&descriptors, &mut sockets, &mut reader, lister, memory)?;
         tracing::debug!(sockets = sockets.len(), "queues are read");
-        let ledger = store.map(|store| tracked(store, &sockets)).transpose()?;
+        let ledger = store.map(|store| tracked(store, &records, &sockets)).transpose()?;
         memory.look_anew();
         tracing::debug!("the ledger is looked up");
         Ok(Self { descriptors, sockets, passed, files, view: View::default(), ledger })
+    }
+
+    /// Looks up once more what was tracked: sockets of others may have gone since.
+    ///
+    /// # Errors
+    /// A question that the kernel refuses.
+    pub fn look_up_again(&mut self, store: Option<&Store>) -> Result<(), DumpError> {
+        let nothing = HashMap::default();
+        self.ledger = store.map(|store| tracked(store, &nothing, &self.sockets)).transpose()?;
+        Ok(())
     }
 
     /// The sockets as they are to be judged: all but those that were not accepted yet, of which sock_diag
@@ -154,14 +167,26 @@ impl Inventory {
 
 /// Looks up the sockets, their peers and their listeners in the pinned ledger: by key, so that
 /// the cost does not grow with the sockets of the whole host.
-fn tracked(store: &Store, sockets: &[Stock]) -> Result<Ledger, DumpError> {
+///
+/// `records`: what has been read already.
+fn tracked(
+    store: &Store,
+    records: &HashMap<u64, Record>,
+    sockets: &[Stock],
+) -> Result<Ledger, DumpError> {
     let mut ledger = Ledger::default();
     let mut related = Vec::new();
     let mut look_up = |sk: u64, related: &mut Vec<u64>| -> Result<(), DumpError> {
         if ledger.get(sk).is_some() {
             return Ok(());
         }
-        let Some(record) = store.record(sk)? else { return Ok(()) };
+        let record = match records.get(&sk) {
+            Some(known) => *known,
+            None => match store.record(sk)? {
+                Some(record) => record,
+                None => return Ok(()),
+            },
+        };
         let is_path = record.name.as_bytes().first().is_some_and(|first| *first != 0);
         let paths = if is_path { store.bind_paths(sk)? } else { None };
         let socket = Tracked::new(&record, paths.as_ref())?;

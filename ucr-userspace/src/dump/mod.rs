@@ -253,9 +253,9 @@ pub fn dump(
     let pids = frozen.pids().to_vec();
     tracing::debug!(processes = pids.len(), "processes stand still");
     let processes = pids.iter().map(|pid| describe(*pid)).collect::<Result<Vec<_>, _>>()?;
-    let inventory = Inventory::take(&pids, &mut lister, &memory, store.as_ref())?;
+    let mut inventory = Inventory::take(&pids, &mut lister, &memory, store.as_ref())?;
     tracing::debug!("the inventory is complete");
-    let judged = judge(root, &inventory)?;
+    let judged = judge(root, &mut inventory, store.as_ref())?;
     tracing::debug!("sockets are judged");
     let origin = origin(root, crosscheck::count(&judged))?;
     // What has been read so far was read from processes that were whole.
@@ -296,8 +296,12 @@ fn open_ledger(
     }
 }
 
-/// Judges every socket; a mismatch must stand in two snapshots.
-fn judge(root: Pid, inventory: &Inventory) -> Result<Vec<Judged>, DumpError> {
+/// Judges every socket; a mismatch must stand in two snapshots, and in what was tracked by then.
+fn judge(
+    root: Pid,
+    inventory: &mut Inventory,
+    store: Option<&Store>,
+) -> Result<Vec<Judged>, DumpError> {
     let held = inventory.held();
     let nothing = crate::ledger::Ledger::default();
     let ledger = inventory.ledger.as_ref().unwrap_or(&nothing);
@@ -306,6 +310,8 @@ fn judge(root: Pid, inventory: &Inventory) -> Result<Vec<Judged>, DumpError> {
         return Ok(judged);
     }
     let again = diag::unix_sockets_of(root.0)?;
+    inventory.look_up_again(store)?;
+    let ledger = inventory.ledger.as_ref().unwrap_or(&nothing);
     Ok(crosscheck::judge(&held, ledger, &[&inventory.view, &again]))
 }
 

@@ -1,7 +1,7 @@
 //! Who else holds a socket: one pass over the descriptors of every process, made only once
 //! somebody asks.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::{assemble::Outside, obstacle::Party};
 use crate::{
@@ -35,7 +35,7 @@ impl Outside for Others<'_> {
     fn holders(&mut self, inode: u32) -> Vec<Party> {
         let (lister, failed) = (&mut self.lister, &mut self.failed);
         let holders = self.holders.get_or_insert_with(|| {
-            let mut holders: HashMap<u64, Vec<(Pid, u32)>> = HashMap::new();
+            let mut holders: HashMap<u64, Vec<(Pid, u32)>> = HashMap::default();
             match lister.all_sockets() {
                 Ok(descriptors) => {
                     for d in descriptors {

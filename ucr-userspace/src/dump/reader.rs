@@ -1,7 +1,7 @@
 //! Sockets' own states, read from the kernel's memory and, as far as it does not lie there, through duplicates of
 //! the processes' descriptors.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::net::sockopt::socket_cookie;

@@ -3,7 +3,7 @@
 pub mod audit;
 pub mod sequence;
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use serde::{Deserialize, Serialize};
 use ucr_common::{

@@ -1,7 +1,7 @@
 //! The shape of a snapshot: what the kernel says now about the unix sockets of one network
 //! namespace (`sock_diag(7)`, `struct unix_diag_msg`).
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use serde::Serialize;
 

@@ -15,6 +15,36 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::plan::step::Identity;
 
+/// The ids of this thread between calls, asked for once: each call ends with those that it began with.
+#[derive(Debug, Default)]
+pub struct Own(Option<(u32, u32, Vec<u32>)>);
+
+impl Own {
+    /// The supplementary groups, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn groups(&mut self) -> io::Result<&[u32]> {
+        self.ids().map(|(_, _, groups)| groups.as_slice())
+    }
+
+    fn ids(&mut self) -> io::Result<&(u32, u32, Vec<u32>)> {
+        let ids = match self.0.take() {
+            Some(known) => known,
+            None => (geteuid().as_raw(), getegid().as_raw(), own_groups()?),
+        };
+        Ok(self.0.insert(ids))
+    }
+
+    fn is_already(&mut self, wanted: &Identity) -> io::Result<bool> {
+        let (uid, gid, groups) = self.ids()?;
+        let is_in_them = |wanted: &Vec<u32>| wanted == groups || same_groups(wanted, groups);
+        Ok((*uid, *gid) == (wanted.uid, wanted.gid)
+            && wanted.groups.as_ref().is_none_or(is_in_them))
+    }
+}
+
 /// Other effective ids, until it is dropped or left.
 #[derive(Debug)]
 #[must_use]
@@ -70,9 +100,12 @@ impl Assumed {
     /// # Errors
     ///
     /// `EPERM` without the right to (`CAP_SETUID`, `CAP_SETGID`); then nothing is changed.
-    pub fn enter(wanted: Option<&Identity>) -> io::Result<Self> {
+    pub fn enter(wanted: Option<&Identity>, own: &mut Own) -> io::Result<Self> {
         let mut assumed = Self { ids: None, groups: None };
         let Some(wanted) = wanted else { return Ok(assumed) };
+        if own.is_already(wanted)? {
+            return Ok(assumed);
+        }
         // The right to change groups goes with the user, so that they come first. From here on dropping
         // undoes.
         if let Some(groups) = &wanted.groups {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustix::net::{self, AddressFamily, SocketFlags};
 
-use super::identity::{Assumed, own_groups, same_groups};
+use super::identity::{Assumed, Own, same_groups};
 use super::plan::step::{Holder, Identity};
 use crate::model::Pid;
 use crate::model::name::Escaped;
@@ -78,6 +78,7 @@ pub struct Workers {
     unavailable: BTreeMap<Pid, Unavailable>,
     /// Whose connections wait at each listener, in order.
     connected: BTreeMap<Holder, VecDeque<Pid>>,
+    own: Own,
 }
 
 fn own_pid() -> Pid {
@@ -96,12 +97,12 @@ impl Workers {
             && self.get(wanted.pid).is_ok()
             && let Some(kept) = self.alive.last_mut()
         {
-            let own = own_groups()?;
-            let groups = wanted.groups.as_deref().filter(|groups| !same_groups(groups, &own));
+            let own = self.own.groups()?;
+            let groups = wanted.groups.as_deref().filter(|groups| !same_groups(groups, own));
             let ids = Ids { uid: wanted.uid, gid: wanted.gid, groups };
             return Ok(Made { by: wanted.pid, ends: kept.worker.make(ids, call)? });
         }
-        let assumed = Assumed::enter(identity)?;
+        let assumed = Assumed::enter(identity, &mut self.own)?;
         let ends = in_place(call);
         assumed.leave()?;
         Ok(Made { by: own_pid(), ends: ends? })

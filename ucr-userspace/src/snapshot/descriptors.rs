@@ -6,7 +6,6 @@
 //! that is refused for now.
 
 use std::{
-    collections::HashSet,
     fs::File,
     io::{self, Read as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -18,7 +17,7 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
-use ucr_common::{descriptor::SocketDescriptor, memory::LAYOUT};
+use ucr_common::{descriptor::SocketDescriptor, memory::LAYOUT, record::Record};
 use zerocopy::FromBytes as _;
 
 use super::memory::Layout;
@@ -56,6 +55,9 @@ pub enum DescriptorError {
         source: io::Error,
     },
 }
+
+/// Descriptors, and records of the sockets that they lead to.
+pub type Listed = (Vec<SocketDescriptor>, Vec<Record>);
 
 /// The loaded iterator: one for as many processes as there are.
 #[derive(Debug)]
@@ -147,12 +149,23 @@ impl Lister {
     /// # Errors
     /// The kernel's; a process that is gone has no descriptors and is no error.
     pub fn sockets_of(&mut self, pid: Pid) -> Result<Vec<SocketDescriptor>, DescriptorError> {
+        self.sockets_and_records_of(pid).map(|(sockets, _)| sockets)
+    }
+
+    /// The same, with what attached tracing knows of these sockets, if the program is from there.
+    ///
+    /// # Errors
+    /// As of [`sockets_of`](Self::sockets_of).
+    pub fn sockets_and_records_of(&mut self, pid: Pid) -> Result<Listed, DescriptorError> {
         let program = self.program.as_fd();
         let failed = |source| DescriptorError::List { pid, source };
-        let mut found = Vec::new();
+        let (mut found, mut records) = (Vec::new(), Vec::new());
         for thread in threads(pid).map_err(failed)? {
             match iterate_thread(program, thread).and_then(read) {
-                Ok(of_thread) => found.extend(of_thread),
+                Ok((of_thread, known)) => {
+                    found.extend(of_thread);
+                    records.extend(known);
+                }
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                 Err(error) => return Err(failed(error)),
             }
@@ -166,7 +179,7 @@ impl Lister {
                 descriptor.tid = descriptor.pid;
             }
         }
-        Ok(found)
+        Ok((found, records))
     }
 
     /// Every descriptor of every process that leads to a socket: one pass over the whole machine.
@@ -175,7 +188,8 @@ impl Lister {
     /// # Errors
     /// The kernel's.
     pub fn all_sockets(&mut self) -> Result<Vec<SocketDescriptor>, DescriptorError> {
-        iterate_all(self.program.as_fd()).and_then(read).map_err(DescriptorError::ListAll)
+        let all = iterate_all(self.program.as_fd()).and_then(read);
+        all.map(|(found, _)| found).map_err(DescriptorError::ListAll)
     }
 }
 
@@ -234,7 +248,7 @@ fn duplicate(fd: BorrowedFd<'_>, program: &'static str) -> Result<OwnedFd, Trace
 }
 
 /// Reads a pass to its end.
-fn read(mut pass: File) -> io::Result<Vec<SocketDescriptor>> {
+fn read(mut pass: File) -> io::Result<Listed> {
     let mut bytes = Vec::new();
     // After a million descriptors that lead elsewhere the kernel wants to be asked again.
     while let Err(error) = pass.read_to_end(&mut bytes) {
@@ -242,15 +256,22 @@ fn read(mut pass: File) -> io::Result<Vec<SocketDescriptor>> {
             return Err(error);
         }
     }
-    let mut seen = HashSet::new();
-    let mut found: Vec<SocketDescriptor> = bytes
-        .chunks_exact(size_of::<SocketDescriptor>())
-        .filter_map(|chunk| SocketDescriptor::read_from_bytes(chunk).ok())
+    let mut seen = foldhash::HashSet::default();
+    let (mut found, mut records): Listed = Default::default();
+    let mut left = bytes.as_slice();
+    while let Ok((descriptor, rest)) = SocketDescriptor::read_from_prefix(left) {
+        let length = usize::try_from(descriptor.record_len).unwrap_or(usize::MAX);
+        let Some((record, rest)) = rest.split_at_checked(length) else { break };
+        left = rest;
         // The kernel may show a descriptor again after a full buffer.
-        .filter(|d| seen.insert((d.tid, d.fd)))
-        .collect();
+        if seen.insert((descriptor.tid, descriptor.fd)) {
+            found.push(descriptor);
+            // Split as in the ledger.
+            records.extend(Record::read_from_bytes(record).ok().map(Record::join));
+        }
+    }
     sort(&mut found);
-    Ok(found)
+    Ok((found, records))
 }
 
 fn sort(found: &mut [SocketDescriptor]) {

@@ -3,7 +3,9 @@
 //! One dump, not one request for each socket: the kernel looks an inode up by walking all of its
 //! tables. A dump is not atomic; what stands in one only is no proof of anything.
 
-use std::{collections::HashMap, fs::File, io};
+use std::{fs::File, io};
+
+use foldhash::HashMap;
 
 use netlink_packet_core::{
     DecodeError, Emitable as _, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
@@ -171,7 +173,7 @@ fn ask(socket: &Socket, question: SockDiagMessage) -> Result<(), DiagError> {
 /// Reads one dump; `None` if the kernel says that it was disturbed (`NLM_F_DUMP_INTR`).
 fn read(socket: &Socket) -> Result<Option<View>, DiagError> {
     const NLM_F_DUMP_INTR: u16 = 0x10;
-    let mut sockets = HashMap::new();
+    let mut sockets = HashMap::default();
     let mut disturbed = false;
     let mut buffer = Vec::with_capacity(ANSWER);
     loop {

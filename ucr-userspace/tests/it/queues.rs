@@ -10,14 +10,15 @@ use ucr::restore::execute::Restored;
 use ucr::restore::execute::{Execution, execute};
 use ucr::restore::plan::{PlanError, plan};
 use ucr::restore::verify::{Difference, Field, Insight, compare, look_deeper, observe};
+use ucr::snapshot::memory::MemoryError;
 
 use crate::execution::files;
 use crate::support::*;
 
 /// What the kernel's memory tells of what was made.
-fn look(image: &Image, restored: &Restored) -> Option<Vec<Difference>> {
-    let insight = Insight::open(image, restored, None).expect("kernel memory");
-    look_deeper(image, insight.as_ref()).expect("kernel memory")
+fn look(image: &Image, restored: &Restored) -> Result<Option<Vec<Difference>>, MemoryError> {
+    let insight = Insight::open(image, restored, None)?;
+    look_deeper(image, insight.as_ref())
 }
 
 fn message(text: &[u8]) -> Message {
@@ -123,13 +124,13 @@ fn what_is_unfinished_comes_back_as_the_image_says() {
     let restored = execute(&plan, &image, Execution::default()).unwrap();
     let observed = observe(&image, &restored, None).unwrap();
     assert_eq!(compare(&image, &observed, &view()), []);
-    assert_eq!(look(&image, &restored), Some(Vec::new()));
+    assert_eq!(look(&image, &restored).unwrap(), Some(Vec::new()));
 
     // That is not because nobody looked.
     let deeper = |spoil: fn(&mut Image)| {
         let mut image = image.clone();
         spoil(&mut image);
-        let found = look(&image, &restored).unwrap();
+        let found = look(&image, &restored).unwrap().unwrap();
         found.into_iter().map(|difference| difference.field).collect::<Vec<_>>()
     };
     let words = |i: &mut Image| i.sockets[2].queue[0].data.push(b'!');
@@ -179,7 +180,7 @@ fn a_pid_that_nobody_can_have_is_counted() {
     ];
     let restored = execute(&plan(&b.0).unwrap(), &b.0, Execution::default()).unwrap();
     assert_eq!(restored.substituted(), 1);
-    assert_eq!(look(&b.0, &restored), Some(Vec::new()));
+    assert_eq!(look(&b.0, &restored).unwrap(), Some(Vec::new()));
 }
 
 #[test]

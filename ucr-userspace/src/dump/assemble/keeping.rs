@@ -48,10 +48,12 @@ impl<'a> Assembly<'a> {
         let sk = stock.sock.peer;
         let mut peer_name = UnixName::Unnamed;
         let mut is_outside = self.unexplained(stock) > 0;
-        if sk != 0 {
+        if let Some(peer) = self.by_sk.get(&sk).and_then(|at| self.inventory.sockets.get(*at)) {
+            peer_name.clone_from(&peer.details.name);
+        } else if sk != 0 {
             let peer = memory.sock(sk)?;
             peer_name = memory.name_of(&peer)?;
-            is_outside |= !self.by_sk.contains_key(&sk) && !peer.is_dead();
+            is_outside |= !peer.is_dead();
         }
         if is_outside && self.policy(stock, &peer_name) == Policy::Keep {
             return Ok(true);

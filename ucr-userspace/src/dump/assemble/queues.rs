@@ -1,6 +1,6 @@
 //! What waits to be received, from the kernel's form to that of an image.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::{Assembly, Reason, Stock, index};
 use crate::{

@@ -1,6 +1,8 @@
 //! What the kernel's memory tells of the sockets that were made.
 
-use std::{collections::HashMap, io, os::fd::AsRawFd as _};
+use std::{io, os::fd::AsRawFd as _};
+
+use foldhash::HashMap;
 
 use ucr_common::descriptor::SocketDescriptor;
 

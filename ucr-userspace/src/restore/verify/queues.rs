@@ -1,6 +1,8 @@
 //! What waits at the sockets that were made, held against the image: read from the kernel's memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+
+use foldhash::HashMap;
 
 use super::{Difference, Field, Insight};
 use crate::image::{
@@ -51,7 +53,7 @@ impl Check<'_> {
 
     /// Finds the connections that wait, so that they can be looked at like all others.
     fn waiting(&mut self) -> Result<(), MemoryError> {
-        let mut wanted: HashMap<SocketIndex, Vec<(u32, SocketIndex)>> = HashMap::new();
+        let mut wanted: HashMap<SocketIndex, Vec<(u32, SocketIndex)>> = HashMap::default();
         for connection in &self.image.connections {
             if let Connection::Waiting { embryo, listener, order, .. } = *connection {
                 wanted.entry(listener).or_default().push((order, embryo));
