@@ -13,6 +13,9 @@ use ucr::tracer::{
 /// The table.
 pub const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ucr-ebpf/verifier.json");
 
+/// How to write the table anew.
+pub const WRITE: &str = "cargo xtask bench trace --only verifier --write-table";
+
 /// Where the verifier gives up (`BPF_COMPLEXITY_LIMIT_INSNS`, `include/linux/bpf.h`).
 pub const CEILING: u32 = 1_000_000;
 
@@ -37,6 +40,40 @@ pub struct Loaded {
     pub counts: BTreeMap<String, u32>,
     /// Why the others could not be loaded.
     pub refused: BTreeMap<String, String>,
+}
+
+/// What is wrong with a kernel's counts, if there is a column for it: each line names a program.
+#[must_use]
+pub fn differences(table: &BTreeMap<String, u32>, counts: &BTreeMap<String, u32>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, count) in counts {
+        let Some(known) = table.get(name) else {
+            wrong.push(format!("{name}: {count}, and is not in the table"));
+            continue;
+        };
+        // Of a small program, a few instructions are many percent.
+        let allowed = (known / 100 * TOLERANCE).max(50);
+        if known.abs_diff(*count) > allowed {
+            wrong.push(format!("{name}: {count}, and the table has {known} (± {allowed})"));
+        }
+    }
+    let is_gone = |name: &&String| !counts.contains_key(*name);
+    wrong.extend(table.keys().filter(is_gone).map(|name| format!("{name}: was not loaded")));
+    wrong
+}
+
+/// The column of a kernel, by its release: `6.1` is that of `6.1.0-32-cloud-amd64`. None if it has none.
+///
+/// # Errors
+/// If the table cannot be read.
+pub fn column(release: &str) -> Result<Option<BTreeMap<String, u32>>> {
+    let text = std::fs::read_to_string(TABLE).with_context(|| format!("read {TABLE}"))?;
+    let table: BTreeMap<String, BTreeMap<String, u32>> =
+        serde_json::from_str(&text).with_context(|| format!("understand {TABLE}"))?;
+    let is_own = |series: &str| {
+        release.strip_prefix(series).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    Ok(table.into_iter().find_map(|(series, counts)| is_own(&series).then_some(counts)))
 }
 
 /// Loads each program by itself.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use ucr::tracer::{
     hooks::{Backend, Hook},
     object::{LogLevel, Object, Sizes},
@@ -91,9 +91,11 @@ pub(crate) fn run(args: &Args) -> Result<Value> {
         }
     }
     let loops = counts.iter().enumerate().map(|(at, (which, count))| {
-        let mut entry = json!({ "loop": which.name(), "turns": count });
+        let mut entry = Map::new();
+        entry.insert("loop".to_owned(), which.name().into());
+        entry.insert("turns".to_owned(), (*count).into());
         for state in State::ALL {
-            entry[state.name()] = json!(times.get(&(state, at)));
+            entry.insert(state.name().to_owned(), json!(times.get(&(state, at))));
         }
         entry
     });
