@@ -70,10 +70,12 @@ impl Row {
     pub(super) fn ratio(&self) -> Option<f64> {
         let (ucr, peer) = self.both()?;
         let (ucr, peer) = (ucr.median(), peer.median());
-        Some(match self.better {
+        let ratio = match self.better {
             Better::Less => peer / ucr,
             Better::More | Better::Floor => ucr / peer,
-        })
+        };
+        // Of nothing, everything is any number of times as much.
+        ratio.is_finite().then_some(ratio)
     }
 
     /// Whether the difference means nothing.
@@ -168,6 +170,7 @@ mod tests {
         assert_eq!(row(Better::Less, &[2.0], &[40.0], None).ratio(), Some(20.0));
         assert_eq!(row(Better::More, &[40.0], &[20.0], None).ratio(), Some(2.0));
         assert_eq!(row(Better::Less, &[2.0], &[], None).ratio(), None);
+        assert_eq!(row(Better::Less, &[0.0], &[40.0], None).ratio(), None);
     }
 
     #[test]

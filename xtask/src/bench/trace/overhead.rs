@@ -79,7 +79,9 @@ pub(super) fn run(stage: &Stage, in_guest: bool, repetitions: u32, rounds: u32) 
         let is_refused = || {
             let refusal = refusal(stage, backend);
             if let Some(why) = &refusal {
-                println!("bench: this kernel refuses the {name} backend ({why}): {GUEST} has it");
+                println!(
+                    "bench: this kernel refuses the {name} backend ({why}); it is measured in the {GUEST} guest"
+                );
             }
             refusal.is_some()
         };
