@@ -92,30 +92,64 @@ pub(super) fn begin(
     moment: &Moment,
 ) -> Option<&'static mut Record> {
     let record = make(sk, origin, moment.time)?;
+    note_creation(record, role, moment);
+    Some(record)
+}
+
+/// The same of a sock that nobody but the call at hand has: it has neither name nor peer yet.
+#[inline(always)]
+pub(super) fn begin_newborn(
+    sk: Pointer,
+    socket: SocketId,
+    origin: u32,
+    role: u32,
+    moment: &Moment,
+) -> Option<&'static mut Record> {
+    let record = place(sk)?;
+    survey_newborn(record, sk, socket, moment.time);
+    record.origin = origin;
+    note_creation(record, role, moment);
+    Some(record)
+}
+
+/// Writes down who made a socket.
+#[inline(always)]
+pub(super) fn note_creation(record: &mut Record, role: u32, moment: &Moment) {
     record.role = role;
     record.created_at = moment.time;
     record.creator = moment.actor;
-    Some(record)
 }
 
 /// A record with what the kernel says now. What stood there before belongs to the same sock, which
 /// was known to be on its way, or to one whose end was not seen and whose address has been used again.
 #[inline(always)]
 pub(crate) fn make(sk: Pointer, origin: u32, time: u64) -> Option<&'static mut Record> {
-    if let Some(old) = lookup_any(sk) {
-        if !is_of(old, sk) {
+    let record = place(sk)?;
+    survey(record, sk, time);
+    record.origin = origin;
+    Some(record)
+}
+
+/// Where the record of a sock that is new to the ledger is to be written: usually there is none at its
+/// address.
+#[inline(always)]
+fn place(sk: Pointer) -> Option<&'static mut Record> {
+    /// `-EEXIST`
+    const EXISTS: i64 = -17;
+    let inserted = LEDGER.insert(&(sk as u64), &BLANK, BPF_NOEXIST.into());
+    let record = lookup_any(sk);
+    if let Err(errno) = inserted {
+        if i64::from(errno) != EXISTS {
+            refused(errno.into());
+            return None;
+        }
+        if record.as_ref().is_some_and(|old| !is_of(old, sk)) {
             count(counter::STALE);
             // May be absent.
             let _ = BIND_PATHS.remove(&(sk as u64));
         }
-    } else if let Err(errno) = LEDGER.insert(&(sk as u64), &BLANK, BPF_NOEXIST.into()) {
-        refused(errno.into());
-        return None;
     }
-    let record = lookup_any(sk)?;
-    survey(record, sk, time);
-    record.origin = origin;
-    Some(record)
+    record
 }
 
 /// Adds what an iterator found, with `fresh` to put it together in, unless a hook does so at this
@@ -154,9 +188,12 @@ fn refused(errno: i64) {
 /// Removes all that is known of a sock.
 #[inline(always)]
 pub(super) fn forget(sk: Pointer) {
-    // Both may be absent: a socket that was never recorded, or has no path.
+    // A look takes no lock, in contrast to a removal.
+    if BIND_PATHS.get_ptr(&(sk as u64)).is_some() {
+        let _ = BIND_PATHS.remove(&(sk as u64));
+    }
+    // May be absent: a socket that was never recorded.
     let _ = LEDGER.remove(&(sk as u64));
-    let _ = BIND_PATHS.remove(&(sk as u64));
 }
 
 /// Whether a record is about this very sock, and not about one that had its address before.
@@ -182,6 +219,27 @@ pub(crate) fn survey(record: &mut Record, sk: Pointer, time: u64) {
     record.shutdown = 0;
     shut(record, kernel::shutdown_of(sk));
     record.backlog = if record.state == LISTENING { kernel::backlog_of(sk) } else { 0 };
+    without_history(record, time);
+    kernel::read_name(sk, &mut record.name);
+}
+
+/// The same of a sock that nobody has yet: each read of the kernel's memory takes its time.
+#[inline(always)]
+fn survey_newborn(record: &mut Record, sk: Pointer, socket: SocketId, time: u64) {
+    record.socket = socket;
+    record.peer = SocketId::NONE;
+    record.listener = SocketId::NONE;
+    record.netns = kernel::netns_of(sk);
+    record.socket_type = kernel::type_of(sk);
+    record.state = CLOSED;
+    record.shutdown = 0;
+    record.backlog = 0;
+    without_history(record, time);
+    kernel::clear_name(&mut record.name);
+}
+
+#[inline(always)]
+fn without_history(record: &mut Record, time: u64) {
     record.origin = 0;
     record.role = role::NONE;
     record.flags = 0;
@@ -193,7 +251,6 @@ pub(crate) fn survey(record: &mut Record, sk: Pointer, time: u64) {
     record.binder = Actor::UNKNOWN;
     record.opener = Actor::UNKNOWN;
     record.partner = Partner::UNKNOWN;
-    kernel::read_name(sk, &mut record.name);
 }
 
 /// Whether a sock is one that `connect` has made and may still throw away: it is in the kernel's table
