@@ -6,6 +6,7 @@
 
 mod closing;
 mod connecting;
+pub(crate) mod correction;
 pub(crate) mod record;
 
 pub(crate) use closing::{closed, destroyed, released};
