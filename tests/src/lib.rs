@@ -20,6 +20,7 @@ pub mod needs;
 pub mod outside;
 pub mod perl;
 pub mod ucr;
+pub mod verifier;
 pub mod victim;
 pub mod wait;
 pub mod world;

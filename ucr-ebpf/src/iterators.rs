@@ -21,7 +21,10 @@ use crate::{
         AF_UNIX, Pointer, descriptor_table, inode_of, is_dead, netns_of, offset, probed,
         references_of, references_of_typed, table_users, typed, value,
     },
-    ledger::record::{BLANK, add, correct, for_each_record, is_unborn, lookup, survey},
+    ledger::{
+        correction::{correct, for_each_record},
+        record::{BLANK, add, is_unborn, lookup, survey},
+    },
     maps::{CENSUS, CONTROL, FRESH, count},
     search,
     sight::Seen,

@@ -9,6 +9,7 @@ mod objects;
 mod prototypes;
 mod same;
 mod unseen;
+mod verifier;
 
 use std::collections::BTreeMap;
 

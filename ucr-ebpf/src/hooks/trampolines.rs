@@ -125,7 +125,9 @@ fn unix_socketpair(ctx: FExitContext) -> i32 {
     // SAFETY: the arguments are `struct socket *`.
     let (a, b) = unsafe { (sock_of(ctx.arg(0)), sock_of(ctx.arg(1))) };
     let [fd_a, fd_b] = task::pair_descriptors().unwrap_or([-1, -1]);
-    ledger::socketpair(a, b, fd_a, fd_b);
+    if ledger::paired_up(a, b, fd_a, fd_b) == 0 {
+        ledger::socketpair(a, b, fd_a, fd_b);
+    }
     0
 }
 

@@ -51,6 +51,9 @@ pub(crate) fn destroyed(sk: Pointer) {
 /// 6.13 all frames together have 512 bytes.
 #[inline(never)]
 fn report(sk: Pointer, fd: i32, embryo: u32) -> u32 {
+    if !emit::is_followed(emit::now()) {
+        return 0;
+    }
     let moment = Moment::now();
     let head = Head { kind: kind::CLOSE, result: 0, fd, fd2: -1 };
     let record = lookup(sk);

@@ -9,7 +9,10 @@ use ucr_common::{
 
 use super::{
     announce_first, describe,
-    record::{DGRAM, ESTABLISHED, begin, find, has, lookup, mark, note_autobind, settle, shut},
+    record::{
+        DGRAM, ESTABLISHED, begin, begin_newborn, find, has, lookup, mark, note_autobind, settle,
+        shut,
+    },
     tell,
 };
 use crate::{
@@ -28,7 +31,8 @@ pub(crate) fn pairing(client: Pointer, listener: Pointer, embryo: Pointer, fd: i
     let accepting = kernel::identity(embryo);
     let through = kernel::identity(listener);
     let socket_type = kernel::type_of(client);
-    if let Some(record) = begin(embryo, origin::CONNECTION, role::SERVER, &moment) {
+    let begun = begin_newborn(embryo, accepting, origin::CONNECTION, role::SERVER, &moment);
+    if let Some(record) = begun {
         record.socket_type = socket_type;
         record.state = ESTABLISHED;
         record.peer = own;

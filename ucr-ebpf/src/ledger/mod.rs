@@ -6,14 +6,18 @@
 
 mod closing;
 mod connecting;
+pub(crate) mod correction;
 pub(crate) mod record;
 
 pub(crate) use closing::{closed, destroyed, released};
 pub(crate) use connecting::{connected, disconnected, former, paired, pairing};
-use record::{begin, begin_paths, find, is_unannounced, lookup, mark, note_autobind, settle, shut};
+use record::{
+    begin, begin_newborn, begin_paths, find, is_unannounced, lookup, mark, note_autobind,
+    note_creation, settle, shut,
+};
 use ucr_common::{
     event::{Event, kind},
-    identity::Actor,
+    identity::{Actor, SocketId},
     name::RawName,
     record::{FLAG_AUTOBOUND, FLAG_PAIRING, FLAG_UNANNOUNCED, Record, origin, role},
 };
@@ -113,7 +117,8 @@ pub(crate) fn socket(sk: Pointer, fd: i32) -> u32 {
 #[inline(never)]
 pub(crate) fn created(sk: Pointer, gets_descriptor: u32) -> u32 {
     let moment = Moment::now();
-    if let Some(record) = begin(sk, origin::SOCKET, role::NONE, &moment) {
+    let socket = kernel::identity(sk);
+    if let Some(record) = begin_newborn(sk, socket, origin::SOCKET, role::NONE, &moment) {
         mark(record, FLAG_UNANNOUNCED, true);
     }
     if gets_descriptor == 0 {
@@ -168,6 +173,31 @@ pub(crate) fn socketpair(a: Pointer, b: Pointer, fd_a: i32, fd_b: i32) -> u32 {
         event.peer = kernel::identity(b);
     });
     0
+}
+
+/// `socketpair(2)` has paired two socks that nobody has yet: 1 if they were seen being made, else 0, and
+/// [`socketpair`] has to be called. (Not from here: their frames together are too large before 6.13.)
+#[inline(never)]
+pub(crate) fn paired_up(a: Pointer, b: Pointer, fd_a: i32, fd_b: i32) -> u32 {
+    let Some(one) = lookup(a) else { return 0 };
+    let Some(other) = lookup(b) else { return 0 };
+    let moment = Moment::now();
+    pair_with(one, a, other.socket, &moment);
+    pair_with(other, b, one.socket, &moment);
+    let head = Head { kind: kind::SOCKETPAIR, result: 0, fd: fd_a, fd2: fd_b };
+    emit::send(&head, &moment, |event| tell(event, one));
+    1
+}
+
+#[inline(always)]
+fn pair_with(record: &mut Record, sk: Pointer, peer: SocketId, moment: &Moment) {
+    record.peer = peer;
+    // Datagram sockets stay closed on older kernels.
+    record.state = kernel::state_of(sk);
+    record.origin = origin::PAIR;
+    record.seen_at = moment.time;
+    mark(record, FLAG_UNANNOUNCED, false);
+    note_creation(record, role::PAIR, moment);
 }
 
 /// `bind(2)` gave `sk` its name.

@@ -1,20 +1,16 @@
-//! Records: making, finding, filling and correcting them. They are filled where they lie, in the map.
+//! Records: making, finding and filling them. They are filled where they lie, in the map.
 
-use core::{ffi::c_void, ptr};
+use core::ptr;
 
-use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::bpf_for_each_map_elem,
-};
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ucr_common::{
     control::counter,
     identity::{Actor, Partner, SocketId},
     name::RawName,
-    record::{
-        FLAG_AUTOBOUND, FLAG_PAIRING, FLAG_PEER_CLOSED, FLAG_UNANNOUNCED, Record, origin, role,
-    },
+    record::{FLAG_AUTOBOUND, FLAG_PEER_CLOSED, FLAG_UNANNOUNCED, Record, origin, role},
 };
 
+use super::correction::correct;
 use crate::{
     emit::Moment,
     kernel::{self, Pointer},
@@ -92,30 +88,64 @@ pub(super) fn begin(
     moment: &Moment,
 ) -> Option<&'static mut Record> {
     let record = make(sk, origin, moment.time)?;
+    note_creation(record, role, moment);
+    Some(record)
+}
+
+/// The same of a sock that nobody but the call at hand has: it has neither name nor peer yet.
+#[inline(always)]
+pub(super) fn begin_newborn(
+    sk: Pointer,
+    socket: SocketId,
+    origin: u32,
+    role: u32,
+    moment: &Moment,
+) -> Option<&'static mut Record> {
+    let record = place(sk)?;
+    survey_newborn(record, sk, socket, moment.time);
+    record.origin = origin;
+    note_creation(record, role, moment);
+    Some(record)
+}
+
+/// Writes down who made a socket.
+#[inline(always)]
+pub(super) fn note_creation(record: &mut Record, role: u32, moment: &Moment) {
     record.role = role;
     record.created_at = moment.time;
     record.creator = moment.actor;
-    Some(record)
 }
 
 /// A record with what the kernel says now. What stood there before belongs to the same sock, which
 /// was known to be on its way, or to one whose end was not seen and whose address has been used again.
 #[inline(always)]
 pub(crate) fn make(sk: Pointer, origin: u32, time: u64) -> Option<&'static mut Record> {
-    if let Some(old) = lookup_any(sk) {
-        if !is_of(old, sk) {
+    let record = place(sk)?;
+    survey(record, sk, time);
+    record.origin = origin;
+    Some(record)
+}
+
+/// Where the record of a sock that is new to the ledger is to be written: usually there is none at its
+/// address.
+#[inline(always)]
+fn place(sk: Pointer) -> Option<&'static mut Record> {
+    /// `-EEXIST`
+    const EXISTS: i64 = -17;
+    let inserted = LEDGER.insert(&(sk as u64), &BLANK, BPF_NOEXIST.into());
+    let record = lookup_any(sk);
+    if let Err(errno) = inserted {
+        if i64::from(errno) != EXISTS {
+            refused(errno.into());
+            return None;
+        }
+        if record.as_ref().is_some_and(|old| !is_of(old, sk)) {
             count(counter::STALE);
             // May be absent.
             let _ = BIND_PATHS.remove(&(sk as u64));
         }
-    } else if let Err(errno) = LEDGER.insert(&(sk as u64), &BLANK, BPF_NOEXIST.into()) {
-        refused(errno.into());
-        return None;
     }
-    let record = lookup_any(sk)?;
-    survey(record, sk, time);
-    record.origin = origin;
-    Some(record)
+    record
 }
 
 /// Adds what an iterator found, with `fresh` to put it together in, unless a hook does so at this
@@ -154,9 +184,12 @@ fn refused(errno: i64) {
 /// Removes all that is known of a sock.
 #[inline(always)]
 pub(super) fn forget(sk: Pointer) {
-    // Both may be absent: a socket that was never recorded, or has no path.
+    // A look takes no lock, in contrast to a removal.
+    if BIND_PATHS.get_ptr(&(sk as u64)).is_some() {
+        let _ = BIND_PATHS.remove(&(sk as u64));
+    }
+    // May be absent: a socket that was never recorded.
     let _ = LEDGER.remove(&(sk as u64));
-    let _ = BIND_PATHS.remove(&(sk as u64));
 }
 
 /// Whether a record is about this very sock, and not about one that had its address before.
@@ -182,6 +215,27 @@ pub(crate) fn survey(record: &mut Record, sk: Pointer, time: u64) {
     record.shutdown = 0;
     shut(record, kernel::shutdown_of(sk));
     record.backlog = if record.state == LISTENING { kernel::backlog_of(sk) } else { 0 };
+    without_history(record, time);
+    kernel::read_name(sk, &mut record.name);
+}
+
+/// The same of a sock that nobody has yet: each read of the kernel's memory takes its time.
+#[inline(always)]
+fn survey_newborn(record: &mut Record, sk: Pointer, socket: SocketId, time: u64) {
+    record.socket = socket;
+    record.peer = SocketId::NONE;
+    record.listener = SocketId::NONE;
+    record.netns = kernel::netns_of(sk);
+    record.socket_type = kernel::type_of(sk);
+    record.state = CLOSED;
+    record.shutdown = 0;
+    record.backlog = 0;
+    without_history(record, time);
+    kernel::clear_name(&mut record.name);
+}
+
+#[inline(always)]
+fn without_history(record: &mut Record, time: u64) {
     record.origin = 0;
     record.role = role::NONE;
     record.flags = 0;
@@ -193,7 +247,6 @@ pub(crate) fn survey(record: &mut Record, sk: Pointer, time: u64) {
     record.binder = Actor::UNKNOWN;
     record.opener = Actor::UNKNOWN;
     record.partner = Partner::UNKNOWN;
-    kernel::read_name(sk, &mut record.name);
 }
 
 /// Whether a sock is one that `connect` has made and may still throw away: it is in the kernel's table
@@ -201,52 +254,6 @@ pub(crate) fn survey(record: &mut Record, sk: Pointer, time: u64) {
 #[inline(always)]
 pub(crate) fn is_unborn(sk: Pointer) -> bool {
     kernel::state_of(sk) == CLOSED && kernel::peer_of(sk).is_none() && !kernel::has_socket(sk)
-}
-
-/// Corrects a record by what the kernel says of the sock now, but keeps its history. The sock has been
-/// asked for its cookie.
-#[inline(never)]
-pub(crate) fn correct(sk: Pointer, time: u64) -> u32 {
-    let Some(known) = lookup(sk) else { return 0 };
-    known.seen_at = time;
-    let now = kernel::identity(sk);
-    if is_another(known, &now) {
-        count(counter::STALE);
-        let _ = BIND_PATHS.remove(&(sk as u64));
-        survey(known, sk, time);
-        known.origin = origin::FOUND;
-        return 0;
-    }
-    known.socket.cookie = now.cookie;
-    if is_pairing(known, time) || is_client_pairing(known.peer.sk, time) {
-        return 0;
-    }
-    let mut wrong = false;
-    if known.socket.inode != now.inode {
-        known.socket.inode = now.inode;
-        wrong = true;
-    }
-    wrong |= put(&mut known.netns, || kernel::netns_of(sk));
-    wrong |= put(&mut known.socket_type, || kernel::type_of(sk));
-    wrong |= put(&mut known.state, || kernel::state_of(sk));
-    wrong |= put(&mut known.shutdown, || {
-        let (receive, send) = halves(kernel::shutdown_of(sk));
-        u32::from(receive) | u32::from(send) << 16
-    });
-    if known.state == LISTENING {
-        wrong |= put(&mut known.backlog, || kernel::backlog_of(sk));
-    }
-    wrong |= correct_peer(known, sk);
-    let listener = kernel::listener_pointer(sk);
-    if !listener.is_null() && known.listener.sk != listener as u64 {
-        known.listener = kernel::identity(listener);
-        wrong = true;
-    }
-    wrong |= correct_name(known, sk);
-    if wrong {
-        count(counter::REPAIRED);
-    }
-    0
 }
 
 /// Notes that directions are shut down. They stay so, and each has a half of its own in the record: one
@@ -267,7 +274,7 @@ pub(super) fn shut(record: &mut Record, shutdown: u32) {
 
 /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`.
 #[inline(always)]
-fn halves(shutdown: u32) -> (u16, u16) {
+pub(super) fn halves(shutdown: u32) -> (u16, u16) {
     (shutdown as u16 & 1, shutdown as u16 >> 1 & 1)
 }
 
@@ -287,16 +294,6 @@ pub(super) fn settle<T: Copy + PartialEq>(field: &mut T, read: impl Fn() -> T) {
     }
 }
 
-/// Corrects a field that is wrong. One that is right is not touched: a hook may be about to change it.
-#[inline(always)]
-fn put(field: &mut u32, read: impl Fn() -> u32) -> bool {
-    let differs = *field != read();
-    if differs {
-        settle(field, read);
-    }
-    differs
-}
-
 /// Whether a flag of a record is set. In the map each has a byte of its own (see [`Record::join`]).
 #[inline(always)]
 pub(super) fn has(record: &Record, flag: u32) -> bool {
@@ -311,93 +308,6 @@ pub(super) fn mark(record: &mut Record, flag: u32, on: bool) {
     let byte = ptr::from_mut(&mut record.flags).cast::<u8>();
     // SAFETY: one of the four bytes of the field.
     unsafe { byte.add(flag.trailing_zeros() as usize).write_volatile(on.into()) };
-}
-
-/// Whether the address belongs to another sock by now, as far as that can be told.
-#[inline(always)]
-fn is_another(known: &Record, now: &SocketId) -> bool {
-    if known.socket.cookie != 0 {
-        known.socket.cookie != now.cookie
-    } else {
-        known.socket.inode != 0 && known.socket.inode != now.inode
-    }
-}
-
-/// Looks at the memory that each record is about, whether or not it is still a sock's.
-#[inline(always)]
-pub(crate) fn for_each_record() {
-    let mut nothing = 0_u64;
-    // SAFETY: the callback takes what the helper gives it for a hash map: map, key, value, context.
-    unsafe {
-        bpf_for_each_map_elem(
-            ptr::addr_of!(LEDGER).cast_mut().cast(),
-            mark_if_gone as *mut c_void,
-            ptr::from_mut(&mut nothing).cast(),
-            0,
-        );
-    }
-}
-
-extern "C" fn mark_if_gone(
-    _map: *mut c_void,
-    _key: *const u64,
-    record: *mut Record,
-    _nothing: *mut u64,
-) -> i64 {
-    // SAFETY: a value of the ledger.
-    let record = unsafe { &mut *record };
-    let sk = record.socket.sk as Pointer;
-    let now = kernel::identity(sk);
-    if !kernel::is_unix(sk) || kernel::is_dead(sk) || is_another(record, &now) {
-        // Never seen: an order to remove it.
-        record.seen_at = 0;
-    }
-    0
-}
-
-/// Whether a `connect` is about to write down what the record says already. It holds spin locks
-/// meanwhile, so that this takes no time; a mark that stays has lost its `connect`.
-#[inline(always)]
-fn is_pairing(client: &Record, now: u64) -> bool {
-    /// One second, in nanoseconds.
-    const LONG: u64 = 1_000_000_000;
-    has(client, FLAG_PAIRING) && now.saturating_sub(client.opened_at) < LONG
-}
-
-#[inline(always)]
-fn is_client_pairing(client: u64, now: u64) -> bool {
-    client != 0 && lookup(client as Pointer).is_some_and(|client| is_pairing(client, now))
-}
-
-/// A peer that has closed is none, for the record; the kernel keeps pointing to it.
-#[inline(always)]
-fn correct_peer(known: &mut Record, sk: Pointer) -> bool {
-    let Some(peer) = kernel::peer_of(sk) else {
-        let wrong = known.peer.sk != 0;
-        known.peer.sk = 0;
-        return wrong;
-    };
-    if kernel::is_dead(peer) {
-        // That a datagram socket's peer closes is told to that peer's own peer only.
-        let wrong = known.peer.sk != 0 && known.peer.sk != peer as u64;
-        known.peer.sk = 0;
-        mark(known, FLAG_PEER_CLOSED, true);
-        return wrong;
-    }
-    let wrong = known.peer.sk != peer as u64;
-    known.peer = kernel::identity(peer);
-    mark(known, FLAG_PEER_CLOSED, false);
-    wrong
-}
-
-#[inline(always)]
-fn correct_name(known: &mut Record, sk: Pointer) -> bool {
-    // A name is given once, and stays.
-    if known.name.len != 0 || !kernel::has_name(sk) {
-        return false;
-    }
-    kernel::read_name(sk, &mut known.name);
-    true
 }
 
 /// Notes that the peer of `survivor` is gone (`unix_release_sock`).

@@ -120,32 +120,56 @@ impl Object {
         }
     }
 
-    /// Loads and attaches one program; the link ends with what is returned.
+    /// Loads one program, if it was not, and attaches it; the link ends with what is returned.
     ///
     /// # Errors
     /// As [`Self::check`], or the kernel's refusal.
     pub fn attach(&mut self, hook: &Hook) -> Result<FdLink, TracerError> {
-        self.check(hook)?;
+        self.load_hook(hook)?;
         let refused = |source| program_error(hook.program, source);
-        let btf = &self.btf;
+        match hook.point {
+            Point::Tracepoint(_) => {
+                let program: &mut BtfTracePoint = find(&mut self.ebpf, hook.program)?;
+                let id = program.attach().map_err(refused)?;
+                program.take_link(id).map(FdLink::from).map_err(refused)
+            }
+            Point::Entry(_) => {
+                let program: &mut FEntry = find(&mut self.ebpf, hook.program)?;
+                let id = program.attach().map_err(refused)?;
+                program.take_link(id).map(FdLink::from).map_err(refused)
+            }
+            Point::Exit(_) => {
+                let program: &mut FExit = find(&mut self.ebpf, hook.program)?;
+                let id = program.attach().map_err(refused)?;
+                program.take_link(id).map(FdLink::from).map_err(refused)
+            }
+        }
+    }
+
+    /// Loads one program, if it was not.
+    ///
+    /// # Errors
+    /// As [`Self::check`], or the kernel's refusal.
+    pub fn load_hook(&mut self, hook: &Hook) -> Result<(), TracerError> {
+        self.check(hook)?;
+        let program = self.ebpf.program_mut(hook.program);
+        let program = program.ok_or(TracerError::Missing(hook.program))?;
+        if program.fd().is_ok() {
+            return Ok(());
+        }
+        let (btf, refused) = (&self.btf, |source| program_error(hook.program, source));
         match hook.point {
             Point::Tracepoint(name) => {
-                let program: &mut BtfTracePoint = find(&mut self.ebpf, hook.program)?;
-                program.load(name, btf).map_err(refused)?;
-                let id = program.attach().map_err(refused)?;
-                program.take_link(id).map(FdLink::from).map_err(refused)
+                let program: &mut BtfTracePoint = program.try_into().map_err(refused)?;
+                program.load(name, btf).map_err(refused)
             }
             Point::Entry(name) => {
-                let program: &mut FEntry = find(&mut self.ebpf, hook.program)?;
-                program.load(name, btf).map_err(refused)?;
-                let id = program.attach().map_err(refused)?;
-                program.take_link(id).map(FdLink::from).map_err(refused)
+                let program: &mut FEntry = program.try_into().map_err(refused)?;
+                program.load(name, btf).map_err(refused)
             }
             Point::Exit(name) => {
-                let program: &mut FExit = find(&mut self.ebpf, hook.program)?;
-                program.load(name, btf).map_err(refused)?;
-                let id = program.attach().map_err(refused)?;
-                program.take_link(id).map(FdLink::from).map_err(refused)
+                let program: &mut FExit = program.try_into().map_err(refused)?;
+                program.load(name, btf).map_err(refused)
             }
         }
     }
@@ -227,6 +251,17 @@ impl Object {
     pub fn loaded(&self, name: &'static str) -> Result<&ProgramFd, TracerError> {
         let program = self.ebpf.program(name).ok_or(TracerError::Missing(name))?;
         program.fd().map_err(|source| program_error(name, source))
+    }
+
+    /// All programs of the object, by name, whether they are loaded or not.
+    pub fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
+        self.ebpf.programs()
+    }
+
+    /// The kernel's types as aya reads them.
+    #[must_use]
+    pub fn btf(&self) -> &Btf {
+        &self.btf
     }
 
     /// A map of the object.

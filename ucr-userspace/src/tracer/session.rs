@@ -281,15 +281,23 @@ const IDLE: Control = Control {
     backend: 0,
 };
 
-/// Programs that are attached.
-struct Hooked {
-    backend: Backend,
-    refused: Refused,
-    links: Vec<(&'static Hook, FdLink)>,
+/// Programs that are attached, as long as this value lives.
+#[derive(Debug)]
+pub struct Hooked {
+    /// How the ledger is filled.
+    pub backend: Backend,
+    /// What could not be attached.
+    pub refused: Refused,
+    /// Each with what holds it in its place.
+    pub links: Vec<(&'static Hook, FdLink)>,
 }
 
-/// Attaches the backend that was chosen, or else the best that this kernel has.
-fn attach_hooks(object: &mut Object, choice: &Choice) -> Result<Hooked, TracerError> {
+/// Attaches the backend that was chosen, or else the best that this kernel has. Neither the ledger is
+/// seeded, nor is anything pinned.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn attach_hooks(object: &mut Object, choice: &Choice) -> Result<Hooked, TracerError> {
     let without = &choice.without;
     match choice.backend {
         Some(Backend::Snapshot) => Err(TracerError::NothingToAttach),

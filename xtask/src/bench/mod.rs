@@ -5,6 +5,7 @@
 //! the difference is called noise. All that is measured is on this machine, which is named.
 
 mod crowd;
+mod follower;
 mod inspect;
 mod machine;
 mod race;
@@ -12,6 +13,7 @@ mod row;
 mod samples;
 mod stage;
 mod table;
+mod trace;
 
 use std::{
     fs,
@@ -37,6 +39,7 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Bench {
     Inspect(inspect::Args),
+    Trace(trace::Args),
 }
 
 /// What every bench can be told.
@@ -63,6 +66,7 @@ impl Args {
         println!("bench: {}", machine.line());
         let (common, rows) = match self.bench {
             Bench::Inspect(args) => (args.common.clone(), inspect::run(&args, &stage)?),
+            Bench::Trace(args) => (args.common.clone(), trace::run(&args, &stage)?),
         };
         print!("\n{}", table::show(&rows));
         if let Some(file) = &common.json {

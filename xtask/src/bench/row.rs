@@ -37,6 +37,8 @@ pub(super) struct Peer {
 pub(super) enum Better {
     Less,
     More,
+    /// Less, but the peer is a floor, below which nobody gets: the ratio says how many times the floor it is.
+    Floor,
 }
 
 /// What is to be reached.
@@ -46,6 +48,8 @@ pub(super) enum Target {
     Below(f64),
     /// So many times better than the peer, by the medians.
     Times(f64),
+    /// So many times the floor at most, by the medians. That both lie close to each other is no flaw.
+    Floors(f64),
 }
 
 /// How a row ended.
@@ -62,14 +66,16 @@ pub(super) enum Verdict {
 }
 
 impl Row {
-    /// How many times better than the peer ucr is, by the medians.
+    /// How many times better than the peer ucr is, or how many times the floor, by the medians.
     pub(super) fn ratio(&self) -> Option<f64> {
         let (ucr, peer) = self.both()?;
         let (ucr, peer) = (ucr.median(), peer.median());
-        Some(match self.better {
+        let ratio = match self.better {
             Better::Less => peer / ucr,
-            Better::More => ucr / peer,
-        })
+            Better::More | Better::Floor => ucr / peer,
+        };
+        // Of nothing, everything is any number of times as much.
+        ratio.is_finite().then_some(ratio)
     }
 
     /// Whether the difference means nothing.
@@ -91,6 +97,10 @@ impl Row {
                 None => return Verdict::NoPeer,
                 Some(ratio) => ratio >= least && !self.is_noise(),
             },
+            Some(Target::Floors(most)) => match self.ratio() {
+                None => return Verdict::NoPeer,
+                Some(ratio) => ratio <= most,
+            },
         };
         if is_met { Verdict::Met } else { Verdict::Missed }
     }
@@ -100,6 +110,7 @@ impl Row {
         Some(match self.target? {
             Target::Below(limit) => format!("< {limit} {}", self.unit),
             Target::Times(least) => format!(">= {least} times"),
+            Target::Floors(most) => format!("<= {most} times"),
         })
     }
 
@@ -159,6 +170,20 @@ mod tests {
         assert_eq!(row(Better::Less, &[2.0], &[40.0], None).ratio(), Some(20.0));
         assert_eq!(row(Better::More, &[40.0], &[20.0], None).ratio(), Some(2.0));
         assert_eq!(row(Better::Less, &[2.0], &[], None).ratio(), None);
+        assert_eq!(row(Better::Less, &[0.0], &[40.0], None).ratio(), None);
+    }
+
+    #[test]
+    fn a_floor_is_told_in_floors() {
+        let floor =
+            |ucr: &[f64], peer: &[f64]| row(Better::Floor, ucr, peer, Some(Target::Floors(1.3)));
+        assert_eq!(floor(&[150.0], &[100.0]).ratio(), Some(1.5));
+        assert_eq!(floor(&[150.0], &[100.0]).verdict(), Verdict::Missed);
+        assert_eq!(floor(&[130.0], &[100.0]).verdict(), Verdict::Met);
+        assert_eq!(floor(&[130.0], &[]).verdict(), Verdict::NoPeer);
+        // As cheap as can be is met, though it cannot be told from the floor.
+        assert_eq!(floor(&[90.0, 100.0, 110.0], &[95.0, 100.0, 105.0]).verdict(), Verdict::Met);
+        assert_eq!(floor(&[1.0], &[1.0]).aim().as_deref(), Some("<= 1.3 times"));
     }
 
     #[test]

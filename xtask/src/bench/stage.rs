@@ -38,7 +38,9 @@ impl Stage {
     /// Builds the programs.
     pub(super) fn build() -> Result<Self> {
         println!("bench: building ucr for release");
-        for arguments in [&["ucr-userspace"][..], &["ucr-tests", "--bin", "victim"]] {
+        for arguments in
+            [&["ucr-userspace"][..], &["ucr-tests", "--bin", "victim", "--bin", "overhead"]]
+        {
             let mut build = commands::cargo();
             build.args(["build", "--quiet", "--release", "--package"]).args(arguments);
             if !build.status().context("run cargo")?.success() {
@@ -63,6 +65,11 @@ impl Stage {
     /// The program that makes sockets.
     pub(super) fn victim(&self) -> PathBuf {
         self.programs.join("victim")
+    }
+
+    /// The program that measures what tracing costs.
+    pub(super) fn overhead(&self) -> PathBuf {
+        self.programs.join("overhead")
     }
 
     /// A pin directory that nobody else has. It is not there yet.

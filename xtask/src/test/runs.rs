@@ -65,6 +65,7 @@ const SIGHT: Part = Part {
         "backends::loss::",
         "backends::prototypes::",
         "backends::same::",
+        "backends::verifier::each_program",
         "doors::",
         "dumping::obstacles::looking_at",
         "dumping::provenance::",

@@ -7,12 +7,12 @@ use anyhow::Result;
 use super::{
     super::{
         crowd::Crowd,
+        follower::Follower,
         row::{Better, Measured, Row, Target},
         samples::Samples,
         stage::{Stage, until},
     },
     BENCH,
-    daemon::Follower,
 };
 
 /// In MiB.

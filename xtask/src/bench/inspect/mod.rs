@@ -1,8 +1,6 @@
 //! `cargo xtask bench inspect`: who is on the other end, asked on a machine with very many unix sockets.
 
 mod asking;
-mod daemon;
-mod events;
 mod listing;
 mod memory;
 
@@ -17,7 +15,7 @@ use super::{
 
 const BENCH: &str = "inspect";
 
-/// Ask who holds which unix socket, among very many: ls, who, the daemon's memory and pace
+/// Ask who holds which unix socket, among very many: ls, who, the daemon's memory
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
     /// How many unix sockets
@@ -39,8 +37,6 @@ enum Part {
     Asking,
     /// What the daemon takes of memory
     Memory,
-    /// How many events the daemon follows without loss
-    Events,
 }
 
 /// Measures it all.
@@ -68,9 +64,6 @@ pub(super) fn run(args: &Args, stage: &Stage) -> Result<Vec<Row>> {
     }
     if has(Part::Memory) {
         rows.extend(memory::run(stage, args.sockets));
-    }
-    if has(Part::Events) {
-        rows.extend(events::run(stage, repetitions)?);
     }
     Ok(rows)
 }

@@ -1,6 +1,7 @@
-//! How many events a second are followed without losing any, and how many are lost when nobody holds back.
+//! How many events a second are followed without losing any, what that takes of a processor, and how many are
+//! lost when nobody holds back. The ring buffer has the size that it has by itself.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -8,12 +9,12 @@ use serde_json::Value;
 use super::{
     super::{
         crowd,
+        follower::Follower,
         row::{Better, Peer, Row},
         samples::Samples,
-        stage::Stage,
+        stage::{Stage, until},
     },
     BENCH,
-    daemon::Follower,
 };
 
 /// How long producers are busy at each rate.
@@ -22,6 +23,8 @@ const SECONDS: u64 = 2;
 const FIRST: u64 = 2000;
 /// Doubling ends here: nobody makes so many.
 const LAST: u64 = 1 << 22;
+/// A follower is at rest when it has not run for so long.
+const CALM: Duration = Duration::from_millis(300);
 /// How often the last step is halved.
 const REFINED: u32 = 3;
 
@@ -34,13 +37,15 @@ struct Run {
     lost: u64,
     /// In percent of all.
     share: f64,
+    /// How long the follower was busy with a million of them, in seconds.
+    cpu: f64,
 }
 
 /// What came of one follower.
 #[derive(Clone, Debug)]
 struct Pace {
-    /// Events a second at the highest rate without loss.
-    sustained: Samples,
+    /// At the highest rate without loss.
+    sustained: Vec<Run>,
     /// When producers do what they can.
     full: Vec<Run>,
 }
@@ -51,9 +56,9 @@ pub(super) fn run(stage: &Stage, repetitions: u32) -> Result<Vec<Row>> {
     for producers in [1, 2] {
         let name = |what: &str| format!("{what}-{producers}");
         let daemon = Follower::daemon(stage, &name("events"))
-            .and_then(|follower| pace(stage, &follower, producers, repetitions));
+            .and_then(|mut follower| pace(stage, &mut follower, producers, repetitions));
         let trace = Follower::trace(stage, &name("trace"))
-            .and_then(|follower| pace(stage, &follower, producers, repetitions));
+            .and_then(|mut follower| pace(stage, &mut follower, producers, repetitions));
         let row = |workload: &str, unit, better, of: &dyn Fn(&Pace) -> Option<Samples>| {
             let measured = |pace: &Result<Pace>| match pace {
                 Ok(pace) => of(pace).context("was not measured").map_err(|why| why.to_string()),
@@ -74,17 +79,26 @@ pub(super) fn run(stage: &Stage, repetitions: u32) -> Result<Vec<Row>> {
         let of_full = |what: fn(&Run) -> f64| {
             move |pace: &Pace| Samples::new(pace.full.iter().map(what).collect())
         };
-        let sustained = |pace: &Pace| Some(pace.sustained.clone());
-        rows.push(row("without loss", "events/s", Better::More, &sustained));
+        let of_sustained = |what: fn(&Run) -> f64| {
+            move |pace: &Pace| Samples::new(pace.sustained.iter().map(what).collect())
+        };
+        let (events, cpu) = (of_sustained(|run| run.events), of_sustained(|run| run.cpu));
+        rows.push(row("without loss", "events/s", Better::More, &events));
+        rows.push(row("CPU per million events", "s", Better::Less, &cpu));
         rows.push(row("at full speed", "events/s", Better::More, &of_full(|run| run.events)));
         rows.push(row("lost at full speed", "%", Better::Less, &of_full(|run| run.share)));
     }
     Ok(rows)
 }
 
-/// Finds the highest rate without loss, sees that it holds, and then lets producers do what they can.
-fn pace(stage: &Stage, follower: &Follower, producers: u64, repetitions: u32) -> Result<Pace> {
-    let at = |rate| measure(stage, follower, producers, rate);
+/// Lets producers do what they can. Only if something is lost then, finds the highest rate without loss, and
+/// sees that it holds.
+fn pace(stage: &Stage, follower: &mut Follower, producers: u64, repetitions: u32) -> Result<Pace> {
+    let mut at = |rate| measure(stage, follower, producers, rate);
+    let full = (0..repetitions).map(|_| at(None)).collect::<Result<Vec<_>>>()?;
+    if full.iter().all(|run| run.lost == 0) {
+        return Ok(Pace { sustained: full.clone(), full });
+    }
     let (mut good, mut bad) = (FIRST / 2, None);
     let mut reached = 0.0;
     while bad.is_none() && good < LAST {
@@ -111,7 +125,7 @@ fn pace(stage: &Stage, follower: &Follower, producers: u64, repetitions: u32) ->
             if run.lost > 0 {
                 break;
             }
-            values.push(run.events);
+            values.push(run);
         }
         if values.len() == usize::try_from(repetitions)? {
             break values;
@@ -119,22 +133,42 @@ fn pace(stage: &Stage, follower: &Follower, producers: u64, repetitions: u32) ->
         good = good * 9 / 10;
         ensure!(good > 0, "events are lost however few there are");
     };
-    let full = (0..repetitions).map(|_| at(None)).collect::<Result<Vec<_>>>()?;
-    let sustained = Samples::new(sustained).context("at least one repetition")?;
     Ok(Pace { sustained, full })
 }
 
-fn measure(stage: &Stage, follower: &Follower, producers: u64, rate: Option<u64>) -> Result<Run> {
-    let count = || counters(&stage.status(&follower.pins)?);
-    let before = count()?;
+fn measure(
+    stage: &Stage,
+    follower: &mut Follower,
+    producers: u64,
+    rate: Option<u64>,
+) -> Result<Run> {
+    let count = |follower: &Follower| counters(&stage.status(&follower.pins)?);
+    let before = count(follower)?;
+    let busy_before = calm(follower)?;
     let start = Instant::now();
     crowd::busy(stage, producers, rate, SECONDS)?;
     let time = start.elapsed().as_secs_f64();
-    let after = count()?;
+    // What is still in the ring buffer is also its work.
+    let busy = calm(follower)?.saturating_sub(busy_before).as_secs_f64();
+    let after = count(follower)?;
     let (emitted, lost) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
     let of = |n: u64| u32::try_from(n).map(f64::from);
     let (all, share) = (of(emitted + lost)?, of(lost)? * 100.0);
-    Ok(Run { events: of(emitted)? / time, lost, share: if all > 0.0 { share / all } else { 0.0 } })
+    let emitted = of(emitted)?;
+    ensure!(emitted > 0.0, "no event was recorded");
+    Ok(Run { events: emitted / time, lost, share: share / all, cpu: busy / emitted * 1e6 })
+}
+
+/// How long a follower has run once it has nothing more to do.
+fn calm(follower: &mut Follower) -> Result<Duration> {
+    let mut last = (follower.cpu()?, Instant::now());
+    until("the follower to have nothing to do", || {
+        let now = follower.cpu()?;
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        Ok((last.1.elapsed() > CALM).then_some(now))
+    })
 }
 
 /// Events that were recorded and that were lost, so far.

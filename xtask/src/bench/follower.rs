@@ -6,11 +6,13 @@ use std::{
     os::unix::net::UnixStream,
     path::Path,
     process::Stdio,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+use nix::unistd::{SysconfVar, sysconf};
 
-use super::super::stage::{Stage, until};
+use super::stage::{Stage, until};
 use crate::leftovers::{Pins, Process};
 
 /// A program that follows events. It ends when this is dropped, and tracing with it.
@@ -81,6 +83,18 @@ impl Follower {
         bail!("ended with {status}: {first}")
     }
 
+    /// How long it has run on a processor, in its own code and in the kernel (`utime` and `stime` of
+    /// `proc_pid_stat(5)`).
+    pub(super) fn cpu(&mut self) -> Result<Duration> {
+        self.has_to_live()?;
+        let path = format!("/proc/{}/stat", self.process.child().id());
+        let stat = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let ticks = ticks_of(&stat).with_context(|| format!("understand {path}"))?;
+        let second = sysconf(SysconfVar::CLK_TCK).context("ask how long a tick is")?;
+        let second = u32::try_from(second.context("a tick has no length")?)?;
+        Ok(Duration::from_secs(ticks) / second)
+    }
+
     /// What it has of memory that is its own and present (`VmRSS` of `proc_pid_status(5)`), in bytes.
     pub(super) fn memory(&mut self) -> Result<u64> {
         self.has_to_live()?;
@@ -89,5 +103,27 @@ impl Follower {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         Ok(kib.with_context(|| format!("find VmRSS in {path}"))? * 1024)
+    }
+}
+
+/// `utime` and `stime`: the 14th and 15th field, where the second one is a name in brackets that may have
+/// anything in it.
+fn ticks_of(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(user + system)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_counted_from_behind_the_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 40 2 5 6 20 0 1 0 100 8 9";
+        assert_eq!(ticks_of(stat), Some(42));
+        assert_eq!(ticks_of("7 (a) S 1 7"), None);
+        assert_eq!(ticks_of("nothing"), None);
     }
 }
