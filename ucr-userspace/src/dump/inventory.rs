@@ -3,14 +3,14 @@
 
 use std::thread;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use ucr_common::{descriptor::SocketDescriptor, record::Record};
 
 use super::{DumpError, hidden, reader::StateReader};
 use crate::{
     crosscheck::Held,
     ledger::{Ledger, Tracked},
-    model::{Pid, View},
+    model::{Pid, SocketState, SocketType, View},
     process::{files::BoundFile, state::SocketDetails},
     snapshot::{
         descriptors::Lister,
@@ -19,6 +19,9 @@ use crate::{
     },
     tracer::store::Store,
 };
+
+/// Up to so many descriptors sock_diag is asked about each socket, if that is enough.
+const FEW: usize = 16;
 
 /// What was found.
 #[derive(Debug)]
@@ -75,29 +78,53 @@ impl Inventory {
         store: Option<&Store>,
     ) -> Result<Self, DumpError> {
         let root = pids.first().copied().unwrap_or_default();
-        thread::scope(|threads| {
-            // What the kernel tells of its own accord is heard while its memory is read.
-            let view = threads.spawn(|| diag::unix_sockets_of(root.0));
-            let found = Self::find(pids, lister, memory, store);
-            tracing::debug!("sock_diag is awaited");
-            let view = view.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload));
-            Ok(Self { view: view?, ..found? })
-        })
-    }
-
-    /// All but the view.
-    fn find(
-        pids: &[Pid],
-        lister: &mut Lister,
-        memory: &Memory,
-        store: Option<&Store>,
-    ) -> Result<Self, DumpError> {
         let (mut descriptors, mut records) = (Vec::new(), HashMap::default());
         for pid in pids {
             let (found, known) = lister.sockets_and_records_of(*pid)?;
             descriptors.extend(found);
             records.extend(known.into_iter().map(|record| (record.socket.sk, record)));
         }
+        if descriptors.len() <= FEW {
+            let found = Self::find(descriptors, &records, lister, memory, store)?;
+            let view = if found.is_closed() {
+                let inodes: Vec<u32> = found.sockets.iter().map(|stock| stock.held.inode).collect();
+                diag::unix_sockets_with(root.0, &inodes)?
+            } else {
+                diag::unix_sockets_of(root.0)?
+            };
+            return Ok(Self { view, ..found });
+        }
+        thread::scope(|threads| {
+            // What the kernel tells of its own accord is heard while its memory is read.
+            let view = threads.spawn(|| diag::unix_sockets_of(root.0));
+            let found = Self::find(descriptors, &records, lister, memory, store);
+            tracing::debug!("sock_diag is awaited");
+            let view = view.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload));
+            Ok(Self { view: view?, ..found? })
+        })
+    }
+
+    /// Whether no socket has to do with any outside of these: then nobody else need be asked about. A datagram socket
+    /// may have senders that it does not know of.
+    fn is_closed(&self) -> bool {
+        let known: HashSet<u64> = self.sockets.iter().map(|stock| stock.held.sk).collect();
+        self.sockets.iter().all(|stock| {
+            let is_listener =
+                SocketState::from_raw(stock.sock.state) == Some(SocketState::Listening);
+            stock.details.socket_type != SocketType::Dgram
+                && !is_listener
+                && (stock.sock.peer == 0 || known.contains(&stock.sock.peer))
+        })
+    }
+
+    /// All but the view.
+    fn find(
+        descriptors: Vec<SocketDescriptor>,
+        records: &HashMap<u64, Record>,
+        lister: &mut Lister,
+        memory: &Memory,
+        store: Option<&Store>,
+    ) -> Result<Self, DumpError> {
         tracing::debug!(descriptors = descriptors.len(), "descriptors are listed");
         let mut holders: HashMap<u64, Vec<usize>> = HashMap::default();
         let mut order = Vec::new();
@@ -140,7 +167,7 @@ impl Inventory {
         let hidden::Found { lost: passed, files } =
             hidden::find(&descriptors, &mut sockets, &mut reader, lister, memory)?;
         tracing::debug!(sockets = sockets.len(), "queues are read");
-        let ledger = store.map(|store| tracked(store, &records, &sockets)).transpose()?;
+        let ledger = store.map(|store| tracked(store, records, &sockets)).transpose()?;
         memory.look_anew();
         tracing::debug!("the ledger is looked up");
         Ok(Self { descriptors, sockets, passed, files, view: View::default(), ledger })

@@ -11,11 +11,12 @@ use ucr_common::descriptor::SocketDescriptor;
 use super::DumpError;
 use crate::{
     model::{Pid, UnixName},
-    process::{files::BoundFile, state::SocketDetails},
-    snapshot::{
-        memory::{Memory, Sock},
+    process::{
+        files::BoundFile,
+        state::SocketDetails,
         states::{States, Unknown},
     },
+    snapshot::memory::{Memory, Sock},
 };
 
 /// Duplicates of processes' descriptors: a process is opened once.

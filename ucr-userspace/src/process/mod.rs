@@ -9,3 +9,4 @@ pub mod own;
 pub mod peek;
 pub mod procfs;
 pub mod state;
+pub mod states;

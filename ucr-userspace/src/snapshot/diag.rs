@@ -1,6 +1,6 @@
 //! A snapshot of the unix sockets of a network namespace, by `sock_diag(7)`.
 //!
-//! One dump, not one request for each socket: the kernel looks an inode up by walking all of its
+//! One dump, not one request for each socket, unless there are few: the kernel looks an inode up by walking all of its
 //! tables. A dump is not atomic; what stands in one only is no proof of anything.
 
 use std::{fs::File, io};
@@ -88,9 +88,35 @@ pub fn unix_sockets() -> Result<View, DiagError> {
 /// # Errors
 /// See [`DiagError`].
 pub fn unix_sockets_of(pid: i32) -> Result<View, DiagError> {
+    within(pid, dump)
+}
+
+/// These unix sockets of a process's network namespace: those that are there. To ask for each takes the kernel a walk
+/// over all sockets, which is less than to tell of all only if they are few.
+///
+/// # Errors
+/// See [`DiagError`].
+pub fn unix_sockets_with(pid: i32, inodes: &[u32]) -> Result<View, DiagError> {
+    let ask_for_each = || {
+        let socket = open()?;
+        let mut view = View::default();
+        for inode in inodes.iter().copied().filter(|inode| *inode != 0) {
+            let question = UnixRequest { inode, ..about_unix(StateFlags::empty()) };
+            ask(&socket, SockDiagMessage::UnixRequest(question), NLM_F_REQUEST)?;
+            view.sockets.extend(read_one(&socket)?.map(|seen| (seen.inode, seen)));
+        }
+        Ok(view)
+    };
+    within(pid, ask_for_each)
+}
+
+fn within<T: Send>(
+    pid: i32,
+    look: impl FnOnce() -> Result<T, DiagError> + Send,
+) -> Result<T, DiagError> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"));
     namespace
-        .and_then(|namespace| run_in(Some(namespace), dump))
+        .and_then(|namespace| run_in(Some(namespace), look))
         .map_err(|source| DiagError::Namespace(pid, source))?
 }
 
@@ -125,7 +151,7 @@ pub fn probe(family: Family) -> Result<(), DiagError> {
         Family::Tcp => inet(u8::try_from(libc::IPPROTO_TCP).unwrap_or_default()),
         Family::Udp => inet(u8::try_from(libc::IPPROTO_UDP).unwrap_or_default()),
     };
-    ask(&socket, question)?;
+    ask(&socket, question, NLM_F_REQUEST | NLM_F_DUMP)?;
     read(&socket).map(drop)
 }
 
@@ -138,7 +164,8 @@ fn dump() -> Result<View, DiagError> {
     for _ in 0..ATTEMPTS {
         // The crate names two states; unconnected sockets are in a third one.
         let all = StateFlags::from_bits_retain(u32::MAX);
-        ask(&socket, SockDiagMessage::UnixRequest(about_unix(all)))?;
+        let question = SockDiagMessage::UnixRequest(about_unix(all));
+        ask(&socket, question, NLM_F_REQUEST | NLM_F_DUMP)?;
         if let Some(view) = read(&socket)? {
             return Ok(view);
         }
@@ -159,15 +186,35 @@ fn about_unix(state_flags: StateFlags) -> UnixRequest {
     }
 }
 
-fn ask(socket: &Socket, question: SockDiagMessage) -> Result<(), DiagError> {
+fn ask(socket: &Socket, question: SockDiagMessage, flags: u16) -> Result<(), DiagError> {
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.flags = flags;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     let sent = socket.send_to(&bytes, &SocketAddr::new(0, 0), 0);
     sent.map(drop).map_err(|source| DiagError::Socket("write to", source))
+}
+
+/// Reads the answer about one socket; `None` if it is not there.
+fn read_one(socket: &Socket) -> Result<Option<SeenSocket>, DiagError> {
+    let mut buffer = Vec::with_capacity(ANSWER);
+    socket.recv(&mut buffer, 0).map_err(|source| DiagError::Socket("read from", source))?;
+    let message =
+        NetlinkMessage::<SockDiagMessage>::deserialize(&buffer).map_err(DiagError::Decode)?;
+    match message.payload {
+        NetlinkPayload::InnerMessage(SockDiagMessage::UnixResponse(response)) => {
+            seen(&response).map(Some)
+        }
+        NetlinkPayload::Error(error) => {
+            match error.code.map_or(0, |code| code.get().wrapping_neg()) {
+                libc::ENOENT => Ok(None),
+                code => Err(DiagError::Refused(io::Error::from_raw_os_error(code))),
+            }
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Reads one dump; `None` if the kernel says that it was disturbed (`NLM_F_DUMP_INTR`).
@@ -296,5 +343,14 @@ mod tests {
         assert_eq!(seen.name.as_bytes(), path.as_os_str().as_encoded_bytes());
         assert_eq!(view.get(inode_of(&waiting)).expect("the waiting client").peer, None);
         assert!(listener.as_raw_fd() > 0);
+
+        // Asked for by themselves they are the same, and who is gone is not there.
+        let own = std::process::id().cast_signed();
+        let wanted = [inode_of(&listener), inode_of(&client), inode_of(&accepted), u32::MAX];
+        let few = unix_sockets_with(own, &wanted).expect("answers");
+        assert_eq!(few.sockets.len(), 3);
+        for (inode, seen) in &few.sockets {
+            assert_eq!(Some(seen), view.get(*inode));
+        }
     }
 }

@@ -4,4 +4,3 @@
 pub mod descriptors;
 pub mod diag;
 pub mod memory;
-pub mod states;

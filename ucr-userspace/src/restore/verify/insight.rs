@@ -10,12 +10,14 @@ use super::{ObserveError, queues::is_needed};
 use crate::{
     image::{Image, SocketIndex},
     model::Pid,
-    process::state::{SocketDetails, StateError},
+    process::{
+        state::{SocketDetails, StateError},
+        states::{States, Unknown},
+    },
     restore::execute::Restored,
     snapshot::{
         descriptors::Lister,
         memory::{Memory, MemoryError, TOGETHER},
-        states::{States, Unknown},
     },
     tracer::pins::PinDirectory,
 };

@@ -9,10 +9,10 @@ use crate::model::UnixName;
 use crate::process::beneath;
 use crate::process::files::{BoundFile, Facts};
 use crate::process::state::{self, Defaults, SocketDetails, StateError};
+use crate::process::states::States;
 use crate::restore::execute::Restored;
 use crate::restore::plan::spot::Spot;
 use crate::restore::plan::{file_spot, named_spot};
-use crate::snapshot::states::States;
 
 /// One socket as it is now.
 #[derive(Clone, Debug)]

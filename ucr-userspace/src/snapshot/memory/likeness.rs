@@ -5,33 +5,10 @@
 //! have the same options. What is left out is a list, not what is held against each other: a member that is not
 //! known makes sockets different, which costs a question and is never wrong.
 
-use std::{ops::Range, os::fd::BorrowedFd};
+use std::ops::Range;
 
 use super::{Memory, MemoryError, Sock, long};
-use crate::{
-    image::SocketOption, kernel::btf::Btf, model::option_table::TABLE, process::options,
-    sys::sockopt,
-};
-
-/// Makes another value out of an option's.
-type Change = fn(&[u8]) -> Vec<u8>;
-
-/// Ways to do so.
-const CHANGES: [Change; 4] = [
-    |old| first(old, |number| number ^ 1),
-    |old| first(old, |number| number.wrapping_add(4096)),
-    |old| first(old, |_| 16),
-    |old| first(old, |_| 0),
-];
-
-/// With another first number.
-fn first(old: &[u8], change: fn(i32) -> i32) -> Vec<u8> {
-    let mut new = old.to_vec();
-    if let Some((number, _)) = new.split_first_chunk_mut::<4>() {
-        *number = change(i32::from_ne_bytes(*number)).to_ne_bytes();
-    }
-    new
-}
+use crate::kernel::btf::Btf;
 
 /// Members of `struct sock_common` that hold no option.
 const OF_COMMON: [&str; 14] = [
@@ -158,36 +135,6 @@ pub(super) fn compared(btf: &Btf, size: usize) -> Vec<Range<usize>> {
 }
 
 impl Memory {
-    /// Whether the kernel keeps all options where they are looked for: each was set on a socket of our own, which had
-    /// to become unlike what it was.
-    #[must_use]
-    pub fn likeness_is_told(&self) -> bool {
-        self.tells_likeness
-    }
-
-    /// Sets every option that can be set, and looks whether it shows.
-    pub(super) fn try_options(&self, socket: BorrowedFd<'_>, sk: u64) -> Result<bool, MemoryError> {
-        let sock = self.sock(sk)?;
-        let (mut before, mut after) = (Vec::new(), Vec::new());
-        for known in TABLE {
-            let Ok(old) = sockopt::get(socket, known.number) else { continue };
-            self.likeness(&sock, &mut before)?;
-            // Of what an option can be set to, one of these is something else than it is.
-            let is_changed = CHANGES.into_iter().any(|change| {
-                let value = change(&old);
-                let option = SocketOption { name: known.number, value };
-                options::set(socket, &option).is_ok()
-                    && sockopt::get(socket, known.number).is_ok_and(|new| new != old)
-            });
-            self.likeness(&sock, &mut after)?;
-            // What we may not set, or this kernel refuses to unix sockets, cannot be tried.
-            if is_changed && before == after {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// What is the same for all sockets whose options are the same; apart from their type.
     ///
     /// # Errors

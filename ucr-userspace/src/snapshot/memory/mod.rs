@@ -13,7 +13,11 @@ mod queue;
 mod reader;
 mod trial;
 
-use std::{fs::File, io};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
 
 use nix::fcntl::Flock;
 
@@ -86,8 +90,8 @@ pub struct Memory {
     namespace: (u64, u32),
     /// `socket_file_ops`.
     socket_operations: u64,
-    /// Whether sockets with different options are known to be unlike.
-    tells_likeness: bool,
+    /// A socket of our own, and where it is: for whoever wants to try something out.
+    specimen: Option<(OwnedFd, u64)>,
     /// Nobody else may use the program meanwhile.
     _turn: Option<Flock<File>>,
 }
@@ -158,11 +162,17 @@ impl Memory {
             pages: None,
             namespace: (0, 0),
             socket_operations: 0,
-            tells_likeness: false,
+            specimen: None,
             _turn: turn,
         };
         memory.try_out(lister)?;
         Ok(memory)
+    }
+
+    /// A socket of our own that nobody uses, and where it is.
+    #[must_use]
+    pub fn specimen(&self) -> Option<(BorrowedFd<'_>, u64)> {
+        self.specimen.as_ref().map(|(socket, sk)| (socket.as_fd(), *sk))
     }
 
     /// Whether data beyond a message's first part can be read as well.

@@ -87,8 +87,8 @@ impl Memory {
             return Err(MemoryError::Senseless("our own messages look different"));
         }
         self.find_pages(sk_of(long_to.as_fd())?, &big)?;
-        let long_from = long_from.as_fd();
-        self.tells_likeness = self.try_options(long_from, sk_of(long_from)?)?;
+        let sk = sk_of(long_from.as_fd())?;
+        self.specimen = Some((long_from, sk));
         Ok(())
     }
 

@@ -11,11 +11,15 @@ use std::{
 
 use ucr_common::descriptor::SocketDescriptor;
 
-use super::memory::{Counterpart, Memory, MemoryError, Sock};
+use super::{
+    options,
+    state::{self, Defaults, NotRestorable, Settings, SocketDetails, StateError},
+};
 use crate::{
-    image::validate::STATUS_FLAGS,
-    model::{Credentials, SocketState, SocketType},
-    process::state::{self, Defaults, NotRestorable, Settings, SocketDetails, StateError},
+    image::{SocketOption, validate::STATUS_FLAGS},
+    model::{Credentials, SocketState, SocketType, option_table::TABLE},
+    snapshot::memory::{Counterpart, Memory, MemoryError, Sock},
+    sys::sockopt,
 };
 
 /// Why the state of a socket is not known.
@@ -53,6 +57,8 @@ pub struct States<'a> {
     /// Whom sockets see.
     seen: HashMap<Counterpart, Seen>,
     likeness: Vec<u8>,
+    /// Whether sockets with different options are unlike; unknown until it is asked for.
+    is_told: Option<bool>,
 }
 
 impl<'a> States<'a> {
@@ -65,6 +71,7 @@ impl<'a> States<'a> {
             alike: HashMap::default(),
             seen: HashMap::new(),
             likeness: Vec::new(),
+            is_told: None,
         }
     }
 
@@ -119,9 +126,11 @@ impl<'a> States<'a> {
         way: &mut Way<impl FnOnce() -> Result<OwnedFd, E>>,
     ) -> Result<Settings, Unknown<E>> {
         self.memory.likeness(sock, &mut self.likeness)?;
-        if let Some(known) = self.alike.get(&self.likeness)
-            && self.memory.likeness_is_told()
-        {
+        let is_told = match self.is_told {
+            Some(known) => known,
+            None => *self.is_told.insert(likeness_is_told(self.memory)?),
+        };
+        if let Some(known) = self.alike.get(&self.likeness).filter(|_| is_told) {
             return Ok(known.clone());
         }
         let new = match self.new.entry(kind) {
@@ -146,6 +155,53 @@ impl<'a> States<'a> {
         let seen = (state::credentials(socket)?, state::groups(socket)?.map(Arc::from));
         Ok(place.insert(seen).clone())
     }
+}
+
+/// Whether the kernel keeps all options where they are looked for: each that can be set is set on a socket of our own,
+/// which has to become unlike what it was.
+///
+/// # Errors
+/// [`MemoryError::Unreadable`], [`MemoryError::Senseless`].
+pub fn likeness_is_told(memory: &Memory) -> Result<bool, MemoryError> {
+    let Some((socket, sk)) = memory.specimen() else { return Ok(false) };
+    let sock = memory.sock(sk)?;
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for known in TABLE {
+        let Ok(old) = sockopt::get(socket, known.number) else { continue };
+        memory.likeness(&sock, &mut before)?;
+        // Of what an option can be set to, one of these is something else than it is.
+        let is_changed = CHANGES.into_iter().any(|change| {
+            let option = SocketOption { name: known.number, value: change(&old) };
+            options::set(socket, &option).is_ok()
+                && sockopt::get(socket, known.number).is_ok_and(|new| new != old)
+        });
+        memory.likeness(&sock, &mut after)?;
+        // What we may not set, or this kernel refuses to unix sockets, cannot be tried.
+        if is_changed && before == after {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Makes another value out of an option's.
+type Change = fn(&[u8]) -> Vec<u8>;
+
+/// Ways to do so.
+const CHANGES: [Change; 4] = [
+    |old| first(old, |number| number ^ 1),
+    |old| first(old, |number| number.wrapping_add(4096)),
+    |old| first(old, |_| 16),
+    |old| first(old, |_| 0),
+];
+
+/// With another first number.
+fn first(old: &[u8], change: fn(i32) -> i32) -> Vec<u8> {
+    let mut new = old.to_vec();
+    if let Some((number, _)) = new.split_first_chunk_mut::<4>() {
+        *number = change(i32::from_ne_bytes(*number)).to_ne_bytes();
+    }
+    new
 }
 
 /// The way to a descriptor, gone at most once.

@@ -1,3 +1,5 @@
+//! What memory tells, held against what the sockets themselves tell.
+
 use std::{
     io::Write as _,
     os::{
@@ -46,7 +48,7 @@ fn both(
 fn memory_tells_what_the_socket_itself_tells() {
     let mut lister = Lister::load().expect("the iterator");
     let memory = Memory::prepare(&mut lister).expect("memory that makes sense");
-    assert!(memory.likeness_is_told(), "this kernel keeps an option elsewhere");
+    assert!(likeness_is_told(&memory).expect("a trial"), "this kernel keeps an option elsewhere");
     let mut states = States::new(&memory);
     let name = format!("ucr-states-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
