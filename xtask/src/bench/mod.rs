@@ -4,10 +4,16 @@
 //! Whole commands take turns ([`race`]); values are medians with their extremes, and where two ranges overlap
 //! the difference is called noise. All that is measured is on this machine, which is named.
 
+mod criu;
 mod crowd;
+mod dump;
+mod figures;
+mod holder;
 mod inspect;
 mod machine;
+mod place;
 mod race;
+mod restore;
 mod row;
 mod samples;
 mod stage;
@@ -36,7 +42,9 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Bench {
+    Dump(dump::Args),
     Inspect(inspect::Args),
+    Restore(restore::Args),
 }
 
 /// What every bench can be told.
@@ -53,23 +61,52 @@ struct Common {
 impl Args {
     /// Does it; fails if something could not be measured, or a target is missed.
     pub(crate) fn run(self) -> Result<ExitCode> {
+        if self.bench.is_inside() {
+            self.bench.measure()?;
+            return Ok(ExitCode::SUCCESS);
+        }
         setup::ensure()?;
         setup::ensure_bench()?;
         if !commands::is_root() {
             bail!("a benchmark traces, and looks at other processes' sockets: run it as root");
         }
-        let stage = Stage::build()?;
         let machine = Machine::look()?;
         println!("bench: {}", machine.line());
-        let (common, rows) = match self.bench {
-            Bench::Inspect(args) => (args.common.clone(), inspect::run(&args, &stage)?),
-        };
+        let rows = self.bench.measure()?;
+        let common = self.bench.common();
         print!("\n{}", table::show(&rows));
         if let Some(file) = &common.json {
-            write(file, &machine, &common, &rows)?;
+            write(file, &machine, common, &rows)?;
         }
         let is_good = |row: &Row| matches!(row.verdict(), Verdict::Met | Verdict::Measured);
         Ok(if rows.iter().all(is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Bench {
+    /// Whether we have been started in a machine, to measure there.
+    fn is_inside(&self) -> bool {
+        match self {
+            Self::Dump(args) => args.place.inside,
+            Self::Restore(args) => args.place.inside,
+            Self::Inspect(_) => false,
+        }
+    }
+
+    fn common(&self) -> &Common {
+        match self {
+            Self::Dump(args) => &args.common,
+            Self::Inspect(args) => &args.common,
+            Self::Restore(args) => &args.common,
+        }
+    }
+
+    fn measure(&self) -> Result<Vec<Row>> {
+        match self {
+            Self::Dump(args) => dump::run(args, &args.place.stage()?),
+            Self::Inspect(args) => inspect::run(args, &Stage::build()?),
+            Self::Restore(args) => restore::run(args, &args.place.stage()?),
+        }
     }
 }
 
