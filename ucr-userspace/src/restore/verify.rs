@@ -1,29 +1,26 @@
 //! What was made, held against the image, up to renumbering.
 
+mod observe;
 mod pids;
 mod queues;
 
-use std::collections::HashSet;
 use std::fmt;
-use std::os::fd::AsRawFd as _;
 
+pub use self::observe::observe;
 pub use self::pids::other_pids;
 pub use self::queues::look_deeper;
 
-use super::execute::Restored;
 use super::identity::same_groups;
+use super::plan::file_spot;
 use super::plan::spot::Spot;
-use super::plan::{file_spot, named_spot};
 use crate::image::{
-    Bound, Connection, External, Filter, Image, Notification, Role, Socket, SocketFile,
-    SocketIndex, Was,
+    Connection, External, Filter, Image, Notification, Role, Socket, SocketFile, SocketIndex, Was,
 };
 use crate::model::name::Escaped;
 use crate::model::option_table;
 use crate::model::{Credentials, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View};
-use crate::process::beneath;
 use crate::process::files::{BoundFile, Facts, same_file};
-use crate::process::state::{self, Defaults, NotRestorable, SocketDetails, StateError};
+use crate::process::state::{NotRestorable, SocketDetails, StateError};
 
 /// One socket as it is now.
 #[derive(Clone, Debug)]
@@ -165,56 +162,6 @@ pub enum ObserveError {
 
 fn indexed(image: &Image) -> impl Iterator<Item = (SocketIndex, &Socket)> {
     (0..).map(SocketIndex).zip(&image.sockets)
-}
-
-/// Reads every socket that was made, in the image's order; none for one that was not accepted yet.
-///
-/// # Errors
-///
-/// If one cannot be read.
-pub fn observe(image: &Image, restored: &Restored) -> Result<Vec<Option<Observed>>, ObserveError> {
-    let mut defaults = std::collections::HashMap::new();
-    let mut all = Vec::with_capacity(image.sockets.len());
-    let kept: HashSet<_> = image.connections.iter().filter_map(Connection::kept).collect();
-    for (index, socket) in indexed(image) {
-        if socket.role == Role::Embryo {
-            all.push(None);
-            continue;
-        }
-        let failed = |source| ObserveError::State { socket: index, source };
-        let descriptor = restored.socket(index).ok_or(ObserveError::NotMade(index))?;
-        let new = match defaults.entry(socket.socket_type) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(unknown) => {
-                unknown.insert(Defaults::probe(socket.socket_type).map_err(failed)?)
-            }
-        };
-        let details = state::read(descriptor, new).map_err(failed)?;
-        // What becomes of the file of one that is taken over is nothing to us.
-        let name = socket.name.as_ref().filter(|_| !kept.contains(&index));
-        let file = name.map_or(Ok(None), |bound| lies_at(bound, restored.beneath()))?;
-        let is_path = name.is_some_and(|bound| matches!(bound.name, UnixName::Pathname(_)));
-        let bound = if is_path { BoundFile::of(descriptor) } else { Ok(None) };
-        let fd = descriptor.as_raw_fd();
-        let bound = bound.map_err(|source| {
-            failed(StateError::Read { operation: "the socket file", fd, source })
-        })?;
-        all.push(Some(Observed { details, file, bound }));
-    }
-    Ok(all)
-}
-
-/// What lies where the file is to be, or where it is not to be.
-fn lies_at(bound: &Bound, beneath: Option<&[u8]>) -> Result<Option<Facts>, ObserveError> {
-    let wanted = file_spot(bound, beneath);
-    let must_be = wanted.is_some();
-    let Some(spot) = wanted.or_else(|| named_spot(bound, beneath)) else { return Ok(None) };
-    match beneath::facts(&spot.roots, &spot.path) {
-        Ok(facts) => Ok(facts),
-        // Where no path leads, no file of ours lies.
-        Err(_) if !must_be => Ok(None),
-        Err(source) => Err(ObserveError::File { spot, source }),
-    }
 }
 
 /// What an image says of a socket's other end.

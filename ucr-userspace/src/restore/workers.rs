@@ -59,8 +59,8 @@ pub struct Held(#[expect(dead_code, reason = "to be had is all that it is for")]
 pub struct Made {
     /// The pid that the call is known by.
     pub by: Pid,
-    /// Of a `socketpair`.
-    pub ends: Option<Ends>,
+    /// Of `socketpair`, as many as were asked for.
+    pub ends: Vec<Ends>,
 }
 
 #[derive(Debug)]
@@ -76,6 +76,8 @@ pub struct Workers {
     /// The most recently used one last.
     alive: Vec<Kept>,
     unavailable: BTreeMap<Pid, Unavailable>,
+    /// Our own groups, once they were needed.
+    groups: Option<Vec<u32>>,
     /// Whose connections wait at each listener, in order.
     connected: BTreeMap<Holder, VecDeque<Pid>>,
 }
@@ -96,8 +98,12 @@ impl Workers {
             && self.get(wanted.pid).is_ok()
             && let Some(kept) = self.alive.last_mut()
         {
-            let own = own_groups()?;
-            let groups = wanted.groups.as_deref().filter(|groups| !same_groups(groups, &own));
+            let own = match self.groups.take() {
+                Some(known) => known,
+                None => own_groups()?,
+            };
+            let own = &*self.groups.insert(own);
+            let groups = wanted.groups.as_deref().filter(|groups| !same_groups(groups, own));
             let ids = Ids { uid: wanted.uid, gid: wanted.gid, groups };
             return Ok(Made { by: wanted.pid, ends: kept.worker.make(ids, call)? });
         }
@@ -180,15 +186,15 @@ impl Workers {
 }
 
 /// The same call by this process.
-fn in_place(call: Call<'_>) -> io::Result<Option<Ends>> {
+fn in_place(call: Call<'_>) -> io::Result<Vec<Ends>> {
     match call {
         Call::Listen(socket, backlog) => net::listen(socket, backlog)?,
         Call::Connect(socket, name) => addr::connect(socket, name)?,
-        Call::Pair(socket_type) => {
+        Call::Pairs(socket_type, count) => {
             let kind = net::SocketType::from_raw(socket_type.cast_unsigned());
-            let ends = net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
-            return Ok(Some(ends));
+            let pair = || net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+            return (0..count).map(|_| pair().map_err(io::Error::from)).collect();
         }
     }
-    Ok(None)
+    Ok(Vec::new())
 }

@@ -5,6 +5,7 @@
 use std::{env, ffi::OsString, fmt, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{figures::Figures, machine::Machine, stage::Stage};
 use crate::vm::{self, Destination, Job, Kernel};
@@ -13,6 +14,8 @@ use crate::vm::{self, Destination, Job, Kernel};
 const KERNEL: Kernel = Kernel::Debian612;
 /// How the line with the figures begins.
 const LINE: &str = "bench-figures ";
+/// As many descriptors as a program may need.
+const ENOUGH: u64 = 20_000;
 /// In MiB: very many sockets, and the file systems in memory.
 const MEMORY: u32 = 3072;
 /// For all that is measured in one machine.
@@ -57,6 +60,7 @@ impl Where {
         words: &[String],
         measure: impl FnOnce(Place) -> Result<Figures>,
     ) -> Result<Figures> {
+        raise_limit()?;
         if self.inside {
             println!("bench: {}", Machine::look()?.line());
             let figures = measure(Place::Machine)?;
@@ -70,6 +74,17 @@ impl Where {
     pub(super) fn stage(&self) -> Result<Stage> {
         if self.inside { Stage::copied() } else { Stage::build() }
     }
+}
+
+/// A program that is given very many sockets has to be able to open one more, and has the limit that it is
+/// started with.
+fn raise_limit() -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("ask for the limit of files")?;
+    let enough = ENOUGH.min(hard);
+    if soft < enough {
+        setrlimit(Resource::RLIMIT_NOFILE, enough, hard).context("raise the limit of files")?;
+    }
+    Ok(())
 }
 
 fn in_machine(words: &[String]) -> Result<Figures> {

@@ -1,6 +1,6 @@
 //! One image of so many sockets: the whole command, against a bare loop, and in the machine against CRIU.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
@@ -57,8 +57,7 @@ fn measure(
     }
     let folder = victim.end()?;
     let listener = holder::listener(&folder);
-    // What was bound stays behind, whoever has bound it.
-    let tidy = format!("rm -f '{}'", listener.display());
+    let tidy = without_listener(&folder);
     let file = image.display().to_string();
     let restore = stage.contestant(&pins, &["restore", &file, "--", "true"]);
     let [shape, sockets, bytes, made_in] = set.words(&folder);
@@ -101,18 +100,25 @@ fn dumped_by_criu(stage: &Stage, victim: &mut Holder, set: &Set) -> Result<Conte
     let images = stage.new_folder("criu")?;
     commands::run_quietly(&mut criu::dump_and_kill(victim.pid, &images))?;
     victim.reap()?;
-    let restored = criu::restore(&images).then(&criu::end(victim.pid));
+    // What was bound stays behind, whoever has bound it.
+    let end = format!("{} && {}", criu::end(victim.pid), without_listener(&victim.folder));
+    let restored = criu::restore(&images).then(&end);
     let mut once = criu::restore_once(&images);
     commands::run_quietly(&mut once)?;
     let found = holder::ask(victim.pid, &victim.folder)?;
-    commands::run_quietly(std::process::Command::new("sh").args(["-c", &criu::end(victim.pid)]))?;
+    commands::run_quietly(Command::new("sh").args(["-c", &end]))?;
     ensure!(found == set.count(), "what CRIU restores is not what it has dumped");
     Ok(restored)
 }
 
+/// For the shell: removes the file of a listener, if there is one.
+fn without_listener(folder: &Path) -> String {
+    format!("rm -f '{}'", holder::listener(folder).display())
+}
+
 /// How much memory a restore has at most, in MiB.
 fn peak(stage: &Stage, pins: &Pins, image: &str) -> Measured {
-    let mut command = std::process::Command::new(stage.victim());
+    let mut command = Command::new(stage.victim());
     command.args(["hold", "peak"]).arg(stage.program()).args(["restore", image, "--", "true"]);
     let said = commands::run_quietly(command.env("UCR_PIN_DIR", pins.path()));
     let said = said.map_err(|why| format!("{why:#}"))?;
