@@ -2,7 +2,7 @@
 
 mod binding;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -25,7 +25,7 @@ use crate::model::{Pid, Shutdown, SocketType};
 use crate::process::{filter, options, state};
 use crate::sys::addr;
 use crate::sys::janitor::Doomed;
-use crate::sys::worker::Call;
+use crate::sys::worker::{Call, Ends, MOST_PAIRS};
 
 /// How a plan is executed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,6 +118,8 @@ pub struct Restored {
     /// Messages whose credentials name this process, since nobody with the saved pid was to be had.
     pub(super) substituted: usize,
     sockets: HashMap<Holder, OwnedFd>,
+    /// Made for the steps that come next, all of which are for such pairs.
+    pairs: VecDeque<Ends>,
     /// Files that were made and stay.
     files: HashMap<Holder, FileId>,
     /// Files that are gone, of sockets that we may not ask for them.
@@ -161,6 +163,7 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
         workers: Workers::default(),
         substituted: 0,
         sockets: HashMap::new(),
+        pairs: VecDeque::new(),
         files: HashMap::new(),
         unreachable: HashMap::new(),
         private: None,
@@ -180,7 +183,9 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
         let result = match (signal, step) {
             (Some(signal), _) => Err(StepError::Interrupted(signal)),
             _ if how.fail_before == Some(index) => Err(StepError::OnPurpose),
-            (None, Some(step)) => restored.take(step, image),
+            (None, Some(step)) => {
+                restored.take(step, plan.steps.get(index..).unwrap_or_default(), image)
+            }
             (None, None) => Ok(()),
         };
         if let Err(source) = result {
@@ -193,6 +198,17 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
     restored.unreachable.clear();
     restored.workers.end();
     Ok(restored)
+}
+
+/// How many of the first steps make pairs of one type as one and the same: whoever makes one makes them all in
+/// one go.
+fn alike(steps: &[Step]) -> usize {
+    let who = |step: &Step| match step {
+        Step::Pair { socket_type, identity, .. } => Some((*socket_type, identity.clone())),
+        _ => None,
+    };
+    let first = steps.first().and_then(who);
+    steps.iter().take(MOST_PAIRS).take_while(|step| first.is_some() && who(step) == first).count()
 }
 
 /// The first number of each socket, if there is one process only: nobody else wants that number for
@@ -258,6 +274,7 @@ impl Restored {
         self.workers.end();
         // Closed first, so that nobody connects to a file that is about to go.
         self.sockets.clear();
+        self.pairs.clear();
         let private = self.private.take().and_then(|private| {
             let path = private.path();
             let source = private.remove().err()?;
@@ -317,7 +334,8 @@ impl Restored {
         self.get(Holder::Saved(index))
     }
 
-    fn take(&mut self, step: &Step, image: &Image) -> Result<(), StepError> {
+    /// Takes a step, which is the first of these.
+    fn take(&mut self, step: &Step, steps: &[Step], image: &Image) -> Result<(), StepError> {
         match step {
             Step::MoveAside(aside) => self.undo.move_aside(aside).map_err(call("rename")),
             Step::Discard(aside) => self.undo.discard(aside).map_err(call("unlink")),
@@ -329,10 +347,13 @@ impl Restored {
                 self.keep(*made, socket)
             }
             Step::Pair { a, b, socket_type, identity } => {
-                let pair = Call::Pair(kind(*socket_type).as_raw().cast_signed());
-                let made =
-                    self.workers.make(identity.as_ref(), pair).map_err(call("socketpair"))?;
-                let (one, other) = made.ends.ok_or(StepError::Missing(*a))?;
+                if self.pairs.is_empty() {
+                    let count = alike(steps).clamp(1, MOST_PAIRS);
+                    let pairs = Call::Pairs(kind(*socket_type).as_raw().cast_signed(), count);
+                    let made = self.workers.make(identity.as_ref(), pairs);
+                    self.pairs = made.map_err(call("socketpair"))?.ends.into();
+                }
+                let (one, other) = self.pairs.pop_front().ok_or(StepError::Missing(*a))?;
                 self.keep(*a, one)?;
                 self.keep(*b, other)
             }

@@ -59,8 +59,8 @@ pub struct Held(#[expect(dead_code, reason = "to be had is all that it is for")]
 pub struct Made {
     /// The pid that the call is known by.
     pub by: Pid,
-    /// Of a `socketpair`.
-    pub ends: Option<Ends>,
+    /// Of `socketpair`, as many as were asked for.
+    pub ends: Vec<Ends>,
 }
 
 #[derive(Debug)]
@@ -181,15 +181,15 @@ impl Workers {
 }
 
 /// The same call by this process.
-fn in_place(call: Call<'_>) -> io::Result<Option<Ends>> {
+fn in_place(call: Call<'_>) -> io::Result<Vec<Ends>> {
     match call {
         Call::Listen(socket, backlog) => net::listen(socket, backlog)?,
         Call::Connect(socket, name) => addr::connect(socket, name)?,
-        Call::Pair(socket_type) => {
+        Call::Pairs(socket_type, count) => {
             let kind = net::SocketType::from_raw(socket_type.cast_unsigned());
-            let ends = net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
-            return Ok(Some(ends));
+            let pair = || net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+            return (0..count).map(|_| pair().map_err(io::Error::from)).collect();
         }
     }
-    Ok(None)
+    Ok(Vec::new())
 }

@@ -170,7 +170,7 @@ fn callers_end_with_whoever_started_them() {
             &socket(SocketType::Stream, Role::Connected),
             by,
         );
-        let pair = ucr::sys::worker::Call::Pair(libc::SOCK_STREAM);
+        let pair = ucr::sys::worker::Call::Pairs(libc::SOCK_STREAM, 1);
         workers.make(identity.as_ref(), pair).unwrap().by
     });
     assert_eq!(thread.join().unwrap(), pids[1]);
@@ -184,5 +184,47 @@ fn callers_end_with_whoever_started_them() {
         let ended = waitpid(nix::unistd::Pid::from_raw(pid.0), Some(flags)).unwrap();
         let nix::sys::wait::WaitStatus::Signaled(_, signal, _) = ended else { panic!("{ended:?}") };
         assert_eq!(signal, nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// Pairs that look alike are made several at a time: each is still the one that it should be, and none is left
+/// when that ends in the middle.
+#[test]
+fn pairs_that_are_made_in_one_go_are_kept_apart() {
+    let _alone = alone();
+    let pids = free_pids(2);
+    let mut b = Builder::new();
+    let kinds = [
+        (SocketType::Stream, pids[0], 7),
+        (SocketType::Stream, pids[0], 8),
+        (SocketType::Seqpacket, pids[0], 8),
+        (SocketType::Seqpacket, pids[1], 8),
+    ];
+    // More than are made in one go, and more than one thread reads back.
+    for (count, (socket_type, pid, uid)) in [600, 37, 16, 33].into_iter().zip(kinds) {
+        for _ in 0..count {
+            let (one, other) = b.pair(socket_type);
+            for index in [one, other] {
+                b.get(index).peer_credentials = Some(Credentials { pid, uid, gid: 9 });
+            }
+        }
+    }
+    let (image, descriptors) = (b.0, open_descriptors());
+    let plan = plan(&image).unwrap();
+    let restored = execute(&plan, &image, Execution::default()).unwrap();
+    assert_eq!(differences(&image, &restored), []);
+    let observed = observe(&image, &restored, None).unwrap();
+    assert_eq!(observed.len(), image.sockets.len());
+    assert!(other_pids(&image, &observed, restored.workers().unavailable()).is_empty());
+    for (saved, seen) in image.sockets.iter().zip(&observed) {
+        assert_eq!(seen.as_ref().unwrap().details.credentials, saved.peer_credentials);
+    }
+    drop(restored);
+    for step in [1, 15, 16, 17, 600, 640] {
+        let how = Execution { fail_before: Some(step), ..Execution::default() };
+        let error = execute(&plan, &image, how).unwrap_err();
+        assert!(error.left.is_empty(), "{error}");
+        assert_eq!(callers(), BTreeSet::new());
+        assert_eq!(open_descriptors(), descriptors);
     }
 }

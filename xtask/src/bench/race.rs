@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::{row::Measured, samples::Samples};
+use super::{figures::Figures, row::Measured, samples::Samples};
 
 /// Whoever takes longer than so many milliseconds is repeated [`SLOW_REPETITIONS`] times at most: some peers
 /// take a minute among very many sockets, and that they are slow is soon known.
@@ -22,6 +22,8 @@ pub(super) struct Contestant {
     command: Command,
     /// As many lines as it has to print, so that nobody wins by doing nothing.
     least_lines: usize,
+    /// Puts back what it has changed.
+    afterwards: Option<Command>,
 }
 
 impl Contestant {
@@ -29,7 +31,13 @@ impl Contestant {
     pub(super) fn new<S: AsRef<OsStr>>(name: &str, program: &OsStr, arguments: &[S]) -> Self {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null());
-        Self { name: name.to_owned(), command, least_lines: 1 }
+        Self { name: name.to_owned(), command, least_lines: 1, afterwards: None }
+    }
+
+    /// Called something else.
+    pub(super) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
     }
 
     /// A line for the shell.
@@ -49,6 +57,23 @@ impl Contestant {
         self
     }
 
+    /// Is followed by a line for the shell, not against the clock, which puts back what it has changed.
+    pub(super) fn then(mut self, line: &str) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).stdin(Stdio::null());
+        self.afterwards = Some(command);
+        self
+    }
+
+    fn tidy_up(&mut self) -> Result<(), String> {
+        let Some(command) = &mut self.afterwards else { return Ok(()) };
+        let output = command.output().map_err(|error| format!("cannot tidy up: {error}"))?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!("to tidy up {}", complaint(&output))),
+        }
+    }
+
     /// Runs it once, not against the clock: caches are warm afterwards, and it is known whether it works.
     fn try_out(&mut self) -> Result<(), String> {
         let output = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
@@ -60,7 +85,7 @@ impl Contestant {
         if lines < self.least_lines {
             return Err(format!("prints {lines} lines, and has to print {}", self.least_lines));
         }
-        Ok(())
+        self.tidy_up()
     }
 
     /// Milliseconds from its start to its end, with what it prints thrown away.
@@ -69,10 +94,11 @@ impl Contestant {
         let start = Instant::now();
         let status = command.status().map_err(|error| format!("cannot be run: {error}"))?;
         let time = start.elapsed();
-        match status.success() {
-            true => Ok(time.as_secs_f64() * 1000.0),
-            false => Err(format!("ended with {status}")),
+        if !status.success() {
+            return Err(format!("ended with {status}"));
         }
+        self.tidy_up()?;
+        Ok(time.as_secs_f64() * 1000.0)
     }
 }
 
@@ -108,6 +134,14 @@ pub(super) fn race(contestants: &mut [Contestant], repetitions: u32) -> Vec<Meas
     measured.collect()
 }
 
+/// The same, by the names that the contestants have.
+pub(super) fn race_into(figures: &mut Figures, contestants: &mut [Contestant], repetitions: u32) {
+    let measured = race(contestants, repetitions);
+    for (contestant, measured) in contestants.iter().zip(measured) {
+        figures.set(contestant.name.clone(), measured);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,13 +156,18 @@ mod tests {
             Contestant::shell("echo no such thing >&2; exit 3"),
             noting("b"),
             Contestant::shell("echo one").printing(2),
+            Contestant::shell(&format!("ls {log}")).then("echo broken >&2; exit 4"),
+            Contestant::shell("echo").then(&format!("echo t >> {log}")),
         ];
         let measured = race(&mut all, 2);
         let order = std::fs::read_to_string(&log).expect("the log");
-        assert_eq!(order.split_whitespace().collect::<String>(), "ababab");
+        assert_eq!(order.split_whitespace().collect::<String>(), "abtabtabt");
         assert!(measured[0].as_ref().is_ok_and(|samples| samples.min() > 0.0));
         assert_eq!(measured[1], Err("ended with exit status: 3: no such thing".to_owned()));
         assert!(measured[2].is_ok());
         assert_eq!(measured[3], Err("prints 1 lines, and has to print 2".to_owned()));
+        let broken = "to tidy up ended with exit status: 4: broken".to_owned();
+        assert_eq!(measured[4], Err(broken));
+        assert!(measured[5].is_ok());
     }
 }

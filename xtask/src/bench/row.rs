@@ -50,6 +50,8 @@ pub(super) enum Target {
     Times(f64),
     /// So many times the floor at most, by the medians. That both lie close to each other is no flaw.
     Floors(f64),
+    /// So many times what the peer needs at most, by the medians. What lies as close as that is often noise.
+    Within(f64),
 }
 
 /// How a row ended.
@@ -93,6 +95,10 @@ impl Row {
         let is_met = match self.target {
             None => return Verdict::Measured,
             Some(Target::Below(limit)) => ucr.median() < limit,
+            Some(Target::Within(most)) => match self.ratio() {
+                None => return Verdict::NoPeer,
+                Some(ratio) => ratio * most >= 1.0,
+            },
             Some(Target::Times(least)) => match self.ratio() {
                 None => return Verdict::NoPeer,
                 Some(ratio) => ratio >= least && !self.is_noise(),
@@ -111,6 +117,7 @@ impl Row {
             Target::Below(limit) => format!("< {limit} {}", self.unit),
             Target::Times(least) => format!(">= {least} times"),
             Target::Floors(most) => format!("<= {most} times"),
+            Target::Within(most) => format!("<= {most} times the peer's"),
         })
     }
 
@@ -201,6 +208,19 @@ mod tests {
         let noisy = [1.0, 1.0, 9.0];
         assert_eq!(verdict(&noisy, &[2.0, 2.0, 2.0], Target::Times(2.0)), Verdict::Missed);
         assert_eq!(row(Better::Less, &[1.0], &[2.0], None).verdict(), Verdict::Measured);
+    }
+
+    #[test]
+    fn who_may_need_more_is_held_to_how_much_more() {
+        let verdict = |ucr: &[f64], peer: &[f64]| {
+            row(Better::Less, ucr, peer, Some(Target::Within(1.5))).verdict()
+        };
+        assert_eq!(verdict(&[3.0], &[2.0]), Verdict::Met);
+        assert_eq!(verdict(&[3.1], &[2.0]), Verdict::Missed);
+        assert_eq!(verdict(&[2.0, 3.0, 3.0], &[2.0, 2.0, 3.0]), Verdict::Met);
+        assert_eq!(verdict(&[3.0], &[]), Verdict::NoPeer);
+        let row = row(Better::Less, &[1.0], &[1.0], Some(Target::Within(1.5)));
+        assert_eq!(row.aim().as_deref(), Some("<= 1.5 times the peer's"));
     }
 
     #[test]

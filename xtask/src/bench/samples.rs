@@ -19,6 +19,23 @@ impl Samples {
         Self { sorted: vec![value] }
     }
 
+    /// All of them, in ascending order.
+    pub(super) fn values(&self) -> &[f64] {
+        &self.sorted
+    }
+
+    /// What a function that keeps the order makes of each of them.
+    pub(super) fn map(&self, figure: impl Fn(f64) -> f64) -> Self {
+        Self { sorted: self.sorted.iter().map(|value| figure(*value)).collect() }
+    }
+
+    /// These and those.
+    pub(super) fn with(&self, others: &Self) -> Self {
+        let mut sorted = [self.values(), others.values()].concat();
+        sorted.sort_by(f64::total_cmp);
+        Self { sorted }
+    }
+
     /// The one in the middle; of an even number, the mean of both.
     pub(super) fn median(&self) -> f64 {
         let middle = self.sorted.len() / 2;
@@ -60,6 +77,13 @@ mod tests {
         assert_eq!(of(&[3.0, 1.0]).min(), 1.0);
         assert_eq!(of(&[3.0, 1.0]).max(), 3.0);
         assert_eq!(Samples::new(Vec::new()), None);
+    }
+
+    #[test]
+    fn samples_are_changed_and_joined() {
+        let both = of(&[3.0, 1.0]).with(&of(&[2.0]));
+        assert_eq!(both.values(), [1.0, 2.0, 3.0]);
+        assert_eq!(both.map(|value| value - 1.0).values(), [0.0, 1.0, 2.0]);
     }
 
     #[test]

@@ -47,11 +47,18 @@ impl Stage {
                 bail!("{} could not be built", arguments.join(" "));
             }
         }
-        // Cargo puts the programs of one profile in one folder, and those folders beside each other.
-        let own = env::current_exe().context("find out where xtask is")?;
-        let profiles = own.parent().and_then(Path::parent).context("a folder of profiles")?;
-        let folder = Folder::new("ucr-bench-")?;
-        Ok(Self { programs: profiles.join("release"), folder, folders: Cell::new(0) })
+        Ok(Self { programs: built()?, folder: Folder::new("ucr-bench-")?, folders: Cell::new(0) })
+    }
+
+    /// With the programs copied to here: in a machine each start would fetch them from the host.
+    pub(super) fn copied() -> Result<Self> {
+        let (built, folder) = (built()?, Folder::new("ucr-bench-")?);
+        let programs = folder.path().to_owned();
+        for name in ["ucr", "victim"] {
+            let copied = fs::copy(built.join(name), programs.join(name));
+            copied.with_context(|| format!("copy {name}"))?;
+        }
+        Ok(Self { programs, folder, folders: Cell::new(0) })
     }
 
     /// A new folder, which is called more or less so.
@@ -70,6 +77,11 @@ impl Stage {
     /// The program that measures what tracing costs.
     pub(super) fn overhead(&self) -> PathBuf {
         self.programs.join("overhead")
+    }
+
+    /// ucr itself.
+    pub(super) fn program(&self) -> PathBuf {
+        self.programs.join("ucr")
     }
 
     /// A pin directory that nobody else has. It is not there yet.
@@ -104,6 +116,13 @@ impl Stage {
         let said = commands::run_quietly(&mut self.ucr(pins, &["status", "--json"]))?;
         serde_json::from_str(&said).context("understand ucr status --json")
     }
+}
+
+/// Where cargo puts the programs of one profile: those folders are beside each other.
+fn built() -> Result<PathBuf> {
+    let own = env::current_exe().context("find out where xtask is")?;
+    let profiles = own.parent().and_then(Path::parent).context("a folder of profiles")?;
+    Ok(profiles.join("release"))
 }
 
 /// A program that has to be in `PATH`.

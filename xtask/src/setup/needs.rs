@@ -87,7 +87,7 @@ pub(super) const VMS: [Need; 4] = [
 ];
 
 /// To compare ucr with. (lsfd comes with util-linux; where it does not, its rows say so.)
-pub(super) const BENCH: [Need; 2] = [
+pub(super) const BENCH: [Need; 3] = [
     Need {
         what: "ss, to list sockets with",
         packages: &["iproute2"],
@@ -99,6 +99,12 @@ pub(super) const BENCH: [Need; 2] = [
         packages: &["lsof"],
         elsewhere: "install lsof",
         is_met: || commands::is_in_path("lsof"),
+    },
+    Need {
+        what: "criu, which dumps and restores whole processes",
+        packages: &["criu"],
+        elsewhere: "install CRIU",
+        is_met: || commands::is_in_path("criu"),
     },
 ];
 

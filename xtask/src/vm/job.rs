@@ -45,6 +45,8 @@ pub(crate) enum Destination {
     Kept,
     /// It is kept, and also goes to our standard output.
     Shown,
+    /// The same, but for lines that begin like this.
+    ShownWithout(&'static str),
     /// It is kept, and also goes to a file, with the kernel's messages in the end.
     Logged(PathBuf),
 }
@@ -169,7 +171,8 @@ pub(crate) fn run(kernel: Kernel, job: &Job) -> Result<Outcome> {
                 let before = output.state();
                 let line = output.line(&line);
                 written.extend_from_slice(line);
-                match copy.write_all(line).and_then(|()| copy.flush()) {
+                let shown = if job.destination.leaves_out(line) { &[] } else { line };
+                match copy.write_all(shown).and_then(|()| copy.flush()) {
                     // Nobody has to listen.
                     Err(error) if error.kind() == ErrorKind::BrokenPipe => {
                         copy = Box::new(io::sink());
@@ -201,11 +204,16 @@ pub(crate) fn run(kernel: Kernel, job: &Job) -> Result<Outcome> {
 }
 
 impl Destination {
+    /// Whether a line is only kept.
+    fn leaves_out(&self, line: &[u8]) -> bool {
+        matches!(self, Self::ShownWithout(start) if line.starts_with(start.as_bytes()))
+    }
+
     /// Where a copy of the output goes.
     fn open(&self) -> Result<Box<dyn Write>> {
         Ok(match self {
             Self::Kept => Box::new(io::sink()),
-            Self::Shown => Box::new(io::stdout()),
+            Self::Shown | Self::ShownWithout(_) => Box::new(io::stdout()),
             Self::Logged(path) => {
                 let file = File::create(path);
                 Box::new(file.with_context(|| format!("create {}", path.display()))?)

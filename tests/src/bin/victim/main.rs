@@ -1,10 +1,11 @@
 //! A program that builds any world of unix sockets on command, for ucr to trace, dump and restore;
 //! one that holds a conversation (`victim talk …`), for the demonstration; and one that has very many sockets
-//! (`victim crowd …`), for benchmarks.
+//! (`victim crowd …`, `victim hold …`), for benchmarks.
 
 mod crowd;
 mod files;
 mod gently;
+mod hold;
 mod messages;
 mod settings;
 mod talk;
@@ -26,9 +27,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = bound.and_then(|()| match words.as_slice() {
         ["crowd", rest @ ..] => crowd::run(rest),
+        ["hold", rest @ ..] => hold::run(rest),
         ["talk", rest @ ..] => talk::run(rest),
         [base] => obey(Path::new(base)),
-        _ => Err(io::Error::other("usage: victim CONTROL | victim talk … | victim crowd …")),
+        _ => Err(io::Error::other("usage: victim CONTROL | victim crowd|hold|talk …")),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

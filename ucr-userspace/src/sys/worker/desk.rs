@@ -6,6 +6,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32};
 
+/// Pairs that one order makes, at most: until they are taken over they are descriptors beside all others.
+pub const MOST_PAIRS: usize = 16;
+
 /// Supplementary groups of a task, at most (`NGROUPS_MAX`).
 const MAX_GROUPS: usize = 65_536;
 
@@ -16,7 +19,7 @@ pub(super) const ANSWERED: u32 = 2;
 
 pub(super) const LISTEN: i32 = 1;
 pub(super) const CONNECT: i32 = 2;
-pub(super) const PAIR: i32 = 3;
+pub(super) const PAIRS: i32 = 3;
 
 /// The groups stay as they are.
 pub(super) const AS_THEY_ARE: u32 = u32::MAX;
@@ -28,13 +31,15 @@ pub(super) struct Desk {
     pub(super) kind: AtomicI32,
     /// A descriptor, or the type of a pair.
     pub(super) subject: AtomicI32,
-    /// The backlog, or the length of the address.
+    /// The backlog, the length of the address, or how many pairs.
     pub(super) detail: AtomicI32,
     pub(super) uid: AtomicU32,
     pub(super) gid: AtomicU32,
     /// 0, or an error number.
     pub(super) answer: AtomicI32,
-    pub(super) made: [AtomicI32; 2],
+    /// How many pairs were made, also if there is an error.
+    pub(super) pairs: AtomicI32,
+    pub(super) made: [[AtomicI32; 2]; MOST_PAIRS],
     pub(super) group_count: AtomicU32,
     /// `struct sockaddr_un`.
     pub(super) address: [AtomicU8; 128],

@@ -13,6 +13,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
 
+pub use self::desk::MOST_PAIRS;
+
 use self::desk::Shared;
 use super::{addr, gate};
 
@@ -34,8 +36,8 @@ pub enum Call<'a> {
     Listen(BorrowedFd<'a>, i32),
     /// `connect` to these `sun_path` bytes.
     Connect(BorrowedFd<'a>, &'a [u8]),
-    /// `socketpair` of this `SOCK_*` type, close-on-exec.
-    Pair(i32),
+    /// `socketpair` of this `SOCK_*` type, close-on-exec, so many times, which are [`MOST_PAIRS`] at most.
+    Pairs(i32, usize),
 }
 
 /// Two ends that a call made.
@@ -106,7 +108,7 @@ impl Worker {
     /// # Errors
     ///
     /// What the kernel refuses it: the ids, or the call itself; and `BrokenPipe` if it is gone.
-    pub fn make(&mut self, ids: Ids<'_>, call: Call<'_>) -> io::Result<Option<Ends>> {
+    pub fn make(&mut self, ids: Ids<'_>, call: Call<'_>) -> io::Result<Vec<Ends>> {
         let desk = self.desk.get();
         desk.uid.store(ids.uid, Relaxed);
         desk.gid.store(ids.gid, Relaxed);
@@ -128,19 +130,24 @@ impl Worker {
                 let length = i32::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
                 desk.put(desk::CONNECT, socket.as_raw_fd(), length);
             }
-            Call::Pair(socket_type) => desk.put(desk::PAIR, socket_type, 0),
+            Call::Pairs(socket_type, count) => {
+                let count = i32::try_from(count.min(MOST_PAIRS)).unwrap_or_default();
+                desk.put(desk::PAIRS, socket_type, count);
+            }
         }
         desk.hand_over(desk::ORDERED);
         self.hear()?;
+        let made = match call {
+            Call::Pairs(..) => usize::try_from(desk.pairs.load(Relaxed)).unwrap_or_default(),
+            Call::Listen(..) | Call::Connect(..) => 0,
+        };
+        let made = desk.made.iter().take(made);
+        let made = made.map(|[a, b]| (owned(a.load(Relaxed)), owned(b.load(Relaxed)))).collect();
         match desk.answer.load(Relaxed) {
-            0 => {}
-            errno => return Err(io::Error::from_raw_os_error(errno)),
+            0 => Ok(made),
+            // What was made before is closed.
+            errno => Err(io::Error::from_raw_os_error(errno)),
         }
-        if !matches!(call, Call::Pair(_)) {
-            return Ok(None);
-        }
-        let [a, b] = [&desk.made[0], &desk.made[1]].map(|number| number.load(Relaxed));
-        Ok(Some((owned(a), owned(b))))
     }
 
     /// Waits for its answer; the first one is that it is there, and ends with us.
