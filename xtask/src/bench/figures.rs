@@ -28,10 +28,16 @@ impl Figures {
         Ok(Samples::one(figure(first?.median(), second?.median())))
     }
 
-    /// One figure less the median of another: what is common to both.
+    /// One figure less the median of another: what is common to both. None if nothing is left that could be
+    /// compared with anything.
     pub(super) fn less(&self, name: &str, start: &str) -> Measured {
         let start = self.get(start).map_err(|why| format!("its start-up: {why}"))?.median();
-        Ok(self.get(name)?.map(|value| value - start))
+        let rest = self.get(name)?.map(|value| value - start);
+        if rest.median() > 0.0 {
+            Ok(rest)
+        } else {
+            Err("takes no longer than its start-up".to_owned())
+        }
     }
 
     /// One line.
@@ -94,6 +100,7 @@ mod tests {
         assert_eq!(figures.of_both(["a", "c"], |a, _| a), Err("no \"such\" program".to_owned()));
         assert_eq!(figures.get("d"), Err("was not measured".to_owned()));
         assert_eq!(figures.less("a", "b").map(|less| less.min()), Ok(0.5));
+        assert_eq!(figures.less("b", "a"), Err("takes no longer than its start-up".to_owned()));
         assert!(figures.less("a", "c").is_err_and(|why| why.starts_with("its start-up: ")));
     }
 }
