@@ -60,11 +60,17 @@ impl Duplicates {
 pub(super) struct StateReader<'a> {
     states: States<'a>,
     duplicates: Duplicates,
+    /// Files that sockets are bound to, by where the name is kept.
+    files: HashMap<u64, Option<BoundFile>>,
 }
 
 impl<'a> StateReader<'a> {
     pub(super) fn new(memory: &'a Memory) -> Self {
-        Self { states: States::new(memory), duplicates: Duplicates::default() }
+        Self {
+            states: States::new(memory),
+            duplicates: Duplicates::default(),
+            files: HashMap::default(),
+        }
     }
 
     /// A duplicate of a process's descriptor.
@@ -81,8 +87,8 @@ impl<'a> StateReader<'a> {
         descriptor: &SocketDescriptor,
         sock: &Sock,
     ) -> Result<(SocketDetails, Option<BoundFile>), DumpError> {
-        let Self { states, duplicates } = self;
-        Self::ask(states, descriptor, sock, || duplicates.of(descriptor))
+        let Self { states, duplicates, files } = self;
+        Self::ask(states, files, descriptor, sock, || duplicates.of(descriptor))
     }
 
     /// The same of one that we have a descriptor of.
@@ -101,11 +107,12 @@ impl<'a> StateReader<'a> {
                 source,
             })
         };
-        Self::ask(&mut self.states, descriptor, sock, again)
+        Self::ask(&mut self.states, &mut self.files, descriptor, sock, again)
     }
 
     fn ask(
         states: &mut States<'_>,
+        files: &mut HashMap<u64, Option<BoundFile>>,
         descriptor: &SocketDescriptor,
         sock: &Sock,
         mut reach: impl FnMut() -> Result<OwnedFd, DumpError>,
@@ -117,12 +124,16 @@ impl<'a> StateReader<'a> {
                 Unknown::Refused(source) => DumpError::State { pid, fd, source },
                 Unknown::Senseless(error) => error.into(),
             })?;
+        if let Some(known) = files.get(&sock.name_address()) {
+            return Ok((details, known.clone()));
+        }
         let file = match (&details.name, socket) {
             (UnixName::Pathname(_), Some(socket)) => BoundFile::of(socket.as_fd()),
             (UnixName::Pathname(_), None) => BoundFile::of(reach()?.as_fd()),
             _ => Ok(None),
         };
         let file = file.map_err(|source| DumpError::File { pid, fd, source })?;
+        files.insert(sock.name_address(), file.clone());
         Ok((details, file))
     }
 }

@@ -1,7 +1,7 @@
 //! An image to bytes and back: header, postcard, validation. Pure.
 
 use super::first;
-use super::header::{self, MAX_FILE_LEN, Version};
+use super::header::{self, HEADER_LEN, MAX_FILE_LEN, Version};
 use super::schema::Image;
 use super::validate::{self, Invalid};
 
@@ -108,9 +108,11 @@ pub enum EncodeError {
 /// An image that [`decode`] would refuse is not encoded.
 pub fn encode(image: &Image) -> Result<Vec<u8>, EncodeError> {
     validate::check(image)?;
-    let payload = postcard::to_allocvec(image).map_err(EncodeError::Encode)?;
-    let mut file = header::write(header::CURRENT, &payload);
-    file.extend_from_slice(&payload);
+    // What waits to be received may be much: it is copied once, to behind the room for the header.
+    let mut file = postcard::to_extend(image, vec![0; HEADER_LEN]).map_err(EncodeError::Encode)?;
+    if let Some((head, payload)) = file.split_at_mut_checked(HEADER_LEN) {
+        head.copy_from_slice(&header::write(header::CURRENT, payload));
+    }
     match u64::try_from(file.len()) {
         Ok(found) if found > MAX_FILE_LEN => {
             Err(EncodeError::TooLarge { found, limit: MAX_FILE_LEN })

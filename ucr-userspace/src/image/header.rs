@@ -69,7 +69,7 @@ impl fmt::Display for Version {
 #[must_use]
 pub(crate) fn write(version: Version, payload: &[u8]) -> Vec<u8> {
     let length = u64::try_from(payload.len()).unwrap_or(u64::MAX);
-    let mut head = Vec::with_capacity(HEADER_LEN + payload.len());
+    let mut head = Vec::with_capacity(HEADER_LEN);
     head.extend_from_slice(&MAGIC);
     head.extend_from_slice(&version.major.to_le_bytes());
     head.extend_from_slice(&version.minor.to_le_bytes());

@@ -9,6 +9,7 @@ use crate::model::{Credentials, Pid, UnixName};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// What is left of it.
+    #[serde(with = "serde_bytes")]
     pub data: Vec<u8>,
     /// Who sent it; only of datagrams.
     pub sender: Option<Sender>,

@@ -132,6 +132,13 @@ pub struct Counterpart {
 }
 
 impl Sock {
+    /// Where its name is kept; 0 if it has none. A socket that was accepted shares it with its listener, and the file
+    /// that they are bound to.
+    #[must_use]
+    pub fn name_address(&self) -> u64 {
+        self.name
+    }
+
     /// Whom it sees.
     #[must_use]
     pub fn counterpart(&self) -> Counterpart {
