@@ -28,6 +28,7 @@ use crate::restore::target;
 use crate::restore::undo::UndoProblem;
 use crate::restore::verify::{self, Insight};
 use crate::restore::workers::Workers;
+use crate::snapshot::descriptors::Lister;
 use crate::tracer::pins::PinDirectory;
 
 /// Bring the sockets of an image back and run programs with them
@@ -198,7 +199,7 @@ fn verified(
     pins: &PinDirectory,
     look: impl Fn() -> anyhow::Result<View>,
 ) -> anyhow::Result<Option<Restored>> {
-    let insight = Insight::open(image, &restored, Some(pins));
+    let insight = Insight::open(image, &restored, || Lister::open(pins));
     let seen = insight.as_ref().ok().and_then(Option::as_ref);
     let observed =
         verify::observe(image, &restored, seen).context("failed to verify the restore")?;

@@ -126,6 +126,8 @@ impl<'a> States<'a> {
         way: &mut Way<impl FnOnce() -> Result<OwnedFd, E>>,
     ) -> Result<Settings, Unknown<E>> {
         self.memory.likeness(sock, &mut self.likeness)?;
+        // What is usual may be another thing for another type.
+        self.likeness.extend(sock.socket_type.to_ne_bytes());
         let is_told = match self.is_told {
             Some(known) => known,
             None => *self.is_told.insert(likeness_is_told(self.memory)?),

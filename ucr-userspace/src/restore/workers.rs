@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::net::{self, AddressFamily, SocketFlags};
 
@@ -81,8 +81,10 @@ pub struct Workers {
     own: Own,
 }
 
+/// Ours. Asked for once: a worker, which has another one, runs nothing of this.
 fn own_pid() -> Pid {
-    Pid(std::process::id().cast_signed())
+    static OWN: OnceLock<Pid> = OnceLock::new();
+    *OWN.get_or_init(|| Pid(std::process::id().cast_signed()))
 }
 
 impl Workers {

@@ -10,14 +10,14 @@ use ucr::restore::execute::Restored;
 use ucr::restore::execute::{Execution, execute};
 use ucr::restore::plan::{PlanError, plan};
 use ucr::restore::verify::{Difference, Field, Insight, compare, look_deeper, observe};
-use ucr::snapshot::memory::MemoryError;
+use ucr::snapshot::{descriptors::Lister, memory::MemoryError};
 
 use crate::execution::files;
 use crate::support::*;
 
 /// What the kernel's memory tells of what was made.
 fn look(image: &Image, restored: &Restored) -> Result<Option<Vec<Difference>>, MemoryError> {
-    let insight = Insight::open(image, restored, None)?;
+    let insight = Insight::open(image, restored, Lister::load)?;
     look_deeper(image, insight.as_ref())
 }
 

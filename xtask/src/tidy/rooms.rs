@@ -58,7 +58,7 @@ const ROOMS: [Room; 22] = [
     io("inspect", "causes model sys kernel ledger query tracer snapshot process"),
     io("daemon", "causes model sys kernel ledger query tracer snapshot process history inspect"),
     pure("restore::plan", "model image"),
-    io("restore", "model sys kernel tracer snapshot image image::file process restore::plan"),
+    io("restore", "model sys kernel snapshot image image::file process restore::plan"),
     io(
         "render",
         "model kernel ledger query tracer snapshot features crosscheck image process dump history \

@@ -16,10 +16,9 @@ use crate::{
     },
     restore::execute::Restored,
     snapshot::{
-        descriptors::Lister,
+        descriptors::{DescriptorError, Lister},
         memory::{Memory, MemoryError, TOGETHER},
     },
-    tracer::pins::PinDirectory,
 };
 
 /// From so many sockets on it is quicker to load what reads memory than to ask each of them everything.
@@ -35,20 +34,20 @@ pub struct Insight {
 }
 
 impl Insight {
-    /// Opens one, if something in the image takes it or it is quicker. Attached tracing has what it takes at hand.
+    /// Opens one, if something in the image takes it or it is quicker; `lister` gives what it takes.
     ///
     /// # Errors
     /// The kernel's memory cannot be read, and something in the image takes it.
     pub fn open(
         image: &Image,
         restored: &Restored,
-        pins: Option<&PinDirectory>,
+        lister: impl FnOnce() -> Result<Lister, DescriptorError>,
     ) -> Result<Option<Self>, MemoryError> {
         let must_be = is_needed(image);
         if !must_be && image.sockets.len() < MANY {
             return Ok(None);
         }
-        match Self::of(image, restored, pins) {
+        match Self::of(image, restored, lister) {
             // Everything can be asked as well.
             Err(_) if !must_be => Ok(None),
             result => result.map(Some),
@@ -58,12 +57,9 @@ impl Insight {
     fn of(
         image: &Image,
         restored: &Restored,
-        pins: Option<&PinDirectory>,
+        lister: impl FnOnce() -> Result<Lister, DescriptorError>,
     ) -> Result<Self, MemoryError> {
-        let mut lister = match pins {
-            Some(pins) => Lister::open(pins)?,
-            None => Lister::load()?,
-        };
+        let mut lister = lister()?;
         let memory = Memory::prepare(&mut lister)?;
         let own = Pid(nix::unistd::getpid().as_raw());
         let listed = lister.sockets_of(own)?.into_iter().filter(|d| d.tid == d.pid);
