@@ -13,8 +13,8 @@ use zerocopy::FromBytes as _;
 
 use crate::model::UnixName;
 
-/// As much as the kernel hands over at once, at least.
-const PIECE: usize = 64 << 10;
+/// As much as the kernel hands over at once.
+const PIECE: usize = 32 << 10;
 
 /// What is left by a look at one socket: a sighting, and a `RawName`.
 pub(super) const LOOK_LEN: usize = size_of::<Sighting>() + size_of::<RawName>();
