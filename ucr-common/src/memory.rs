@@ -19,7 +19,7 @@ pub const ALIGN: usize = 8;
 pub const MEMORY: usize = ROOM + PIECE;
 
 /// Size of the map in which user space keeps, as long as tracing is attached, where the kernel keeps what.
-pub const LAYOUT: usize = 4096;
+pub const LAYOUT: usize = 8192;
 
 shared! {
     /// A piece that is wanted.

@@ -2,7 +2,17 @@
 
 use std::{path::Path, process::Command};
 
-use super::{race::Contestant, stage::program};
+use anyhow::{Context as _, Result};
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{
+    race::Contestant,
+    stage::{program, until},
+};
 
 /// `criu dump` of a process, which goes on.
 pub(super) fn dump(pid: u32, images: &Path) -> Contestant {
@@ -35,7 +45,14 @@ fn restoring(images: &str) -> [&str; 6] {
     ["restore", "-D", images, "-j", "-d", "-v1"]
 }
 
-/// For the shell: ends a process that CRIU has brought back, whose number is free then.
-pub(super) fn end(pid: u32) -> String {
-    format!("kill -9 {pid} && while kill -0 {pid} 2> /dev/null; do sleep 0.02; done")
+/// Ends a process that CRIU has brought back: its number is free then.
+pub(super) fn end(pid: u32) -> Result<()> {
+    let pid = Pid::from_raw(pid.try_into().context("a process id")?);
+    kill(pid, Signal::SIGKILL).context("end what CRIU has brought back")?;
+    // It is not ours to be waited for.
+    until("the end of what CRIU has brought back", || match kill(pid, None) {
+        Ok(()) => Ok(None),
+        Err(Errno::ESRCH) => Ok(Some(())),
+        Err(errno) => Err(errno).context("look for what CRIU has brought back"),
+    })
 }

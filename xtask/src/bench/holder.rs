@@ -1,7 +1,7 @@
 //! One process with so many sockets of one kind, which is dumped and restored.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -51,6 +51,14 @@ pub(super) enum Life {
 }
 
 impl Set {
+    /// A process without sockets: what a tool needs for it is its start-up.
+    pub(super) const BARE: Self = Self { shape: Shape::Pairs, sockets: 0, bytes: 0 };
+
+    /// What a figure of it is called.
+    pub(super) fn figure(&self, what: &str) -> String {
+        format!("{} {}: {what}", self.sockets, self.name())
+    }
+
     /// Both shapes, without data and with 1 KiB.
     pub(super) fn kinds(sockets: u32) -> [Self; 4] {
         let of = |shape, bytes| Self { shape, sockets, bytes };
@@ -149,17 +157,20 @@ impl Holder {
     pub(super) fn end(mut self) -> Result<PathBuf> {
         self.process.kill();
         self.process.wait()?;
-        let listener = listener(&self.folder);
-        if listener.exists() {
-            fs::remove_file(&listener).with_context(|| format!("remove {}", listener.display()))?;
-        }
+        remove_listener(&self.folder)?;
         Ok(self.folder.clone())
     }
 }
 
-/// Where the listener of a folder is.
-pub(super) fn listener(folder: &Path) -> PathBuf {
-    folder.join("listener.sock")
+/// Removes the file of the listener of a folder, if there is one: what was bound stays behind, whoever has bound it.
+pub(super) fn remove_listener(folder: &Path) -> Result<()> {
+    let listener = folder.join("listener.sock");
+    match fs::remove_file(&listener) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", listener.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Lets a process that holds sockets, and whose folder this is, look what it has.

@@ -18,6 +18,7 @@ mod race;
 mod restore;
 mod row;
 mod samples;
+mod sizes;
 mod stage;
 mod table;
 mod trace;

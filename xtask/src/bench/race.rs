@@ -7,6 +7,8 @@ use std::{
     time::Instant,
 };
 
+use anyhow::Result;
+
 use super::{figures::Figures, row::Measured, samples::Samples};
 
 /// Whoever takes longer than so many milliseconds is repeated [`SLOW_REPETITIONS`] times at most: some peers
@@ -14,8 +16,9 @@ use super::{figures::Figures, row::Measured, samples::Samples};
 const SLOW: f64 = 10_000.0;
 const SLOW_REPETITIONS: usize = 2;
 
+type Afterwards = Box<dyn FnMut() -> Result<()>>;
+
 /// A command that takes part.
-#[derive(Debug)]
 pub(super) struct Contestant {
     /// As one would type it.
     pub(super) name: String,
@@ -23,7 +26,7 @@ pub(super) struct Contestant {
     /// As many lines as it has to print, so that nobody wins by doing nothing.
     least_lines: usize,
     /// Puts back what it has changed.
-    afterwards: Option<Command>,
+    afterwards: Option<Afterwards>,
 }
 
 impl Contestant {
@@ -57,21 +60,15 @@ impl Contestant {
         self
     }
 
-    /// Is followed by a line for the shell, not against the clock, which puts back what it has changed.
-    pub(super) fn then(mut self, line: &str) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", line]).stdin(Stdio::null());
-        self.afterwards = Some(command);
+    /// Is followed by this, not against the clock, which puts back what it has changed.
+    pub(super) fn then(mut self, afterwards: impl FnMut() -> Result<()> + 'static) -> Self {
+        self.afterwards = Some(Box::new(afterwards));
         self
     }
 
     fn tidy_up(&mut self) -> Result<(), String> {
-        let Some(command) = &mut self.afterwards else { return Ok(()) };
-        let output = command.output().map_err(|error| format!("cannot tidy up: {error}"))?;
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(format!("to tidy up {}", complaint(&output))),
-        }
+        let Some(afterwards) = &mut self.afterwards else { return Ok(()) };
+        afterwards().map_err(|error| format!("to tidy up: {error:#}"))
     }
 
     /// Runs it once, not against the clock: caches are warm afterwards, and it is known whether it works.
@@ -144,20 +141,27 @@ pub(super) fn race_into(figures: &mut Figures, contestants: &mut [Contestant], r
 
 #[cfg(test)]
 mod tests {
+    use anyhow::bail;
+
     use super::*;
 
     #[test]
     fn they_take_turns_and_who_fails_is_out() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("log").display().to_string();
+        let noted = log.clone();
         let noting = |name: &str| Contestant::shell(&format!("echo {name} | tee -a {log}"));
         let mut all = [
             noting("a"),
             Contestant::shell("echo no such thing >&2; exit 3"),
             noting("b"),
             Contestant::shell("echo one").printing(2),
-            Contestant::shell(&format!("ls {log}")).then("echo broken >&2; exit 4"),
-            Contestant::shell("echo").then(&format!("echo t >> {log}")),
+            Contestant::shell(&format!("ls {log}")).then(|| bail!("broken")),
+            Contestant::shell("echo").then(move || {
+                use std::io::Write as _;
+                let mut log = std::fs::OpenOptions::new().append(true).open(&noted)?;
+                Ok(writeln!(log, "t")?)
+            }),
         ];
         let measured = race(&mut all, 2);
         let order = std::fs::read_to_string(&log).expect("the log");
@@ -166,8 +170,7 @@ mod tests {
         assert_eq!(measured[1], Err("ended with exit status: 3: no such thing".to_owned()));
         assert!(measured[2].is_ok());
         assert_eq!(measured[3], Err("prints 1 lines, and has to print 2".to_owned()));
-        let broken = "to tidy up ended with exit status: 4: broken".to_owned();
-        assert_eq!(measured[4], Err(broken));
+        assert_eq!(measured[4], Err("to tidy up: broken".to_owned()));
         assert!(measured[5].is_ok());
     }
 }

@@ -68,6 +68,17 @@ pub(super) enum Verdict {
 }
 
 impl Row {
+    /// Less is better, and nobody else was measured.
+    pub(super) fn alone(
+        bench: &'static str,
+        workload: String,
+        n: u64,
+        unit: &'static str,
+        ucr: Measured,
+    ) -> Self {
+        Self { bench, workload, n, unit, better: Better::Less, ucr, peer: None, target: None }
+    }
+
     /// How many times better than the peer ucr is, or how many times the floor, by the medians.
     pub(super) fn ratio(&self) -> Option<f64> {
         let (ucr, peer) = self.both()?;

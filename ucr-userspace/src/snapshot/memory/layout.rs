@@ -8,11 +8,9 @@ use ucr_common::memory::LAYOUT;
 use super::likeness;
 use crate::kernel::btf::{Btf, BtfError};
 
-/// Whose layout it is: another ucr may know other members.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " 1");
-
 /// Offsets and sizes, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(in crate::snapshot) struct Layout {
     /// Size of a `struct unix_sock`.
     pub(super) unix_sock: usize,
@@ -95,20 +93,19 @@ fn narrow(value: u64) -> usize {
 }
 
 impl Layout {
-    /// As it was kept; `None` if nothing was, or by another ucr.
+    /// As it was kept, by name; `None` if nothing was, or by a ucr that knows other members.
     pub(in crate::snapshot) fn from_bytes(bytes: &[u8; LAYOUT]) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk::<8>()?;
         let [length, sum] = [head.first_chunk::<4>()?, head.last_chunk::<4>()?];
         let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
         let kept = rest.get(..length).filter(|kept| !kept.is_empty())?;
         let is_whole = crc32fast::hash(kept) == u32::from_le_bytes(*sum);
-        let (version, layout): (String, Self) = postcard::from_bytes(kept).ok()?;
-        (is_whole && version == VERSION).then_some(layout)
+        serde_json::from_slice(kept).ok().filter(|_| is_whole)
     }
 
     /// To be kept; `None` if there is no room for it.
     pub(in crate::snapshot) fn to_bytes(&self) -> Option<[u8; LAYOUT]> {
-        let kept = postcard::to_stdvec(&(VERSION, self)).ok()?;
+        let kept = serde_json::to_vec(self).ok()?;
         let length = u32::try_from(kept.len()).ok()?;
         let mut bytes = [0; LAYOUT];
         let (head, rest) = bytes.split_first_chunk_mut::<8>()?;
@@ -208,5 +205,19 @@ mod tests {
         let layout = Layout::resolve(&btf).expect("every member");
         assert_eq!(layout.fragment, 16);
         assert!(layout.skb_next < layout.skb && layout.shared_fragments < layout.shared);
+    }
+
+    #[test]
+    fn what_is_kept_is_itself_again_or_nothing() {
+        let btf = Btf::of_kernel().expect("this machine's kernel has BTF");
+        let layout = Layout::resolve(&btf).expect("every member");
+        let kept = layout.to_bytes().expect("room");
+        assert_eq!(Layout::from_bytes(&kept), Some(layout));
+        assert_eq!(Layout::from_bytes(&[0; LAYOUT]), None);
+        for at in [0, 5, 8, 300] {
+            let mut damaged = kept;
+            damaged[at] ^= 1;
+            assert_eq!(Layout::from_bytes(&damaged), None, "byte {at}");
+        }
     }
 }

@@ -83,7 +83,7 @@ const OF_SOCK: [&str; 50] = [
 ];
 
 /// The same of `struct unix_sock`.
-const OF_UNIX: [&str; 15] = [
+const OF_UNIX: [&str; 16] = [
     "addr",
     "path",
     "iolock",
@@ -98,6 +98,7 @@ const OF_UNIX: [&str; 15] = [
     "peer_wq",
     "peer_wake",
     "scm_stat",
+    "inq_len",
     "oob_skb",
 ];
 
@@ -115,11 +116,6 @@ pub(super) fn compared(btf: &Btf, size: usize) -> Vec<Range<usize>> {
         .flatten()
         .map(|extent| narrow(extent.start)..narrow(extent.end))
         .collect();
-    left_out.extend(
-        btf.extent("unix_sock", "inq_len")
-            .ok()
-            .map(|extent| narrow(extent.start)..narrow(extent.end)),
-    );
     left_out.sort_by_key(|range| range.start);
     let (mut compared, mut at) = (Vec::new(), 0);
     for range in left_out {

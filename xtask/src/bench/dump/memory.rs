@@ -16,11 +16,10 @@ use super::{
         place::Place,
         row::{Measured, Row},
         samples::Samples,
+        sizes::of_most,
         stage::{Stage, until},
     },
-    MOST, PEAK,
-    one::name,
-    row,
+    PEAK, row,
 };
 use crate::{
     commands,
@@ -76,9 +75,9 @@ pub(super) fn peak_of(stage: &Stage, pins: &Pins, pid: u32, image: &Path) -> Res
 
 /// What the dump of a set has of memory at most.
 pub(super) fn peak(set: &Set, place: Place, figures: &Figures) -> Row {
-    let peak = figures.get(&name(set, "peak")).map(|bytes| bytes.map(|bytes| bytes / 1_048_576.0));
+    let peak = figures.get(&set.figure("peak")).map(|bytes| bytes.map(|bytes| bytes / 1_048_576.0));
     let workload = format!("{}: peak memory", set.name());
-    let target = (set.sockets == MOST && set.bytes > 0).then_some(PEAK);
+    let target = of_most(set, PEAK).filter(|_| set.bytes > 0);
     Row { target, ..row(&workload, place, set.sockets, "MiB", peak) }
 }
 
@@ -88,7 +87,7 @@ pub(super) fn each(sets: [&Set; 2], place: Place, figures: &Figures) -> Vec<Row>
     let more = f64::from(many.sockets - few.sockets);
     let whats = [("ledger", "in the ledger"), ("peak", "in the dump"), ("image", "in the image")];
     let row = |(what, place_of_it): (&str, &str)| {
-        let names = [name(many, what), name(few, what)];
+        let names = [many.figure(what), few.figure(what)];
         let names = names.each_ref().map(String::as_str);
         let each = figures.of_both(names, |many, few| (many - few) / more);
         let workload = format!("{}: memory per socket {place_of_it}", many.name());
@@ -113,8 +112,8 @@ mod tests {
         let [few, ..] = Set::kinds(2);
         let [many, ..] = Set::kinds(1002);
         let mut figures = Figures::default();
-        figures.set(name(&few, "image"), Ok(Samples::one(500.0)));
-        figures.set(name(&many, "image"), Ok(Samples::one(50_500.0)));
+        figures.set(few.figure("image"), Ok(Samples::one(500.0)));
+        figures.set(many.figure("image"), Ok(Samples::one(50_500.0)));
         let rows = each([&few, &many], Place::Host, &figures);
         assert_eq!(rows.last().map(|row| row.ucr.clone()), Some(Ok(Samples::one(50.0))));
         assert!(rows.first().is_some_and(|row| row.ucr.is_err()));

@@ -10,19 +10,18 @@ use super::{
     super::{
         criu,
         figures::Figures,
-        holder::{Holder, Life, Set, Shape},
+        holder::{Holder, Life, Set},
         place::Place,
         race::{Contestant, race_into},
         row::{Peer, Row},
         samples::Samples,
+        sizes::{self, of_most},
         stage::{Stage, program},
     },
-    DUMPED, FEWER, GROWTH, LISTED, MOST, memory, row,
+    DUMPED, LISTED, memory, row,
 };
 use crate::{commands, leftovers::Pins};
 
-/// What CRIU needs for a process without sockets is taken off.
-const BARE: Set = Set { shape: Shape::Pairs, sockets: 0, bytes: 0 };
 /// Everything of the image is checked, and what it is checked against.
 pub(super) const WAYS: [&str; 2] = ["traced", "not traced"];
 
@@ -33,28 +32,15 @@ pub(super) struct Pinned {
     pub(super) untraced: Pins,
 }
 
-/// What a figure of a set is called.
-pub(super) fn name(set: &Set, what: &str) -> String {
-    format!("{} {}: {what}", set.sockets, set.name())
-}
-
-/// Measures it. If that fails the figures say so.
-pub(super) fn run(
-    stage: &Stage,
-    pins: &Pinned,
-    set: &Set,
-    place: Place,
-    repetitions: u32,
-    figures: &mut Figures,
-) {
-    if let Err(why) = measure(stage, pins, set, place, repetitions, figures) {
-        for way in WAYS {
-            figures.set(name(set, way), Err(format!("{why:#}")));
-        }
+/// Says of what could not be measured why.
+pub(super) fn failed(set: &Set, why: &anyhow::Error, figures: &mut Figures) {
+    for way in WAYS {
+        figures.set(set.figure(way), Err(format!("{why:#}")));
     }
 }
 
-fn measure(
+/// Measures it.
+pub(super) fn measure(
     stage: &Stage,
     pins: &Pinned,
     set: &Set,
@@ -67,7 +53,7 @@ fn measure(
     let holder = Holder::start(stage, set, life)?;
     let more = memory::ledger(stage, &pins.traced);
     let grown = ledger.and_then(|before| Ok(more? - before));
-    figures.set(name(set, "ledger"), memory::measured(grown));
+    figures.set(set.figure("ledger"), memory::measured(grown));
     let image = holder.folder.join("image.ucr");
     let mut all = contestants(stage, pins, holder.pid, &image, set.count().sockets)?;
     let bare = match place {
@@ -77,7 +63,7 @@ fn measure(
             None
         }
         Place::Machine => {
-            let bare = Holder::start(stage, &BARE, life)?;
+            let bare = Holder::start(stage, &Set::BARE, life)?;
             for (holder, name) in [(&holder, "criu"), (&bare, "criu start")] {
                 let images = stage.new_folder("criu")?;
                 all.push(criu::dump(holder.pid, &images).named(name));
@@ -86,7 +72,7 @@ fn measure(
         }
     };
     let names = all.into_iter().map(|contestant| {
-        let name = name(set, &contestant.name);
+        let name = set.figure(&contestant.name);
         contestant.named(&name)
     });
     race_into(figures, &mut names.collect::<Vec<_>>(), repetitions);
@@ -94,9 +80,9 @@ fn measure(
     ensure!(holder.ask()? == set.count(), "the process has not what it had before");
     check(stage, &pins.traced, &holder, set, &image)?;
     let bytes = fs::metadata(&image).context("look at the image")?.len();
-    figures.set(name(set, "image"), Ok(Samples::one(f64::from(u32::try_from(bytes)?))));
+    figures.set(set.figure("image"), Ok(Samples::one(f64::from(u32::try_from(bytes)?))));
     let peak = memory::peak_of(stage, &pins.traced, holder.pid, &image);
-    figures.set(name(set, "peak"), memory::measured(peak));
+    figures.set(set.figure("peak"), memory::measured(peak));
     Ok(())
 }
 
@@ -147,36 +133,34 @@ fn check(stage: &Stage, pins: &Pins, holder: &Holder, set: &Set, image: &Path) -
 pub(super) fn rows(set: &Set, place: Place, figures: &Figures) -> Vec<Row> {
     let (peer, target) = match place {
         Place::Host => {
-            let value = figures.get(&name(set, "ss"));
+            let value = figures.get(&set.figure("ss"));
             (Peer { name: "ss -xap".to_owned(), value }, LISTED)
         }
         Place::Machine => {
-            let value = figures.less(&name(set, "criu"), &name(set, "criu start"));
+            let value = figures.less(&set.figure("criu"), &set.figure("criu start"));
             (Peer { name: "criu dump less its start-up".to_owned(), value }, DUMPED)
         }
     };
     let row = |way| Row {
         peer: Some(peer.clone()),
-        target: (set.sockets == MOST).then_some(target),
+        target: of_most(set, target),
         ..row(
             &format!("{}, {way}", set.name()),
             place,
             set.sockets,
             "ms",
-            figures.get(&name(set, way)),
+            figures.get(&set.figure(way)),
         )
     };
     WAYS.map(row).into()
 }
 
-/// How many times longer the dump of a set takes than that of [`FEWER`].
+/// How many times longer the dump of a set takes than that of fewer sockets.
 pub(super) fn growth(set: &Set, place: Place, figures: &Figures) -> Vec<Row> {
-    let fewer = Set { sockets: FEWER, ..*set };
-    let row = |way| {
-        let names = [name(set, way), name(&fewer, way)];
-        let grown = figures.of_both(names.each_ref().map(String::as_str), |all, few| all / few);
-        let workload = format!("{}, {way}: time, as against {FEWER}", set.name());
-        Row { target: Some(GROWTH), ..row(&workload, place, set.sockets, "times", grown) }
+    let grown = |way| {
+        let workload = format!("{}, {way}", set.name());
+        let row = |workload: &str, unit, grown| row(workload, place, set.sockets, unit, grown);
+        sizes::growth(set, way, &workload, figures, row)
     };
-    WAYS.map(row).into()
+    WAYS.map(grown).into()
 }
