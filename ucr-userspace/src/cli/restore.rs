@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::Context;
 
@@ -74,9 +75,10 @@ pub struct RestoreArgs {
 pub fn run(
     args: &RestoreArgs,
     pins: &PinDirectory,
-    look: impl Fn() -> anyhow::Result<View>,
+    look: impl Fn() -> anyhow::Result<View> + Sync,
 ) -> anyhow::Result<ExitCode> {
     let image = file::read(&args.file)?;
+    tracing::debug!(sockets = image.sockets.len(), "the image is read");
     let mut programs = match programs(args, &image) {
         Ok(programs) => programs,
         Err(error) => {
@@ -96,6 +98,7 @@ pub fn run(
     if !spellings.is_empty() {
         plan = plan_beneath(&image, &spellings, root).context("failed to plan the restore")?;
     }
+    tracing::debug!(steps = plan.steps.len(), "the restore is planned");
     let view = look().context("failed to take a snapshot of the live sockets")?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let somaxconn = fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
@@ -123,11 +126,14 @@ pub fn run(
     }
     // From here to the exec there is something to be undone: Ctrl-C is seen between two steps.
     let signals = HeldBack::begin().context("hold back signals")?;
+    tracing::debug!("nothing is in the way");
     let how = Execution { signals: Some(&signals), ..Execution::default() };
     let restored = execute(&plan, &image, how)?;
+    tracing::debug!("the steps are taken");
     let Some(restored) = verified(&image, &plan, restored, pins, look)? else {
         return Ok(ExitCode::from(exit::FAILED));
     };
+    tracing::debug!("what was made is as it should be");
     match target::launch(restored, &image, &programs, &signals) {
         Ok(never) => match never {},
         Err(error) => Err(error.into()),
@@ -197,13 +203,20 @@ fn verified(
     plan: &Plan,
     restored: Restored,
     pins: &PinDirectory,
-    look: impl Fn() -> anyhow::Result<View>,
+    look: impl Fn() -> anyhow::Result<View> + Sync,
 ) -> anyhow::Result<Option<Restored>> {
     let insight = Insight::open(image, &restored, || Lister::open(pins));
+    tracing::debug!("there is a way to read the sockets");
     let seen = insight.as_ref().ok().and_then(Option::as_ref);
-    let observed =
-        verify::observe(image, &restored, seen).context("failed to verify the restore")?;
-    let view = look().context("failed to take a snapshot of what was restored")?;
+    let (observed, view) = thread::scope(|threads| {
+        // What the kernel tells of its own accord is heard while the sockets are read.
+        let view = threads.spawn(&look);
+        let observed = verify::observe(image, &restored, seen);
+        (observed, view.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload)))
+    });
+    let observed = observed.context("failed to verify the restore")?;
+    let view = view.context("failed to take a snapshot of what was restored")?;
+    tracing::debug!("what was made is read back");
     let mut differences = verify::compare(image, &observed, &view);
     let deeper = match &insight {
         Ok(insight) => verify::look_deeper(image, insight.as_ref()).map_err(|e| one_line(&e)),

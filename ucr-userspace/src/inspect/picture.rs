@@ -426,3 +426,6 @@ pub fn is_embryo(sight: &Sight) -> bool {
     use ucr_common::sighting::SIGHT_NO_SOCKET;
     sight.raw.flags & SIGHT_NO_SOCKET != 0 && sight.raw.state == 1
 }
+
+#[cfg(test)]
+mod tests;
