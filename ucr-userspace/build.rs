@@ -1,8 +1,8 @@
-//! Builds the eBPF programs (`../ucr-ebpf`) and leaves the object in `$OUT_DIR/ucr-ebpf`, from
-//! where `aya::include_bytes_aligned!` embeds it.
+//! Builds the eBPF programs (`../ucr-ebpf`) and leaves the objects in `$OUT_DIR` (`ucr-ebpf`, `ucr-lock`),
+//! from where `aya::include_bytes_aligned!` embeds them.
 //!
 //! They are built for another target, by another compiler (`build/toolchain.rs` finds it), always
-//! in release. `UCR_EBPF_OBJECT` names an object that was built before, to be used instead.
+//! in release. `UCR_EBPF_OBJECTS` names a folder with objects that were built before, to be used instead.
 
 #[path = "build/toolchain.rs"]
 mod toolchain;
@@ -17,8 +17,10 @@ use std::{
 
 use toolchain::{Compiler, NoCompiler, NoLinker, TARGET};
 
-/// An object that was built before.
-const OBJECT_VARIABLE: &str = "UCR_EBPF_OBJECT";
+/// A folder with objects that were built before.
+const OBJECTS_VARIABLE: &str = "UCR_EBPF_OBJECTS";
+/// What they are called there and here.
+const OBJECTS: [&str; 2] = ["ucr-ebpf", "ucr-lock"];
 /// More flags for rustc, parted by blanks. CI denies warnings with it.
 const FLAGS_VARIABLE: &str = "UCR_EBPF_RUSTFLAGS";
 
@@ -37,7 +39,7 @@ fn build() -> Result<(), Error> {
     let root = package.parent().unwrap_or(&package);
     let out = PathBuf::from(variable("OUT_DIR")?);
     for name in [
-        OBJECT_VARIABLE,
+        OBJECTS_VARIABLE,
         FLAGS_VARIABLE,
         toolchain::RUSTC_VARIABLE,
         toolchain::TOOLCHAIN_VARIABLE,
@@ -49,19 +51,21 @@ fn build() -> Result<(), Error> {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
 
-    let object = match env::var_os(OBJECT_VARIABLE) {
-        Some(path) => {
-            println!("cargo::rerun-if-changed={}", Path::new(&path).display());
-            PathBuf::from(path)
-        }
+    let objects = match env::var_os(OBJECTS_VARIABLE) {
+        Some(path) => PathBuf::from(path),
         None => compile(root, &out)?,
     };
-    let copy = out.join("ucr-ebpf");
-    fs::copy(&object, &copy).map_err(|source| Error::Copy { from: object, to: copy, source })?;
+    for name in OBJECTS {
+        let (from, to) = (objects.join(name), out.join(name));
+        if env::var_os(OBJECTS_VARIABLE).is_some() {
+            println!("cargo::rerun-if-changed={}", from.display());
+        }
+        fs::copy(&from, &to).map_err(|source| Error::Copy { from, to, source })?;
+    }
     Ok(())
 }
 
-/// Compiles ucr-ebpf and says where the object is.
+/// Compiles ucr-ebpf and says in which folder the objects are.
 fn compile(root: &Path, out: &Path) -> Result<PathBuf, Error> {
     let compiler = toolchain::compiler().map_err(Error::NoCompiler)?;
     let linker = toolchain::linker(root).map_err(Error::NoLinker)?;
@@ -87,7 +91,7 @@ fn compile(root: &Path, out: &Path) -> Result<PathBuf, Error> {
     for line in said.lines() {
         println!("cargo::warning={line}");
     }
-    Ok(target_folder.join(TARGET).join("release/ucr-ebpf"))
+    Ok(target_folder.join(TARGET).join("release"))
 }
 
 /// The cargo that goes with a compiler.

@@ -17,8 +17,10 @@ pub mod daemon;
 pub mod follower;
 pub mod native;
 pub mod needs;
+pub mod network;
 pub mod outside;
 pub mod perl;
+pub mod storm;
 pub mod ucr;
 pub mod verifier;
 pub mod victim;
@@ -30,7 +32,9 @@ pub use self::{
     follower::Follower,
     native::{I386, Uring},
     needs::Need,
+    network::Host,
     perl::Perl,
+    storm::Storm,
     ucr::{Answer, Ucr},
     victim::Victim,
     world::World,

@@ -3,8 +3,12 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
+    os::fd::AsFd as _,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
 };
+
+use crate::wait;
 
 /// Evaluates a line in list context and answers with one line.
 const LOOP: &str = r#"$| = 1; use Socket;
@@ -33,10 +37,32 @@ impl Perl {
     #[must_use]
     pub fn start() -> Self {
         let mut command = Command::new("perl");
-        command.args(["-e", LOOP]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["-e", LOOP]);
+        Self::of(command)
+    }
+
+    /// Has a command start one that takes a program and its arguments, as `ucr restore FILE --` does.
+    ///
+    /// # Panics
+    /// When that command cannot be started.
+    #[must_use]
+    pub fn by(mut command: Command) -> Self {
+        command.args(["perl", "-e", LOOP]);
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start perl");
         let code = child.stdin.take().expect("its input");
         let answers = BufReader::new(child.stdout.take().expect("its output"));
+        // Part of the output of the test: written past it, it would stand amid the results.
+        let said = BufReader::new(child.stderr.take().expect("its standard error"));
+        thread::spawn(move || {
+            for line in said.lines().map_while(Result::ok) {
+                eprintln!("{line}");
+            }
+        });
         Self { child, code, answers }
     }
 
@@ -69,6 +95,10 @@ impl Perl {
     /// When it is no good.
     pub fn answer(&mut self) -> String {
         let mut answer = String::new();
+        // A line is written at once: what is not there is not begun.
+        let is_there = !self.answers.buffer().is_empty()
+            || wait::readable(self.answers.get_ref().as_fd(), wait::patience());
+        assert!(is_there, "perl does not answer");
         self.answers.read_line(&mut answer).expect("read from perl");
         let value = answer.trim_end().strip_prefix("ok");
         value.unwrap_or_else(|| panic!("perl: {answer}")).trim_start().to_owned()

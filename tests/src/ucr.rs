@@ -41,6 +41,8 @@ pub struct Ucr {
     /// In place of its own.
     shared: OnceCell<PathBuf>,
     backend: Option<Backend>,
+    /// Whether it hangs programs on interfaces as on kernels before 6.6.
+    has_filters: bool,
 }
 
 /// Held while a shared tracer may be attached, which only one test must do.
@@ -94,7 +96,7 @@ impl Ucr {
     /// With this pin directory.
     #[must_use]
     pub fn at(pins: PathBuf) -> Self {
-        Self { own: pins, shared: OnceCell::new(), backend: None }
+        Self { own: pins, shared: OnceCell::new(), backend: None, has_filters: false }
     }
 
     /// The pin directory; whether it is there depends on `ucr attach`.
@@ -113,6 +115,11 @@ impl Ucr {
         self.backend
     }
 
+    /// From now on it hangs filters on interfaces, also where the kernel has links for that.
+    pub fn force_filters(&mut self) {
+        self.has_filters = true;
+    }
+
     /// A command, ready to be run.
     #[must_use]
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
@@ -120,6 +127,9 @@ impl Ucr {
         command.env("UCR_PIN_DIR", self.pins()).env_remove("UCR_CLOEXEC_FDS");
         if let Some(backend) = self.backend {
             command.env("UCR_BACKEND", backend.name());
+        }
+        if self.has_filters {
+            command.env("UCR_LOCK_EARLY", "tc");
         }
         command.args(arguments).stdin(Stdio::null());
         command

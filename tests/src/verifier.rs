@@ -100,7 +100,13 @@ pub fn load_all() -> Result<Loaded> {
             },
         );
     }
-    for (name, program) in object.programs() {
+    let mut locks = ucr::lock::object::Object::load()?;
+    for (name, came) in locks.load_each() {
+        if let Err(error) = came {
+            loaded.refused.insert(name.to_owned(), ucr::causes::one_line(&error));
+        }
+    }
+    for (name, program) in object.programs().chain(locks.programs()) {
         if program.fd().is_ok() {
             let info = program.info().with_context(|| format!("ask about {name}"))?;
             let count = info.verified_instruction_count();

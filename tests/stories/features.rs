@@ -48,6 +48,7 @@ fn root_and_nobody_are_told_of_the_same_features() {
         "sock_diag udp",
         "pidfd_getfd",
         "TCP_REPAIR",
+        "connection lock",
         "CAP_BPF",
         "CAP_SYS_PTRACE",
     ] {

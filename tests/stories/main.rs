@@ -12,15 +12,23 @@ mod backends;
 #[cfg(test)]
 mod checking;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod daemon;
 #[cfg(test)]
 mod doors;
 #[cfg(test)]
 mod dumping;
 #[cfg(test)]
+mod families;
+#[cfg(test)]
 mod features;
 #[cfg(test)]
+mod internet;
+#[cfg(test)]
 mod restoring;
+#[cfg(test)]
+mod services;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]

@@ -19,7 +19,8 @@ pub mod kind {
     /// `listen(2)`: `argument` is the backlog in force.
     pub const LISTEN: u32 = 4;
     /// `connect(2)`: `peer` is the other end, for a stream the embryo; `name` its name (if it
-    /// failed: the name asked for). For a datagram socket `listener` is the peer it had before.
+    /// failed: the name asked for). For a datagram socket `listener` is the peer it had before. Of an internet
+    /// socket `argument` is its state then: a connection may be under way.
     pub const CONNECT: u32 = 5;
     /// `accept(2)`, `accept4(2)`: `socket` is the accepted end, `fd2` its descriptor, `fd` and
     /// `listener` the listener, `peer` the client.
@@ -41,12 +42,15 @@ pub mod kind {
     /// (`pidfd_getfd`): `peer` is the socket that the message was read from, `fd` its descriptor, where
     /// the system call tells (trampolines only).
     pub const TAKE: u32 = 12;
+    /// The state of a TCP socket has changed: `argument` is the new one, with the one before in the second byte.
+    /// It may be anybody's doing, also the other end's: `actor` is who has opened the socket, else made it.
+    pub const STATE: u32 = 13;
 }
 
 shared! {
     /// One event. A bind to a pathname is followed by its [`BindPaths`], as one [`BindEvent`], a close
     /// by what the ledger held, as one [`CloseEvent`].
-    pub struct Event: 272 {
+    pub struct Event: 280 {
         /// One of [`kind`].
         pub kind: u32,
         /// 0 or a descriptor, or a negative errno: the call failed and the ledger is unchanged.
@@ -69,6 +73,10 @@ shared! {
         pub netns: u32,
         /// `SOCK_*` number.
         pub socket_type: u32,
+        /// `AF_*`; 0: not known, since the call failed before there was a socket.
+        pub family: u32,
+        /// `IPPROTO_*`; 0 of a unix socket.
+        pub protocol: u32,
         /// See [`kind`].
         pub argument: u32,
         /// CPU that it was sent on.
@@ -77,14 +85,15 @@ shared! {
         /// what is missing between two events of a CPU was lost. (Where the kernel can be preempted
         /// within a program, two may have the same number, or come in the wrong order.)
         pub sequence: u64,
-        /// See [`kind`].
+        /// See [`kind`]. Of an internet socket both its ends ([`crate::inet::RawEnds`]), of a call that failed the
+        /// address that was asked for ([`crate::inet::ASKED_LEN`]).
         pub name: RawName,
     }
 }
 
 shared! {
     /// A bind to a pathname, with the directories that give the name its meaning.
-    pub struct BindEvent: 2080 {
+    pub struct BindEvent: 2088 {
         /// The event itself.
         pub event: Event,
         /// Where the caller stood.
@@ -94,7 +103,7 @@ shared! {
 
 shared! {
     /// The end of a socket, with all that the ledger held of it.
-    pub struct CloseEvent: 664 {
+    pub struct CloseEvent: 680 {
         /// The event itself.
         pub event: Event,
         /// As it stood in the map (see [`Record::join`]); zeroes if it was not in the ledger. Its

@@ -9,6 +9,8 @@ pub mod control;
 pub mod descriptor;
 pub mod event;
 pub mod identity;
+pub mod inet;
+pub mod lock;
 pub mod memory;
 pub mod name;
 pub mod offsets;

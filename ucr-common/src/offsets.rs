@@ -155,6 +155,22 @@ offsets! {
     sk_flags: "sock" "__sk_common.skc_flags" Required,
     /// Type.
     sk_type: "sock" "sk_type" Required,
+    /// Protocol.
+    sk_protocol: "sock" "sk_protocol" Required,
+    /// Interface that a sock is bound to.
+    sk_interface: "sock" "__sk_common.skc_bound_dev_if" Required,
+    /// Own IPv4 address.
+    sk_v4_local: "sock" "__sk_common.skc_rcv_saddr" Required,
+    /// The other end's.
+    sk_v4_remote: "sock" "__sk_common.skc_daddr" Required,
+    /// Own IPv6 address.
+    sk_v6_local: "sock" "__sk_common.skc_v6_rcv_saddr" Optional,
+    /// The other end's.
+    sk_v6_remote: "sock" "__sk_common.skc_v6_daddr" Optional,
+    /// The other end's port, in network byte order.
+    sk_remote_port: "sock" "__sk_common.skc_dport" Required,
+    /// Own port, in network byte order, as the kernel shows it.
+    inet_port: "inet_sock" "inet_sport" Optional,
     /// Directions shut down.
     sk_shutdown: "sock" "sk_shutdown" Required,
     /// Backlog.

@@ -15,7 +15,8 @@ pub mod origin {
     pub const PAIR: u32 = 2;
     /// The kernel made it in a `connect(2)` that was seen: the accepting end.
     pub const CONNECTION: u32 = 3;
-    /// Its `accept(2)` was seen, the `connect(2)` was not.
+    /// Its `accept(2)` was seen, the `connect(2)` was not. Of TCP that is all there is to be seen: before, it is
+    /// nobody's.
     pub const ACCEPT: u32 = 4;
     /// The iterator found it when tracing began: it predates the tracer.
     pub const SEED: u32 = 5;
@@ -51,7 +52,7 @@ pub const FLAG_PAIRING: u32 = 8;
 
 shared! {
     /// One socket. Times are `CLOCK_BOOTTIME` nanoseconds, 0: not seen.
-    pub struct Record: 392 {
+    pub struct Record: 400 {
         /// The socket itself.
         pub socket: SocketId,
         /// Its peer; after the peer has closed, its last identity with `sk` 0.
@@ -63,6 +64,10 @@ shared! {
         pub netns: u32,
         /// `SOCK_*` number.
         pub socket_type: u32,
+        /// `AF_*`: unix, internet of either version.
+        pub family: u32,
+        /// `IPPROTO_*`; 0 of a unix socket.
+        pub protocol: u32,
         /// `sk_state`.
         pub state: u32,
         /// `sk_shutdown`; in the map itself its two bits stand 16 bits apart (see [`Record::join`]).
@@ -91,7 +96,7 @@ shared! {
         pub opener: Actor,
         /// Who had the peer that has closed: whoever had opened it, else made it.
         pub partner: Partner,
-        /// Its own name.
+        /// Its own name. Of an internet socket both its ends ([`crate::inet::RawEnds`]).
         pub name: RawName,
     }
 }

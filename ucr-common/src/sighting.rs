@@ -89,16 +89,30 @@ pub mod wanted {
     pub const RELATED: u32 = 4;
     /// Nothing: how many there are of each type and state is counted, at [`super::count_at`].
     pub const COUNT: u32 = 5;
+    /// All internet sockets whose bit of the `ENDS` map is set.
+    pub const ENDS: u32 = 6;
 }
 
 /// Where in the `FOUND` map sockets of a type (`SOCK_*`) and state (`TCP_*`) are counted.
 #[must_use]
 pub const fn count_at(socket_type: u32, state: u32) -> u32 {
-    1 + (socket_type & 7) * 16 + (state & 15)
+    1 + (socket_type & 15) * 16 + (state & 15)
+}
+
+/// The same for internet sockets of a family (`AF_*`), protocol (`IPPROTO_*`) and state.
+#[must_use]
+pub const fn count_inet_at(family: u32, protocol: u32, state: u32) -> u32 {
+    let kind = match protocol {
+        6 => 0,
+        17 => 1,
+        _ => 2,
+    };
+    let version = if family == crate::inet::AF_INET { 0 } else { 3 };
+    count_at(8, 0) + (kind + version) * 16 + (state & 15)
 }
 
 /// Elements of that map that hold such counts.
-pub const COUNTS: u32 = count_at(7, 15) + 1;
+pub const COUNTS: u32 = count_inet_at(crate::inet::AF_INET6, 136, 15) + 1;
 
 /// Words of a name that are compared.
 pub const NAME_WORDS: usize = NAME_MAX / 4;

@@ -166,6 +166,8 @@ fn begin(event: &mut Event, head: &Head, moment: &Moment, sequence: u64) {
     event.listener = SocketId::NONE;
     event.netns = 0;
     event.socket_type = 0;
+    event.family = 0;
+    event.protocol = 0;
     event.argument = 0;
     // SAFETY: the helper has no conditions.
     event.cpu = unsafe { bpf_get_smp_processor_id() };

@@ -1,6 +1,8 @@
 //! BPF iterators: passes over all unix sockets that seed, correct and check the ledger, and the sockets
 //! of a process.
 
+mod inet;
+
 use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
@@ -82,7 +84,7 @@ fn visit_unix(ctx: *mut UnixContext) -> i32 {
     let origin = if seeding { origin::SEED } else { origin::FOUND };
     let Some(fresh) = FRESH.get_ptr_mut(0) else { return 0 };
     // SAFETY: a non-null element of a per-CPU array, and one process runs one pass at a time.
-    if add(unsafe { &mut *fresh }, sk, origin, time) && !seeding {
+    if add(unsafe { &mut *fresh }, sk, origin, time, survey, correct) && !seeding {
         count(counter::FOUND);
     }
     0

@@ -27,6 +27,11 @@ use ucr_common::{
 
 use crate::maps::count;
 
+pub(crate) mod inet;
+mod known;
+
+pub(crate) use known::{Known, known_sock_at, known_sock_of};
+
 /// `AF_UNIX`.
 pub(crate) const AF_UNIX: u16 = 1;
 /// `SOCKFS_MAGIC` (`include/uapi/linux/magic.h`).
@@ -186,14 +191,20 @@ pub(crate) fn file_of(fd: u32) -> Option<Pointer> {
 /// The sock behind a file if that is a socket of `AF_UNIX`.
 #[inline(always)]
 pub(crate) fn unix_sock_of(file: Pointer) -> Option<Pointer> {
+    let sk = any_sock_of(file)?;
+    if probed::<u16>(sk, offset!(sk_family))? == AF_UNIX { Some(sk) } else { None }
+}
+
+/// The sock behind a file if that is a socket.
+#[inline(always)]
+fn any_sock_of(file: Pointer) -> Option<Pointer> {
     let inode = follow(file, offset!(file_inode))?;
     let super_block = follow(inode, offset!(inode_sb))?;
     if probed::<u64>(super_block, offset!(sb_magic))? != SOCKFS_MAGIC {
         return None;
     }
     let socket = follow(file, offset!(file_private_data))?;
-    let sk = follow(socket, offset!(socket_sk))?;
-    if probed::<u16>(sk, offset!(sk_family))? == AF_UNIX { Some(sk) } else { None }
+    follow(socket, offset!(socket_sk))
 }
 
 /// The unix sock behind a descriptor of the current task.
@@ -283,7 +294,13 @@ pub(crate) fn netns_of(sk: Pointer) -> u32 {
 /// Whether it is of this family, if it is a sock at all.
 #[inline(always)]
 pub(crate) fn is_unix(sk: Pointer) -> bool {
-    value::<u16>(sk, offset!(sk_family)) == AF_UNIX
+    family_of(sk) == u32::from(AF_UNIX)
+}
+
+/// `sk_family`.
+#[inline(always)]
+pub(crate) fn family_of(sk: Pointer) -> u32 {
+    value::<u16>(sk, offset!(sk_family)).into()
 }
 
 /// `sk_type`.

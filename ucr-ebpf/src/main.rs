@@ -9,6 +9,7 @@
 #![no_main]
 
 mod emit;
+mod frame;
 mod hooks;
 mod iterators;
 mod kernel;
@@ -19,14 +20,3 @@ mod paths;
 mod search;
 mod sight;
 mod task;
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier refuses a program from which this can be reached.
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -5,12 +5,17 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{helpers::bpf_for_each_map_elem, macros::map, maps::Array};
 use ucr_common::{
+    inet::{ENDS_BITS, ENDS_LEN, ENDS_WORD, WORDS, bit_of},
     name::NAME_MAX,
     record::Record,
-    sighting::{NAME_WORDS, Wanted, count_at, wanted},
+    sighting::{NAME_WORDS, Wanted, count_at, count_inet_at, wanted},
 };
 
-use crate::{kernel::Pointer, maps::LEDGER, sight::Seen};
+use crate::{
+    kernel::{AF_UNIX, Pointer, inet},
+    maps::LEDGER,
+    sight::Seen,
+};
 
 /// `BPF_F_MMAPABLE`: user space sees it without a system call.
 const MAPPED: u32 = 1 << 10;
@@ -23,6 +28,11 @@ static WANTED: Array<Wanted> = Array::with_max_entries(1, 0);
 /// was no room. The loader chooses a size.
 #[map]
 static FOUND: Array<u64> = Array::with_max_entries(1, MAPPED);
+
+/// Connections whose ends are looked for, a bit each. A bit that was left behind by somebody who was killed finds
+/// nobody wrong: whoever asks compares what was found.
+#[map]
+static ENDS: Array<u64> = Array::with_max_entries(ENDS_BITS / ENDS_WORD, 0);
 
 /// One socket.
 #[map]
@@ -77,6 +87,9 @@ extern "C" fn compare(
     // SAFETY: a value of the ledger, and the context that `search_ledger` hands over.
     let (record, wanted) = unsafe { (&*record, &*(*search).wanted) };
     let is_it = match wanted.kind {
+        wanted::ENDS => inet::is_inet(record.family) && is_an_end(record),
+        // Whoever else is looked for is a unix socket.
+        _ if record.family != u32::from(AF_UNIX) => false,
         wanted::INODE => record.socket.inode == wanted.key,
         wanted::COOKIE => record.socket.cookie == wanted.key,
         wanted::NAME => record.name.len == wanted.name_len && is_named(record, wanted),
@@ -84,7 +97,7 @@ extern "C" fn compare(
         _ => false,
     };
     if wanted.kind == wanted::COUNT
-        && let Some(count) = FOUND.get_ptr_mut(count_at(record.socket_type, record.state))
+        && let Some(count) = FOUND.get_ptr_mut(place_of(record))
     {
         // SAFETY: a non-null element; one search runs at a time.
         unsafe { *count += 1 };
@@ -93,6 +106,16 @@ extern "C" fn compare(
         note(record.socket.sk);
     }
     0
+}
+
+/// Where its like are counted.
+#[inline(always)]
+fn place_of(record: &Record) -> u32 {
+    if record.family == u32::from(AF_UNIX) {
+        count_at(record.socket_type, record.state)
+    } else {
+        count_inet_at(record.family, record.protocol, record.state)
+    }
 }
 
 /// Without branches, word by word: what lies behind a name means nothing, and is masked.
@@ -107,6 +130,22 @@ fn is_named(record: &Record, wanted: &Wanted) -> bool {
         differences |= (word ^ wanted.name[at]) & wanted.mask[at];
     }
     differences == 0
+}
+
+/// Whether its connection is looked for.
+#[inline(always)]
+fn is_an_end(record: &Record) -> bool {
+    if record.name.len != ENDS_LEN {
+        return false;
+    }
+    let own = record.name.bytes.as_ptr().cast::<u32>();
+    let mut words = [0; WORDS];
+    for (at, word) in words.iter_mut().enumerate() {
+        // SAFETY: the bytes of a name are more aligned words than two ends take.
+        *word = unsafe { own.add(at).read_volatile() };
+    }
+    let bit = bit_of(&words);
+    ENDS.get(bit / ENDS_WORD).is_some_and(|word| word >> (bit % ENDS_WORD) & 1 != 0)
 }
 
 /// What it is run with.

@@ -38,12 +38,13 @@ pub fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
 /// How aya introduces a verifier's log.
 const VERIFIER_LOG: &str = "Verifier output:";
 
-/// A verifier's log, if there is one.
+/// A verifier's log, if there is one and it says something.
 #[must_use]
 pub fn verifier_log(error: &(dyn Error + 'static)) -> Option<String> {
     causes(error).find_map(|cause| {
         let text = cause.to_string();
-        text.split_once(VERIFIER_LOG).map(|(_, log)| log.to_owned())
+        let (_, log) = text.split_once(VERIFIER_LOG)?;
+        (!log.trim().is_empty()).then(|| log.to_owned())
     })
 }
 
@@ -73,5 +74,8 @@ mod tests {
             "refused: Operation not permitted (os error 1)"
         );
         assert_eq!(errno(&error("x")), Some(libc::EPERM));
+        let log = |text| verifier_log(&error(text));
+        assert_eq!(log("refused. Verifier output: 1\n2").as_deref(), Some(" 1\n2"));
+        assert_eq!(log("refused. Verifier output: "), None);
     }
 }

@@ -1,6 +1,8 @@
 //! Holds what was tracked against what the kernel reports: ledger × snapshot → verdicts. Pure.
 
-use std::fmt;
+pub mod inet;
+
+use std::{borrow::Borrow, fmt};
 
 use serde::Serialize;
 
@@ -70,6 +72,10 @@ pub enum Field {
     State,
     /// Own name.
     Name,
+    /// Own end of an internet socket.
+    Local,
+    /// The other end.
+    Remote,
     /// Inode of the peer.
     Peer,
     /// Directions shut down.
@@ -86,6 +92,8 @@ impl fmt::Display for Field {
             Self::Type => "type",
             Self::State => "state",
             Self::Name => "name",
+            Self::Local => "local",
+            Self::Remote => "remote",
             Self::Peer => "peer",
             Self::Shutdown => "shutdown",
             Self::Backlog => "backlog",
@@ -130,8 +138,9 @@ pub fn judge(held: &[Held], ledger: &Ledger, views: &[&View]) -> Vec<Judged> {
             let (views, seen): (Vec<&View>, Vec<&SeenSocket>) =
                 views.iter().filter_map(|view| Some((*view, view.get(socket.inode)?))).unzip();
             let verdict = match (ledger.get(socket.sk), seen.is_empty()) {
-                (_, true) => Verdict::OnlyTracked,
-                (None, false) => Verdict::OnlySnapshot,
+                // Somebody holds it: the kernel has it in any case.
+                (None, _) => Verdict::OnlySnapshot,
+                (Some(_), true) => Verdict::OnlyTracked,
                 (Some(tracked), false) => verdict(tracked, &seen, ledger, &views),
             };
             Judged { inode: socket.inode, cookie: socket.cookie, verdict }
@@ -148,9 +157,14 @@ fn verdict(tracked: &Tracked, seen: &[&SeenSocket], ledger: &Ledger, views: &[&V
     for again in passes {
         standing.retain(|difference| again.iter().any(|d| d.field == difference.field));
     }
+    settled(tracked, standing)
+}
+
+/// What comes of what stands in all snapshots.
+fn settled(tracked: &Tracked, standing: Vec<Difference>) -> Verdict {
     if !standing.is_empty() {
         Verdict::Conflict(standing)
-    } else if tracked.origin.is_live() {
+    } else if tracked.is_live() {
         Verdict::Confirmed
     } else {
         Verdict::Predates
@@ -235,10 +249,10 @@ pub fn is_disputed(judged: &[Judged]) -> bool {
 
 /// How many sockets got which verdict.
 #[must_use]
-pub fn count(judged: &[Judged]) -> VerdictCounts {
+pub fn count(judged: impl IntoIterator<Item = impl Borrow<Judged>>) -> VerdictCounts {
     let mut counts = VerdictCounts::default();
     for socket in judged {
-        let counter = match socket.verdict {
+        let counter = match socket.borrow().verdict {
             Verdict::Confirmed => &mut counts.confirmed,
             Verdict::Predates => &mut counts.predates,
             Verdict::OnlyTracked => &mut counts.only_tracked,
@@ -265,7 +279,7 @@ mod tests {
         let mut record = Record::new_zeroed();
         record.socket = SocketId { sk: 1, cookie: 100, inode: 10 };
         record.peer = SocketId { sk: 2, cookie: 0, inode: 20 };
-        record.socket_type = 1;
+        (record.family, record.socket_type) = (1, 1);
         record.state = 1;
         record.origin = origin::SOCKET;
         record.name.len = 2;
@@ -384,7 +398,7 @@ mod tests {
         let settled = judge(&[HELD], &tracked, &[&disputing, &agreeing]);
         assert!(!is_disputed(&settled));
         assert_eq!(count(&settled).confirmed, 1);
-        assert_eq!(count(&judge(&[HELD], &tracked, &[&disputing, &disputing])).conflict, 1);
+        assert_eq!(count(judge(&[HELD], &tracked, &[&disputing, &disputing])).conflict, 1);
         let late = judge(&[HELD], &tracked, &[&View::default(), &agreeing]);
         assert_eq!(count(&late).confirmed, 1);
     }

@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::{
     causes::{errno, one_line},
     kernel::{btf::Btf, offsets::OffsetTable},
+    lock::{self, Lock},
     snapshot::{
         descriptors::Lister,
         diag::{self, Family},
@@ -94,13 +95,14 @@ pub fn probe() -> Report {
     add("kernel memory", "queues, connections that wait, peers that have closed", kernel_memory());
     for (name, purpose, family) in [
         ("sock_diag unix", "snapshots to check the ledger against", Family::Unix),
-        ("sock_diag tcp", "the same for TCP (not used yet)", Family::Tcp),
-        ("sock_diag udp", "the same for UDP (not used yet)", Family::Udp),
+        ("sock_diag tcp", "the same for TCP", Family::Tcp),
+        ("sock_diag udp", "the same for UDP", Family::Udp),
     ] {
         add(name, purpose, sock_diag(family));
     }
     add("pidfd_getfd", "reading a process's sockets", duplicate_from_process());
-    add("TCP_REPAIR", "connected TCP (not used yet)", tcp_repair());
+    add("TCP_REPAIR", "connected TCP", tcp_repair());
+    add("connection lock", "connected TCP goes unnoticed while nobody has it", connection_lock());
     for (name, purpose, capability) in CAPABILITIES {
         add(name, purpose, own_capability(*capability));
     }
@@ -130,6 +132,21 @@ fn kernel_memory() -> Support {
                 Support::Unsupported(one_line(&error))
             }
             _ => Support::Unknown(one_line(&error)),
+        },
+    }
+}
+
+/// Whether packets of chosen connections can be dropped.
+fn connection_lock() -> Support {
+    let lock = Lock::prepare(lock::USUAL);
+    match lock.map(|mut lock| lock.try_silence()) {
+        Ok(Ok(way)) => Support::Supported(format!("at interfaces {way}")),
+        Ok(Err(error)) => {
+            Support::Supported(format!("not over IPv6 when the process ends: {}", one_line(&error)))
+        }
+        Err(error) => match errno(&error) {
+            Some(libc::EPERM | libc::EACCES) if !may_load() => Support::Unknown(one_line(&error)),
+            _ => Support::Unsupported(one_line(&error)),
         },
     }
 }

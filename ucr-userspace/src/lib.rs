@@ -14,6 +14,7 @@ pub mod image;
 pub mod inspect;
 pub mod kernel;
 pub mod ledger;
+pub mod lock;
 pub mod model;
 pub mod process;
 pub mod query;

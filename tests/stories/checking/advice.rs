@@ -76,23 +76,23 @@ fn a_name_of_its_own_is_shown_beside_the_place() {
 }
 
 #[test]
-fn a_tcp_socket_is_in_the_way_until_it_is_closed() {
+fn a_packet_socket_is_in_the_way_until_it_is_closed() {
     if !needs::met(&[Need::Root]) {
         return;
     }
     let world = world();
     let mut victim = world.victim();
     victim.pair("stream");
-    let inet = victim.socket("inet");
+    let packet = victim.socket("packet");
     let report = check(&world, &victim, &["--json"]).ended(REFUSED).json();
-    let obstacle = at(&report, inet);
+    let obstacle = at(&report, packet);
     assert_eq!(obstacle["kind"], "family");
     let pid = victim.pid();
     let hint = obstacle["hint"].as_str().expect("a hint");
     assert!(hint.contains(&format!("have pid {pid} close it before the dump")), "{hint}");
     let text = obstacle["text"].as_str().expect("text");
-    assert!(text.contains("AF_INET, stream: only unix sockets"), "{text}");
-    victim.close(inet);
+    assert!(text.contains("a packet socket (AF_PACKET, raw, protocol 0)"), "{text}");
+    victim.close(packet);
     let _would = check(&world, &victim, &[]).done();
 }
 
@@ -109,7 +109,7 @@ fn a_dump_gives_one_hint_for_each_kind() {
         victim.client("stream", &name);
         other.accept(listener);
     }
-    victim.socket("inet");
+    victim.socket("packet");
     let refused = dump(&world, &victim, &world.path("image"), &[]).ended(REFUSED);
     let said = &refused.stderr;
     assert_eq!(said.matches("cannot dump").count(), 4, "{said}");

@@ -95,6 +95,23 @@ fn a_daemon_ends_in_a_storm_and_the_next_one_goes_on_where_it_was() {
 }
 
 #[test]
+fn the_last_events_that_were_lost_are_told_of_even_if_none_comes_after_them() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world_alone();
+    let daemon = Daemon::start_with(&world, &[("tracing.ring_bytes", "'4KiB'")]);
+    let mut victim = world.victim();
+    victim.ask("limit 4096");
+    daemon.signal(Signal::SIGSTOP);
+    wait::for_state(daemon.pid(), 'T');
+    victim.ask("pairs 500");
+    daemon.signal(Signal::SIGCONT);
+    settled(&world, &daemon);
+    assert!(missing(&gaps(&daemon.history()), GapReason::Lost) > 0, "no room for so many");
+}
+
+#[test]
 fn the_last_events_that_were_lost_are_told_of_before_tracing_ends() {
     if !needs::met(&[Need::Root]) {
         return;

@@ -15,7 +15,7 @@ fn stand_ins() -> Vec<(&'static str, &'static str)> {
             HookNeed::InPlaceOf(first) | HookNeed::PreferablyInPlaceOf(first) => {
                 Some((hook.program, first))
             }
-            HookNeed::Required | HookNeed::Optional => None,
+            HookNeed::Required | HookNeed::Optional | HookNeed::With(_) => None,
         })
         .collect()
 }

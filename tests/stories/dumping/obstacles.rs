@@ -25,7 +25,7 @@ fn all_of_them_are_listed_at_once() {
     let outside_name = world.abstract_name(b"-outside");
     let outside = other.listener("stream", &outside_name, 5);
 
-    let inet = victim.socket("inet");
+    let packet = victim.socket("packet");
     let far = other.socket("dgram");
     other.bind(far, &outside_name);
     let near = victim.client("dgram", &outside_name);
@@ -43,7 +43,7 @@ fn all_of_them_are_listed_at_once() {
     assert!(!image.exists());
     let report = refused.json();
     let expected = [
-        (inet, "family", "AF_INET"),
+        (packet, "family", "AF_PACKET"),
         (near, "external_peer", "victim"),
         (carrying, "file_in_flight", "/dev/null, which is no unix socket"),
         (waiting, "not_accepted", "waits to be accepted by pid"),

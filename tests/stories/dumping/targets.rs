@@ -224,7 +224,7 @@ fn not_killed_if_there_is_no_image() {
     victim.pair("stream");
     let nowhere = world.path("no/such/folder/image");
     let _failed = dump(&world, &victim, &nowhere, &["--kill"]).ended(FAILED);
-    victim.socket("inet");
+    victim.socket("packet");
     let _refused = dump(&world, &victim, &world.path("image"), &["--kill"]).ended(REFUSED);
     victim.socket("stream");
 }

@@ -29,14 +29,19 @@ fn bound(world: &World, image: &Path, fd: i32) -> serde_json::Value {
     shown["sockets"][index]["bound"].clone()
 }
 
-/// Nothing of a restore is left in a folder or where it binds what has no file.
+/// Nothing of a restore is left in a folder of its own, nor, where others restore as well, of this process.
 fn no_traces(folder: &Path, pid: i32) {
-    let own = format!(".ucr-root-{pid}-");
-    for folder in [folder, &std::env::temp_dir()] {
-        for entry in fs::read_dir(folder).expect("list").flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            assert!(!name.starts_with(&own) && !name.starts_with(".ucr-aside-"), "{name}");
-        }
+    let beginnings = [".ucr-root-", ".ucr-aside-"];
+    let own = beginnings.map(|beginning| format!("{beginning}{pid}-"));
+    no_file(folder, &beginnings);
+    no_file(&std::env::temp_dir(), &own);
+}
+
+fn no_file(folder: &Path, beginnings: &[impl AsRef<str>]) {
+    for entry in fs::read_dir(folder).expect("list").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_one = beginnings.iter().any(|beginning| name.starts_with(beginning.as_ref()));
+        assert!(!is_one, "{}", entry.path().display());
     }
 }
 

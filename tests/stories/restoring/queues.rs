@@ -210,22 +210,43 @@ fn what_could_not_be_brought_back_is_not_ended() {
     assert_eq!(data(&next(&mut victim, receiver, "")), "x", "it goes on");
 }
 
-#[test]
-fn a_name_is_free_whose_socket_is_only_in_its_own_queue() {
-    if !needs::met(&[Need::Root]) {
-        return;
-    }
-    let world = world();
+/// Somebody with a socket that is sent itself, under a name; and the socket.
+fn in_its_own_queue(world: &World) -> (Victim, i32) {
     let mut victim = world.victim();
     let name = world.abstract_name(b"own");
     let own = victim.socket("dgram");
     victim.bind(own, &name);
     victim.connect(own, &name);
     send(&mut victim, own, "itself", &format!("fds={own}"));
+    (victim, own)
+}
+
+#[test]
+fn a_name_is_free_whose_socket_is_only_in_its_own_queue() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let (victim, own) = in_its_own_queue(&world);
     let mut victim = bring_back(&world, &take(&world, victim));
     let message = next(&mut victim, own, "").expect("a message");
     let arrived: i32 = field(&message, "fds").parse().expect("one descriptor");
     assert_eq!(victim.inode(arrived), victim.inode(own));
+}
+
+/// Nobody has the kernel collect it but the restore: a dump that ends its processes would.
+#[test]
+fn a_name_is_free_as_soon_as_the_kernel_is_told_to_collect() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let (victim, own) = in_its_own_queue(&world);
+    let image = world.path("image");
+    let _written = dump(&world, &victim, &image, &["--tree"]).done();
+    victim.kill();
+    let mut victim = bring_back(&world, &image);
+    assert_eq!(data(&next(&mut victim, own, "")), "itself");
 }
 
 #[test]

@@ -11,8 +11,8 @@ use ucr_common::{control::counter, event::kind};
 
 use super::numbers::{i386, x86_64 as nr};
 use crate::{
-    kernel::{self, AF_UNIX, Pointer, offset, typed},
-    ledger::{self, Failure, NameAsked},
+    kernel::{self, AF_UNIX, Known, Pointer, offset, typed},
+    ledger::{self, Failure, NameAsked, inet},
     maps::count,
     task,
 };
@@ -77,8 +77,8 @@ fn replace(old: u32, new: u32) {
 fn close(fd: u32) {
     let Some(file) = kernel::file_of(fd) else { return };
     if kernel::references_of(file) == 1 {
-        if let Some(sk) = kernel::unix_sock_of(file) {
-            ledger::closed(sk, fd as i32);
+        if let Some(known) = kernel::known_sock_of(file) {
+            ledger::ended(known, fd as i32);
         }
     }
 }
@@ -113,10 +113,10 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     match id {
         nr::SOCKET => socket(&call),
         nr::SOCKETPAIR => socketpair(&call),
-        nr::BIND => call.on_socket(kind::BIND, ledger::bound),
-        nr::LISTEN => call.on_socket(kind::LISTEN, ledger::listening),
-        nr::CONNECT => call.on_socket(kind::CONNECT, ledger::connected),
-        nr::SHUTDOWN => call.on_socket(kind::SHUTDOWN, ledger::shut_down),
+        nr::BIND => call.on_socket(kind::BIND, ledger::bound, inet::bound),
+        nr::LISTEN => call.on_socket(kind::LISTEN, ledger::listening, inet::listening),
+        nr::CONNECT => call.on_socket(kind::CONNECT, ledger::connected, inet::connected),
+        nr::SHUTDOWN => call.on_socket(kind::SHUTDOWN, ledger::shut_down, inet::shut_down),
         _ => accept(&ctx, &call),
     }
     0
@@ -156,10 +156,19 @@ impl Call {
 
     /// A call on one socket that returns 0.
     #[inline(always)]
-    fn on_socket(&self, kind: u32, done: fn(Pointer, i32) -> u32) {
-        let Some(sk) = kernel::unix_sock_at(self.fd() as u32) else { return };
-        if self.result == 0 {
-            if kind == kind::BIND && has_no_name(self.args[2] as u32) {
+    fn on_socket(
+        &self,
+        kind: u32,
+        done: fn(Pointer, i32) -> u32,
+        done_inet: fn(Pointer, i32) -> u32,
+    ) {
+        let Some(Known { sk, is_unix }) = kernel::known_sock_at(self.fd() as u32) else { return };
+        let is_under_way =
+            !is_unix && kind == kind::CONNECT && self.result == i64::from(inet::IN_PROGRESS);
+        if self.result == 0 || is_under_way {
+            if !is_unix {
+                done_inet(sk, self.fd());
+            } else if kind == kind::BIND && has_no_name(self.args[2] as u32) {
                 ledger::autobound(sk, self.fd());
             } else {
                 done(sk, self.fd());
@@ -175,7 +184,11 @@ impl Call {
             _ => 0,
         };
         let failure = Failure { argument, name, ..self.failure(kind, self.fd()) };
-        ledger::failed(sk, &failure);
+        if is_unix {
+            ledger::failed(sk, &failure);
+        } else {
+            inet::failed(sk, &failure);
+        }
     }
 
     /// `socket` and `socketpair` that failed have no descriptor to go by, only the family.
@@ -201,12 +214,31 @@ impl Call {
 #[inline(always)]
 fn socket(call: &Call) {
     if !call.is_unix() {
-        return;
+        return inet_socket(call);
     }
     if call.result < 0 {
         call.failed_to_create(kind::SOCKET);
     } else if let Some(sk) = kernel::unix_sock_at(call.result as u32) {
         ledger::socket(sk, call.result as i32);
+    }
+}
+
+/// The same for other families.
+#[inline(always)]
+fn inet_socket(call: &Call) {
+    let family = call.args[0] as u32;
+    if !kernel::inet::is_inet(family) {
+        return;
+    }
+    if call.result >= 0 {
+        if let Some(Known { sk, is_unix: false }) = kernel::known_sock_at(call.result as u32) {
+            inet::socket(sk, call.result as i32);
+        }
+        return;
+    }
+    let socket_type = (call.args[1] & SOCK_TYPE_MASK) as u32;
+    if let Some(protocol) = kernel::inet::asked_protocol(socket_type, call.args[2] as u32) {
+        inet::failed_to_create(call.result as i32, family, socket_type, protocol);
     }
 }
 
@@ -230,17 +262,27 @@ fn socketpair(call: &Call) {
 /// `int accept4(int fd, struct sockaddr *addr, int *addrlen, int flags)`
 #[inline(always)]
 fn accept(ctx: &BtfTracePointContext, call: &Call) {
-    let listener = kernel::unix_sock_at(call.fd() as u32);
+    let listener = kernel::known_sock_at(call.fd() as u32);
     if call.result < 0 {
-        if let Some(listener) = listener {
-            ledger::failed(listener, &call.failure(kind::ACCEPT, call.fd()));
+        if let Some(Known { sk, is_unix }) = listener {
+            let failure = call.failure(kind::ACCEPT, call.fd());
+            if is_unix {
+                ledger::failed(sk, &failure);
+            } else {
+                inet::failed(sk, &failure);
+            }
         }
         return;
     }
-    if let Some(sk) = kernel::unix_sock_at(call.result as u32) {
+    if let Some(Known { sk, is_unix }) = kernel::known_sock_at(call.result as u32) {
         if listener.is_none() {
             warn!(ctx, "accept on {}: the listener was closed meanwhile", call.fd());
         }
-        ledger::accepted(sk, listener.unwrap_or(core::ptr::null()), call.result as i32, call.fd());
+        let listener = listener.map_or(core::ptr::null(), |listener| listener.sk);
+        if is_unix {
+            ledger::accepted(sk, listener, call.result as i32, call.fd());
+        } else {
+            inet::accepted(sk, listener, call.result as i32, call.fd());
+        }
     }
 }

@@ -153,7 +153,7 @@ fn close_file(files: Pointer, fd: u32, sweep: u64) -> u32 {
     if references != 1 && references > SHARED_MAX {
         return 0;
     }
-    let Some(sk) = kernel::unix_sock_of(file) else { return 0 };
+    let Some(known) = kernel::known_sock_of(file) else { return 0 };
     if references != 1 {
         let key = Swept { file: file as u64, sweep };
         let before = SWEPT.get_ptr(&key).map_or(0, |seen| {
@@ -167,7 +167,7 @@ fn close_file(files: Pointer, fd: u32, sweep: u64) -> u32 {
         }
         let _ = SWEPT.remove(&key);
     }
-    ledger::closed(sk, fd as i32);
+    ledger::ended(known, fd as i32);
     0
 }
 

@@ -1,4 +1,4 @@
-//! The trampoline backend: programs on entry and exit of the unix family's own functions.
+//! The trampoline backend for unix sockets: programs on entry and exit of the unix family's own functions.
 //!
 //! They see what happens to a socket, through whatever door the order came: system calls of either
 //! width, io_uring, the kernel itself. What they cannot see: calls that fail before they reach
@@ -17,7 +17,7 @@ use ucr_common::event::kind;
 
 use super::syscalls::has_no_name;
 use crate::{
-    kernel::{self, Pointer, offset, typed},
+    kernel::{self, Known, Pointer, offset, typed},
     ledger::{self, Failure, NameAsked},
     task::{self, Door, door},
 };
@@ -27,7 +27,7 @@ use crate::{
 /// # Safety
 /// `socket` must be typed (see [`typed`]).
 #[inline(always)]
-unsafe fn sock_of(socket: Pointer) -> Pointer {
+pub(super) unsafe fn sock_of(socket: Pointer) -> Pointer {
     // SAFETY: a `struct socket *`.
     unsafe { typed(socket, offset!(socket_sk)) }
 }
@@ -37,7 +37,7 @@ unsafe fn sock_of(socket: Pointer) -> Pointer {
 /// # Safety
 /// `sk` must be typed (see [`typed`]) and not null.
 #[inline(always)]
-unsafe fn identify(sk: Pointer) {
+pub(super) unsafe fn identify(sk: Pointer) {
     // SAFETY: a `struct sock *`.
     unsafe { bpf_get_socket_cookie(sk.cast_mut()) };
 }
@@ -46,7 +46,7 @@ unsafe fn identify(sk: Pointer) {
 /// itself, but verifiers before 6.8 can take its two results for one, and then remove the branch for
 /// errors as dead.)
 #[inline(always)]
-fn result_of(ctx: &FExitContext, parameters: usize) -> i32 {
+pub(super) fn result_of(ctx: &FExitContext, parameters: usize) -> i32 {
     ctx.arg(parameters)
 }
 
@@ -107,7 +107,7 @@ fn fd_install(ctx: FEntryContext) -> i32 {
     // SAFETY: `inode` is a `struct inode *`.
     let mode: u16 = unsafe { typed(inode, offset!(inode_mode)) };
     if mode & TYPE == SOCKET {
-        if let Some(sk) = kernel::unix_sock_of(file) {
+        if let Some(Known { sk, .. }) = kernel::known_sock_of(file) {
             let Door { call, fd } = door();
             ledger::announce(sk, ctx.arg(0), if call == Door::ACCEPT { fd } else { -1 });
         }

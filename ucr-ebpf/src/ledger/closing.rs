@@ -8,9 +8,19 @@ use super::{
 };
 use crate::{
     emit::{self, Head, Moment},
-    kernel::{self, Pointer},
+    kernel::{self, Known, Pointer},
     maps::count,
 };
+
+/// The last descriptor of a socket of whatever family is about to be closed.
+#[inline(always)]
+pub(crate) fn ended(known: Known, fd: i32) {
+    if known.is_unix {
+        closed(known.sk, fd);
+    } else {
+        super::inet::closed(known.sk, fd);
+    }
+}
 
 /// The last descriptor of `sk` is about to be closed. Connections that wait to be accepted go with a
 /// listener.

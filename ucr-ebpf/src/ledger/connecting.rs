@@ -56,6 +56,7 @@ pub(crate) fn pairing(client: Pointer, listener: Pointer, embryo: Pointer, fd: i
         event.listener = through;
         event.socket_type = socket_type;
         event.netns = kernel::netns_of(client);
+        event.family = kernel::AF_UNIX.into();
         kernel::read_name(listener, &mut event.name);
     });
     0

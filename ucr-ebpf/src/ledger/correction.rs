@@ -9,7 +9,10 @@ use ucr_common::{
     record::{FLAG_PAIRING, FLAG_PEER_CLOSED, Record, origin},
 };
 
-use super::record::{LISTENING, halves, has, lookup, mark, settle, survey};
+use super::{
+    inet,
+    record::{LISTENING, as_halves, has, lookup, mark, settle, survey},
+};
 use crate::{
     kernel::{self, Pointer},
     maps::{BIND_PATHS, LEDGER, count},
@@ -33,21 +36,7 @@ pub(crate) fn correct(sk: Pointer, time: u64) -> u32 {
     if is_pairing(known, time) || is_client_pairing(known.peer.sk, time) {
         return 0;
     }
-    let mut wrong = false;
-    if known.socket.inode != now.inode {
-        known.socket.inode = now.inode;
-        wrong = true;
-    }
-    wrong |= put(&mut known.netns, || kernel::netns_of(sk));
-    wrong |= put(&mut known.socket_type, || kernel::type_of(sk));
-    wrong |= put(&mut known.state, || kernel::state_of(sk));
-    wrong |= put(&mut known.shutdown, || {
-        let (receive, send) = halves(kernel::shutdown_of(sk));
-        u32::from(receive) | u32::from(send) << 16
-    });
-    if known.state == LISTENING {
-        wrong |= put(&mut known.backlog, || kernel::backlog_of(sk));
-    }
+    let mut wrong = correct_common(known, sk, now.inode);
     wrong |= correct_peer(known, sk);
     let listener = kernel::listener_pointer(sk);
     if !listener.is_null() && known.listener.sk != listener as u64 {
@@ -55,6 +44,51 @@ pub(crate) fn correct(sk: Pointer, time: u64) -> u32 {
         wrong = true;
     }
     wrong |= correct_name(known, sk);
+    if wrong {
+        count(counter::REPAIRED);
+    }
+    0
+}
+
+/// What sockets of every family have; whether some of it was wrong.
+#[inline(always)]
+fn correct_common(known: &mut Record, sk: Pointer, inode: u64) -> bool {
+    let mut wrong = false;
+    if known.socket.inode != inode {
+        known.socket.inode = inode;
+        wrong = true;
+    }
+    wrong |= put(&mut known.netns, || kernel::netns_of(sk));
+    wrong |= put(&mut known.socket_type, || kernel::type_of(sk));
+    wrong |= put(&mut known.state, || kernel::state_of(sk));
+    wrong |= put(&mut known.shutdown, || as_halves(kernel::shutdown_of(sk)));
+    if known.state == LISTENING {
+        wrong |= put(&mut known.backlog, || kernel::backlog_of(sk));
+    }
+    wrong
+}
+
+/// The same for an internet socket.
+#[inline(never)]
+pub(crate) fn correct_inet(sk: Pointer, time: u64) -> u32 {
+    let Some(known) = lookup(sk) else { return 0 };
+    known.seen_at = time;
+    let now = kernel::identity(sk);
+    if is_another(known, &now) {
+        count(counter::STALE);
+        inet::survey(known, sk, time);
+        known.origin = origin::FOUND;
+        return 0;
+    }
+    known.socket.cookie = now.cookie;
+    let mut wrong = correct_common(known, sk, now.inode);
+    wrong |= put(&mut known.family, || kernel::family_of(sk));
+    wrong |= put(&mut known.protocol, || kernel::inet::protocol_of(sk));
+    let ends = kernel::inet::ends_of(sk);
+    if !kernel::inet::has_ends(&known.name, &ends) {
+        kernel::inet::put_ends(&ends, &mut known.name);
+        wrong = true;
+    }
     if wrong {
         count(counter::REPAIRED);
     }
@@ -106,7 +140,7 @@ extern "C" fn mark_if_gone(
     let record = unsafe { &mut *record };
     let sk = record.socket.sk as Pointer;
     let now = kernel::identity(sk);
-    if !kernel::is_unix(sk) || kernel::is_dead(sk) || is_another(record, &now) {
+    if kernel::family_of(sk) != record.family || kernel::is_dead(sk) || is_another(record, &now) {
         // Never seen: an order to remove it.
         record.seen_at = 0;
     }

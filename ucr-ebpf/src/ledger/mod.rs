@@ -7,9 +7,10 @@
 mod closing;
 mod connecting;
 pub(crate) mod correction;
+pub(crate) mod inet;
 pub(crate) mod record;
 
-pub(crate) use closing::{closed, destroyed, released};
+pub(crate) use closing::{closed, destroyed, ended, released};
 pub(crate) use connecting::{connected, disconnected, former, paired, pairing};
 use record::{
     begin, begin_newborn, begin_paths, find, is_unannounced, lookup, mark, note_autobind,
@@ -94,6 +95,7 @@ pub(crate) fn failed(sk: Pointer, failure: &Failure) -> u32 {
     let head = Head { kind: failure.kind, result: failure.result, fd: failure.fd, fd2: -1 };
     emit::send(&head, &moment, |event| {
         event.socket_type = failure.socket_type;
+        event.family = kernel::AF_UNIX.into();
         if !sk.is_null() {
             describe(event, sk);
         }
@@ -359,6 +361,7 @@ fn describe(event: &mut Event, sk: Pointer) {
     event.socket = kernel::identity(sk);
     event.socket_type = kernel::type_of(sk);
     event.netns = kernel::netns_of(sk);
+    event.family = kernel::AF_UNIX.into();
     event.peer = kernel::identity(kernel::peer_pointer(sk));
 }
 
@@ -368,5 +371,7 @@ fn tell(event: &mut Event, record: &Record) {
     event.socket = record.socket;
     event.socket_type = record.socket_type;
     event.netns = record.netns;
+    event.family = record.family;
+    event.protocol = record.protocol;
     event.peer = record.peer;
 }

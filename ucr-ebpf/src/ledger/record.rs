@@ -10,7 +10,6 @@ use ucr_common::{
     record::{FLAG_AUTOBOUND, FLAG_PEER_CLOSED, FLAG_UNANNOUNCED, Record, origin, role},
 };
 
-use super::correction::correct;
 use crate::{
     emit::Moment,
     kernel::{self, Pointer},
@@ -20,7 +19,7 @@ use crate::{
 /// `TCP_ESTABLISHED`.
 pub(super) const ESTABLISHED: u32 = 1;
 /// `TCP_CLOSE`.
-const CLOSED: u32 = 7;
+pub(super) const CLOSED: u32 = 7;
 /// `TCP_LISTEN`.
 pub(super) const LISTENING: u32 = 10;
 /// `SHUTDOWN_MASK`.
@@ -35,6 +34,8 @@ pub(crate) static BLANK: Record = Record {
     listener: SocketId::NONE,
     netns: 0,
     socket_type: 0,
+    family: 0,
+    protocol: 0,
     state: 0,
     shutdown: 0,
     origin: 0,
@@ -129,7 +130,7 @@ pub(crate) fn make(sk: Pointer, origin: u32, time: u64) -> Option<&'static mut R
 /// Where the record of a sock that is new to the ledger is to be written: usually there is none at its
 /// address.
 #[inline(always)]
-fn place(sk: Pointer) -> Option<&'static mut Record> {
+pub(super) fn place(sk: Pointer) -> Option<&'static mut Record> {
     /// `-EEXIST`
     const EXISTS: i64 = -17;
     let inserted = LEDGER.insert(&(sk as u64), &BLANK, BPF_NOEXIST.into());
@@ -151,7 +152,14 @@ fn place(sk: Pointer) -> Option<&'static mut Record> {
 /// Adds what an iterator found, with `fresh` to put it together in, unless a hook does so at this
 /// moment: that one knows more. Says whether it was added.
 #[inline(always)]
-pub(crate) fn add(fresh: &mut Record, sk: Pointer, origin: u32, time: u64) -> bool {
+pub(crate) fn add(
+    fresh: &mut Record,
+    sk: Pointer,
+    origin: u32,
+    time: u64,
+    survey: impl Fn(&mut Record, Pointer, u64),
+    correct: impl Fn(Pointer, u64) -> u32,
+) -> bool {
     survey(fresh, sk, time);
     fresh.origin = origin;
     match LEDGER.insert(&(sk as u64), &*fresh, BPF_NOEXIST.into()) {
@@ -211,6 +219,7 @@ pub(crate) fn survey(record: &mut Record, sk: Pointer, time: u64) {
     record.listener = kernel::identity(kernel::listener_pointer(sk));
     record.netns = kernel::netns_of(sk);
     record.socket_type = kernel::type_of(sk);
+    (record.family, record.protocol) = (kernel::AF_UNIX.into(), 0);
     record.state = kernel::state_of(sk);
     record.shutdown = 0;
     shut(record, kernel::shutdown_of(sk));
@@ -227,6 +236,7 @@ fn survey_newborn(record: &mut Record, sk: Pointer, socket: SocketId, time: u64)
     record.listener = SocketId::NONE;
     record.netns = kernel::netns_of(sk);
     record.socket_type = kernel::type_of(sk);
+    (record.family, record.protocol) = (kernel::AF_UNIX.into(), 0);
     record.state = CLOSED;
     record.shutdown = 0;
     record.backlog = 0;
@@ -235,7 +245,7 @@ fn survey_newborn(record: &mut Record, sk: Pointer, socket: SocketId, time: u64)
 }
 
 #[inline(always)]
-fn without_history(record: &mut Record, time: u64) {
+pub(super) fn without_history(record: &mut Record, time: u64) {
     record.origin = 0;
     record.role = role::NONE;
     record.flags = 0;
@@ -270,6 +280,19 @@ pub(super) fn shut(record: &mut Record, shutdown: u32) {
         // SAFETY: the second half of the field.
         unsafe { field.add(1).write_volatile(send) };
     }
+}
+
+/// Takes over which directions are shut down: of an internet socket `connect` can open them again.
+#[inline(always)]
+pub(super) fn put_shut(record: &mut Record, shutdown: u32) {
+    record.shutdown = as_halves(shutdown);
+}
+
+/// As it stands in the map.
+#[inline(always)]
+pub(super) fn as_halves(shutdown: u32) -> u32 {
+    let (receive, send) = halves(shutdown);
+    u32::from(receive) | u32::from(send) << 16
 }
 
 /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`.

@@ -11,7 +11,7 @@ use super::{collect::CollectOptions, exit};
 use crate::{
     causes::one_line,
     dump::external::Then,
-    image,
+    image, lock,
     model::Pid,
     render::{check::Report, dump::Table, obstacle::Placed, output::unless_broken_pipe},
     tracer::pins::PinDirectory,
@@ -42,7 +42,7 @@ pub struct CheckArgs {
 /// See [`crate::dump::dump`]; an image that is too large. The process goes on.
 pub fn run(args: &CheckArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let then = if args.kill { Then::End } else { Then::GoOn };
-    let collected = args.collect.collect(Pid(args.pid), then, pins)?;
+    let collected = args.collect.collect(Pid(args.pid), then, lock::USUAL, pins)?;
     // The last thing at which a dump can fail, but for the file.
     let encoded = match collected.is_refused() {
         true => None,

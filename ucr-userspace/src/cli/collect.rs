@@ -1,6 +1,8 @@
 //! What `ucr dump` and `ucr check` have in common: everything up to the image, with the options that make a
 //! difference to what comes out.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 
 use crate::{
@@ -51,10 +53,16 @@ impl CollectOptions {
     ///
     /// # Errors
     /// See [`dump`]; the processes go on.
-    pub fn collect(&self, pid: Pid, then: Then, pins: &PinDirectory) -> anyhow::Result<Collected> {
+    pub fn collect(
+        &self,
+        pid: Pid,
+        then: Then,
+        lock_for: Duration,
+        pins: &PinDirectory,
+    ) -> anyhow::Result<Collected> {
         let scope = if self.tree { Scope::Tree } else { Scope::Process };
         let rules = Rules::new(self.external.clone(), then);
-        let dumped = dump(pid, scope, pins, self.backend, &rules)
+        let dumped = dump(pid, scope, pins, self.backend, &rules, lock_for)
             .with_context(|| format!("dump process {pid}"))?;
         let hopeless = if dumped.obstacles.is_empty() { plan(&dumped.image).err() } else { None };
         Ok(Collected { dumped, hopeless, verify: self.verify })

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use super::{exit, report::say};
-use crate::tracer::{pins::PinDirectory, session};
+use crate::{
+    lock::kept,
+    tracer::{pins::PinDirectory, session},
+};
 
 /// Stop tracing and forget what was tracked
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -14,6 +17,7 @@ pub struct DetachArgs {}
 /// # Errors
 /// See [`session::detach`].
 pub fn run(_args: &DetachArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
+    kept::take_off_old();
     session::detach(pins)?;
     say(&format!("tracing is detached from {}", pins.path().display()));
     Ok(ExitCode::from(exit::OK))

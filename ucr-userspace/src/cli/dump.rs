@@ -15,12 +15,12 @@ use super::{
     report::say,
 };
 use crate::{
-    dump::{Dump, Verify, external::Then},
+    dump::{Dump, Verify, assemble::LeftOut, external::Then},
     image::file,
     kernel::interrupts::HeldBack,
     model::{Count, Pid},
     render::{
-        dump::{Outcome, Table, json},
+        dump::{Outcome, Table, UNPAIRED, json},
         obstacle::{Placed, hints},
         output::unless_broken_pipe,
     },
@@ -48,6 +48,10 @@ pub struct DumpArgs {
     /// Let the process or tree go on (the default)
     #[arg(long)]
     leave_running: bool,
+    /// For how long TCP connections stay locked at most: with --kill, until they are restored. The other end is
+    /// kept waiting and learns nothing; when the time is over, what it sends is answered with a reset. As 90s, 10m, 2h
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    lock_for: Duration,
     /// Verdicts, obstacles and figures as JSON
     #[arg(long)]
     json: bool,
@@ -60,15 +64,18 @@ pub struct DumpArgs {
 pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let pid = Pid(args.pid);
     let then = if args.kill { Then::End } else { Then::GoOn };
-    let collected = args.collect.collect(pid, then, pins)?;
+    let collected = args.collect.collect(pid, then, args.lock_for, pins)?;
     let is_refused = collected.is_refused();
     let Collected { dumped, hopeless, .. } = collected;
     let result = if is_refused { Ok(None) } else { write_image(args, &dumped).map(Some) };
     let shown = Table::of(&dumped);
-    let obstacles = Placed::of(&dumped);
+    let (obstacles, left_out) = (Placed::of(&dumped), dumped.left_out.clone());
     // Before anything is printed: a terminal may be slow, and the processes stand still.
     let stopped = match &result {
-        Ok(Some(_)) if args.kill => dumped.kill().with_context(|| format!("end process {pid}"))?,
+        Ok(Some(_)) if args.kill => {
+            let _signals = HeldBack::begin().context("hold back signals")?;
+            dumped.kill().with_context(|| format!("end process {pid}"))?
+        }
         _ => dumped.go_on(),
     };
     let outcome = Outcome {
@@ -76,6 +83,7 @@ pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
         bytes: *result.as_ref().unwrap_or(&None),
         stopped,
         obstacles,
+        left_out,
     };
     print(args, &shown, &outcome)?;
     if let Some(error) = hopeless {
@@ -83,6 +91,13 @@ pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     }
     let bytes = result?;
     Ok(ExitCode::from(if bytes.is_some() { exit::OK } else { exit::REFUSED }))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("a lock of no time is none".to_owned()),
+        result => result.map_err(|error| error.to_string()),
+    }
 }
 
 /// Writes the image. Signals wait meanwhile, so that Ctrl-C leaves no temporary file behind.
@@ -100,6 +115,14 @@ fn print(args: &DumpArgs, shown: &Table, outcome: &Outcome) -> anyhow::Result<()
         write!(out, "{shown}")
     };
     unless_broken_pipe(written.and_then(|()| out.flush())).context("write to standard output")?;
+    if let Some(why) = shown.unpaired() {
+        say(&format!("note: {UNPAIRED} could not be looked up: {why}"));
+    }
+    for LeftOut { local, remote } in &outcome.left_out {
+        say(&format!(
+            "note: left out (--external): the connection from {remote} that {local} has not accepted"
+        ));
+    }
     for obstacle in &outcome.obstacles {
         say(&format!("cannot dump {obstacle}"));
     }

@@ -10,15 +10,17 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::Context;
+use nix::net::if_::if_nametoindex;
 
 use super::exit;
 use super::report::{hint, say};
 use crate::causes::one_line;
-use crate::image::Image;
-use crate::image::file;
+use crate::image::{Image, Interface, file, interfaces};
 use crate::kernel::interrupts::HeldBack;
+use crate::lock::kept;
 use crate::model::{Pid, View};
 use crate::render::{json, output};
+use crate::restore::collector::Collector;
 use crate::restore::execute::{Execution, Restored, execute};
 use crate::restore::leftover;
 use crate::restore::names::{self, Foreign, Here};
@@ -77,7 +79,9 @@ pub fn run(
     pins: &PinDirectory,
     look: impl Fn() -> anyhow::Result<View> + Sync,
 ) -> anyhow::Result<ExitCode> {
-    let image = file::read(&args.file)?;
+    kept::take_off_old();
+    let mut image = file::read(&args.file)?;
+    let unknown = interfaces::renumber(&mut image, |name| if_nametoindex(name).ok());
     tracing::debug!(sockets = image.sockets.len(), "the image is read");
     let mut programs = match programs(args, &image) {
         Ok(programs) => programs,
@@ -99,16 +103,25 @@ pub fn run(
         plan = plan_beneath(&image, &spellings, root).context("failed to plan the restore")?;
     }
     tracing::debug!(steps = plan.steps.len(), "the restore is planned");
-    let view = look().context("failed to take a snapshot of the live sockets")?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let somaxconn = fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
     let somaxconn = somaxconn.and_then(|number| number.trim().parse().ok());
-    let here = Here { boot_id: boot_id.trim(), view: &view, somaxconn };
     let foreign = if args.replace { Foreign::Replace } else { Foreign::Refuse };
-    let (plan, obstacles) = match survey(&plan, &image, here, foreign, &mut programs) {
+    let mut collector = Collector::of(&image);
+    let surveyed = loop {
+        let view = look().context("failed to take a snapshot of the live sockets")?;
+        let here = Here { boot_id: boot_id.trim(), view: &view, somaxconn };
+        match survey(&plan, &image, here, foreign, &mut programs) {
+            Err(obstacles) if collector.may_free(&obstacles).context("make a socket pair")? => {}
+            surveyed => break surveyed,
+        }
+    };
+    let (plan, mut obstacles) = match surveyed {
         Ok(asides) => (plan.with_asides(asides), Vec::new()),
         Err(obstacles) => (plan, obstacles),
     };
+    obstacles
+        .extend(unknown.into_iter().map(|Interface { name, .. }| Obstacle::Interface { name }));
     if args.dry_run {
         print_plan(&plan, &obstacles, args).context("write to standard output")?;
     }
@@ -130,10 +143,15 @@ pub fn run(
     let how = Execution { signals: Some(&signals), ..Execution::default() };
     let restored = execute(&plan, &image, how)?;
     tracing::debug!("the steps are taken");
-    let Some(restored) = verified(&image, &plan, restored, pins, look)? else {
+    let Some(mut restored) = verified(&image, &plan, restored, pins, look)? else {
         return Ok(ExitCode::from(exit::FAILED));
     };
     tracing::debug!("what was made is as it should be");
+    if let Err(error) = restored.release() {
+        say(&format!("the restore failed: let TCP connections go on: {}", one_line(&error)));
+        left_behind(&restored.undo());
+        return Ok(ExitCode::from(exit::FAILED));
+    }
     match target::launch(restored, &image, &programs, &signals) {
         Ok(never) => match never {},
         Err(error) => Err(error.into()),
@@ -218,6 +236,11 @@ fn verified(
     let view = view.context("failed to take a snapshot of what was restored")?;
     tracing::debug!("what was made is read back");
     let mut differences = verify::compare(image, &observed, &view);
+    // A dump of sock_diag may skip some while others come and go: a mismatch counts if it stands in two.
+    if differences.iter().any(|difference| difference.field == verify::Field::Snapshot) {
+        let again = look().context("failed to take a second snapshot of what was restored")?;
+        differences = verify::compare(image, &observed, &again);
+    }
     let deeper = match &insight {
         Ok(insight) => verify::look_deeper(image, insight.as_ref()).map_err(|e| one_line(&e)),
         Err(error) => Err(one_line(error)),
@@ -227,6 +250,19 @@ fn verified(
         Err(error) => say(&format!(
             "note: what waits to be received was sent again and not verified: {error}"
         )),
+    }
+    let more = verify::look_at_netlink(image, &restored);
+    differences.extend(more.context("failed to verify the restore")?);
+    match (&insight, image.sockets.iter().any(|socket| socket.inet.is_some())) {
+        (_, false) => {}
+        (Ok(insight), true) => {
+            let more = verify::look_at_inet(image, &restored, insight.as_ref());
+            differences.extend(more.context("failed to verify the restore")?);
+        }
+        (Err(_), true) => {
+            insight.context("failed to verify the restore: of internet sockets only the kernel's memory tells all")?;
+            return Ok(None);
+        }
     }
     if !differences.is_empty() {
         say(&format!("the restore failed: {} differences", differences.len()));
@@ -241,13 +277,13 @@ fn verified(
         plural(sum.pairs, "pair"),
     ];
     if sum.waiting > 0 {
-        parts.push(format!("{} that wait", plural(sum.waiting, "connection")));
+        parts.push(format!("{} not accepted yet", plural(sum.waiting, "connection")));
     }
     if sum.outside > 0 {
         parts.push(format!("{} with processes outside", plural(sum.outside, "connection")));
     }
     if sum.messages > 0 {
-        parts.push(format!("{} that wait", plural(sum.messages, "message")));
+        parts.push(format!("{} to be received", plural(sum.messages, "message")));
     }
     let sockets = plural(sum.sockets, "socket");
     let line = format!("restored {sockets} ({}), verified: 0 differences", parts.join(", "));

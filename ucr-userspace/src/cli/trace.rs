@@ -18,7 +18,6 @@ use crate::{
         frame,
         protocol::{About, LONGEST_REPLY, Reply, Wanted},
     },
-    model::SocketType,
     render::{
         event,
         output::{Writer, Written, unless_broken_pipe},
@@ -27,7 +26,7 @@ use crate::{
         TracerError,
         error::may_load,
         event::{KINDS, TraceEvent},
-        filter::pattern,
+        filter::{Kind, pattern},
         follow::{Told, follow},
         hooks::{Backend, Choice},
         object::{LogLevel, Sizes},
@@ -37,7 +36,7 @@ use crate::{
     },
 };
 
-/// Follow unix sockets being made, named, connected, accepted, shut down and closed
+/// Follow unix, TCP and UDP sockets being made, named, connected, accepted, shut down and closed
 ///
 /// Follows the daemon if one follows attached tracing, which several can at once; else attached tracing itself,
 /// which one can; otherwise traces for as long as it runs and leaves
@@ -57,15 +56,16 @@ pub struct TraceArgs {
     /// Only by threads with such a name
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     comm: Vec<String>,
-    /// Only about such a name (an abstract one begins with @; odd bytes are written as \xNN)
+    /// Only about such a name (an abstract one begins with @; odd bytes are written as \xNN), or such an address
+    /// with its port, at either end
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     name: Vec<String>,
     /// Only in this network namespace, by its inode number
     #[arg(long, value_name = "INODE")]
     netns: Vec<u32>,
-    /// Only about sockets of this type
-    #[arg(long = "type", value_name = "TYPE", value_parser = socket_type)]
-    types: Vec<SocketType>,
+    /// Only about unix sockets of this type, or internet sockets with this protocol
+    #[arg(long = "type", value_name = "TYPE", value_parser = Kind::ALL.map(|(name, _)| name))]
+    types: Vec<String>,
     /// Only such events
     #[arg(long, value_name = "KIND", value_parser = KINDS)]
     event: Vec<String>,
@@ -86,13 +86,6 @@ fn glob(text: &str) -> Result<String, globset::Error> {
     pattern(text).map(|_| text.to_owned())
 }
 
-fn socket_type(text: &str) -> Result<SocketType, String> {
-    [SocketType::Stream, SocketType::Dgram, SocketType::Seqpacket]
-        .into_iter()
-        .find(|kind| kind.to_string() == text)
-        .ok_or_else(|| "it must be stream, dgram or seqpacket".to_owned())
-}
-
 impl TraceArgs {
     fn wanted(&self) -> Wanted {
         Wanted {
@@ -100,7 +93,7 @@ impl TraceArgs {
             comms: self.comm.clone(),
             names: self.name.clone(),
             netns: self.netns.clone(),
-            types: self.types.iter().map(|kind| kind.raw()).collect(),
+            types: self.types.clone(),
             kinds: self.event.clone(),
             failed: self.failed,
         }

@@ -18,12 +18,12 @@ use crate::{
     },
     inspect::{columns::columns, graph, picture::Picture, who},
     kernel::clock,
-    model::{Count, Pid, SocketType},
+    model::{Count, Pid},
     process::own,
     query::listing::{Listing, Request, list},
     tracer::{
         TracerError,
-        filter::{EventFilter, Failed, pattern},
+        filter::{EventFilter, Failed, Kind, pattern},
         programs::Scope,
         session,
         store::Store,
@@ -240,7 +240,7 @@ pub fn filter(wanted: &Wanted) -> Result<EventFilter, Refusal> {
         comms: globs(&wanted.comms)?,
         names: globs(&wanted.names)?,
         netns: wanted.netns.clone(),
-        types: wanted.types.iter().filter_map(|raw| SocketType::from_raw(*raw)).collect(),
+        types: wanted.types.iter().filter_map(|name| Kind::called(name)).collect(),
         kinds: wanted.kinds.clone(),
         failed: if wanted.failed { Failed::Shown } else { Failed::Hidden },
     })

@@ -1,7 +1,7 @@
 //! What has been heard and is not handed over yet, to whoever keeps the history. Pure: what time it is comes
 //! from outside.
 
-use ucr_common::{event::kind, record::Record};
+use ucr_common::{event::kind, inet::AF_UNIX, record::Record};
 
 use crate::{
     history::{
@@ -104,6 +104,8 @@ impl Book {
     pub fn note(&mut self, event: &TraceEvent, kept: Kept) {
         let raw = &event.raw;
         self.sequences.take(raw.cpu, raw.sequence, raw.time);
+        // The history is of unix sockets.
+        let kept = if event.is_inet() { Kept::Nothing } else { kept };
         if kept != Kept::Nothing
             && raw.kind == kind::CLOSE
             && raw.result >= 0
@@ -120,7 +122,8 @@ impl Book {
 
     /// Takes note of sockets that a reconciliation has found gone.
     pub fn note_removed(&mut self, records: &[Record], now: u64) {
-        let gone = records.iter().filter_map(|record| {
+        let unix = records.iter().filter(|record| record.family == AF_UNIX);
+        let gone = unix.filter_map(|record| {
             let closing = Closing {
                 at: now,
                 closer: None,
@@ -136,7 +139,7 @@ impl Book {
         self.bytes += added * size_of::<Gone>();
     }
 
-    /// No event comes any more: these are the numbers that would be next.
+    /// Everything has come that was before these numbers.
     pub fn settle(&mut self, next: Vec<(u32, u64)>, now: u64) {
         self.sequences.settle(next, now);
     }

@@ -20,7 +20,7 @@ pub fn exposition(shared: &Shared) -> Result<String, String> {
     let said = |error: &(dyn std::error::Error + 'static)| one_line(error);
     let status = session::status(&shared.pins).map_err(|error| said(&error))?;
     let mut figures = Figures::new(status.backend);
-    figures.sockets = shared.programs.count().map_err(|error| said(&error))?;
+    (figures.sockets, figures.internet) = shared.programs.count().map_err(|error| said(&error))?;
     let counts = &shared.counts;
     let kinds = KINDS.into_iter().chain(["unknown"]);
     figures.events =

@@ -37,6 +37,9 @@ const SHORTEST: u64 = 256;
 const GLANCE: Duration = Duration::from_millis(10);
 /// How often something is handed over when nothing is new: what is too old goes only then.
 const ONCE_IN_A_WHILE: Duration = Duration::from_secs(60);
+/// How old numbers have to be that are taken for settled: a program that has taken one writes its event long
+/// before.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Memory for what waits to be handed over, at least: the smallest ring buffers hold a dozen events.
 const LEAST_LIMIT: u64 = 256 << 10;
 
@@ -125,6 +128,7 @@ impl Following {
         }
         book.begin(self.known, next, now);
         let mut desk = Desk::new(book, self.keeper, self.shared);
+        let mut numbers = Numbers::read(&self.store)?;
         // If nobody waits for it, the daemon is ending.
         begun.send(()).ok();
         let mut tick = interval(Duration::from_millis(200));
@@ -149,6 +153,10 @@ impl Following {
             }
             desk.shared.beat.store(clock::boottime(), Ordering::Relaxed);
             desk.read(&mut follower)?;
+            if desk.pace == Pace::Wait && numbers.read_at.elapsed() >= SETTLED {
+                desk.book.settle(numbers.next, numbers.time);
+                numbers = Numbers::read(&self.store)?;
+            }
             desk.flush_if_due()?;
             while let Ok(records) = self.removed.try_recv() {
                 desk.book.note_removed(&records, clock::boottime());
@@ -174,6 +182,21 @@ impl Following {
         }
         desk.close();
         Ok(())
+    }
+}
+
+/// The numbers that would have come next at some moment. What they leave out when everything was read that came
+/// before them is missing, even if no event comes that tells.
+struct Numbers {
+    next: Vec<(u32, u64)>,
+    time: u64,
+    read_at: Instant,
+}
+
+impl Numbers {
+    fn read(store: &Store) -> Result<Self, TracerError> {
+        let (next, time) = (store.next_numbers()?, clock::boottime());
+        Ok(Self { next, time, read_at: Instant::now() })
     }
 }
 

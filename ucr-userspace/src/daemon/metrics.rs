@@ -13,7 +13,10 @@ use prometheus_client::{
 
 use self::page::Page;
 use crate::{
-    model::{SocketState, SocketType},
+    model::{
+        SocketState, SocketType,
+        inet::{Over, TcpState},
+    },
     process::own::Own,
     tracer::hooks::Backend,
 };
@@ -28,6 +31,8 @@ pub struct Figures {
     pub backend: Backend,
     /// Sockets that the ledger holds, by type and state.
     pub sockets: Vec<(SocketType, SocketState, u64)>,
+    /// Internet sockets that it holds.
+    pub internet: Vec<(Over, TcpState, u64)>,
     /// Events that were read, by kind.
     pub events: Vec<(&'static str, u64)>,
     /// Events that were lost since the ring buffer was full.
@@ -123,6 +128,7 @@ impl Figures {
         Self {
             backend,
             sockets: Vec::new(),
+            internet: Vec::new(),
             events: Vec::new(),
             lost: 0,
             missed: None,

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Version of these shapes: client and daemon have to have the same.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Longest answer of the daemon in one message, in bytes.
 pub const LONGEST_REPLY: usize = 4 << 20;
@@ -131,8 +131,8 @@ pub struct Wanted {
     pub names: Vec<String>,
     /// In these network namespaces.
     pub netns: Vec<u32>,
-    /// About sockets of these types (`SOCK_*`).
-    pub types: Vec<i32>,
+    /// About sockets of these kinds, as [`Kind`](crate::tracer::filter::Kind) calls them.
+    pub types: Vec<String>,
     /// Of these kinds, as they are called.
     pub kinds: Vec<String>,
     /// Calls that failed as well.

@@ -184,12 +184,12 @@ mod tests {
     #[test]
     fn each_kind_is_counted_in_its_place() {
         let counts = Counts::default();
-        for kind in [kind::SOCKET, kind::TAKE, kind::TAKE, 0, 99] {
+        for kind in [kind::SOCKET, kind::STATE, kind::STATE, 0, 99] {
             counts.event(kind);
         }
         let values: Vec<u64> = counts.events.iter().map(|n| n.load(Ordering::Relaxed)).collect();
         assert_eq!(values.first(), Some(&1));
-        assert_eq!(values.get(KINDS.len() - 1), Some(&2), "take is the last kind");
+        assert_eq!(values.get(KINDS.len() - 1), Some(&2), "state is the last kind");
         assert_eq!((values.last(), counts.all_events()), (Some(&2), 5));
     }
 }

@@ -1,7 +1,9 @@
 //! From what was found to an image, or to the reasons why there is none.
 
 mod connections;
+mod inet;
 mod keeping;
+mod netlink;
 mod peers;
 mod queues;
 mod roles;
@@ -16,15 +18,22 @@ use ucr_common::{descriptor::SocketDescriptor, identity::Actor};
 use super::{
     DumpError,
     external::Rules,
+    interfaces,
     inventory::{Inventory, Stock},
     names::{Named, Outlook, describe},
     obstacle::{Obstacle, Party, Reason},
     owner::lost,
+    owner_of as owner,
 };
 use crate::{
-    image::{self, Bound, Descriptor, KnownFrom, Origin, Process, Role, Socket, SocketIndex},
+    image::{
+        self, Bound, Descriptor, KnownFrom, Notification, Origin, Process, Role, Socket,
+        SocketIndex,
+    },
     ledger::Tracked,
-    model::{Pid, SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile},
+    model::{
+        Pid, SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile, inet::Endpoint,
+    },
     process::state::NotRestorable,
     snapshot::memory::{Memory, RawFile},
 };
@@ -36,6 +45,17 @@ pub struct Assembled {
     pub image: image::Image,
     /// Everything that is in the way.
     pub obstacles: Vec<Obstacle>,
+    /// What the user has said is not to be in it.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A connection over TCP that waits to be accepted and is not in the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The end that waits.
+    pub local: Endpoint,
+    /// The other one.
+    pub remote: Endpoint,
 }
 
 /// Who else on this machine holds sockets: asked only when something is in the way, since it takes
@@ -86,11 +106,34 @@ pub fn assemble(
     let dumped: Vec<Pid> = processes.iter().map(|process| process.pid).collect();
     work.queues(&mut sockets, &connections, &dumped);
     work.sources(&mut sockets);
+    work.inet(&mut sockets, &processes, own_netns, memory)?;
+    work.netlink(&mut sockets, &processes, own_netns);
     let descriptors = work.descriptors();
-    let mut obstacles = work.obstacles;
+    let (mut obstacles, left_out) = (work.obstacles, work.left_out);
     obstacles.sort_by_key(|o| (o.pid, o.fd));
-    let image = image::Image { origin, processes, sockets, descriptors, connections };
-    Ok(Assembled { image, obstacles })
+    let interfaces = Vec::new();
+    let mut image =
+        image::Image { origin, processes, sockets, descriptors, connections, interfaces };
+    interfaces::name(&mut image, root).map_err(DumpError::Interfaces)?;
+    Ok(Assembled { image, obstacles, left_out })
+}
+
+/// What stands in the way of sockets of any kind but unix.
+struct Common<'a> {
+    netns: u32,
+    lost: &'a [NotRestorable],
+    notification: Option<Notification>,
+}
+
+impl Common<'_> {
+    fn refused(&self, processes: &[Process], own_netns: u32) -> Vec<Reason> {
+        let elsewhere =
+            (self.netns != own_netns).then_some(Reason::OtherNamespace { netns: self.netns });
+        let settings = self.lost.iter().map(ToString::to_string);
+        let settings = settings.chain(lost(self.notification, processes));
+        let settings = settings.map(|setting| Reason::Setting { setting });
+        elsewhere.into_iter().chain(settings).collect()
+    }
 }
 
 struct Assembly<'a> {
@@ -99,6 +142,8 @@ struct Assembly<'a> {
     rules: &'a Rules,
     outside: &'a mut dyn Outside,
     by_sk: HashMap<u64, usize>,
+    /// Where behind the unix sockets an internet or netlink socket is.
+    others_by_sk: HashMap<u64, usize>,
     /// Listeners by what the sockets accepted from them share with them.
     listeners: HashMap<(&'a UnixName, SocketType, Option<VfsFile>), usize>,
     /// Inodes of the datagram sockets outside that have one of these as their peer: by its inode.
@@ -109,6 +154,7 @@ struct Assembly<'a> {
     kept: HashSet<u64>,
     /// Inode of each client that waits to be accepted, and of the listener it waits at.
     waiting: HashMap<u32, u32>,
+    left_out: Vec<LeftOut>,
     obstacles: Vec<Obstacle>,
 }
 
@@ -120,6 +166,8 @@ impl<'a> Assembly<'a> {
         outside: &'a mut dyn Outside,
     ) -> Self {
         let stock = || inventory.sockets.iter().enumerate();
+        let inet = inventory.inet.iter().map(|stock| stock.held.sk);
+        let others = inet.chain(inventory.netlink.iter().map(|stock| stock.held.sk));
         let waiting = inventory.view.sockets.values().flat_map(|listener| {
             listener.pending.iter().filter(|i| **i != 0).map(|client| (*client, listener.inode))
         });
@@ -158,9 +206,18 @@ impl<'a> Assembly<'a> {
             listeners: listeners.collect(),
             senders,
             by_sk: stock().map(|(at, s)| (s.held.sk, at)).collect(),
+            others_by_sk: others.zip(0..).collect(),
             waiting: waiting.collect(),
+            left_out: Vec::new(),
             obstacles: Vec::new(),
         }
+    }
+
+    /// Where in the image the socket of a descriptor is; `None` if it is of no family that can be dumped.
+    fn position(&self, descriptor: &SocketDescriptor) -> Option<usize> {
+        let sk = descriptor.socket.sk;
+        let behind = || Some(self.inventory.sockets.len() + self.others_by_sk.get(&sk)?);
+        self.by_sk.get(&sk).copied().or_else(behind)
     }
 
     fn seen(&self, stock: &Stock) -> Option<&'a SeenSocket> {
@@ -185,14 +242,16 @@ impl<'a> Assembly<'a> {
         self.obstacles.push(Obstacle { pid, fd, inode: stock.held.inode, reason });
     }
 
-    /// Descriptors that are no unix sockets, or not the process's own.
+    /// Descriptors that are of no family that can be dumped, or not the process's own.
     fn refuse_foreign_descriptors(&mut self) {
         for descriptor in &self.inventory.descriptors {
             let reason = if descriptor.tid != descriptor.pid {
                 Reason::OwnTable { thread: Pid(descriptor.tid.cast_signed()) }
-            } else if !is_unix(descriptor) {
+            } else if self.position(descriptor).is_none() {
                 let SocketDescriptor { family, socket_type, .. } = *descriptor;
-                Reason::Family { family, socket_type }
+                let protocol = self.inventory.protocols.get(&descriptor.socket.sk);
+                let protocol = protocol.copied().unwrap_or(-1);
+                Reason::Family { family, socket_type, protocol }
             } else {
                 continue;
             };
@@ -266,6 +325,8 @@ impl<'a> Assembly<'a> {
             created_at: tracked.and_then(|t| t.created_at),
             creator: tracked.and_then(|t| t.creator.as_ref()).map(actor),
             sources: Vec::new(),
+            inet: None,
+            netlink: None,
         })
     }
 
@@ -284,22 +345,40 @@ impl<'a> Assembly<'a> {
     /// More references than the descriptors at hand: ask who else there is. (The calls of stopped
     /// threads hold none: a thread stops on its way back, when its call has let go of the file.)
     fn refuse_sharing(&mut self, stock: &Stock) {
-        let holders = || stock.holders.iter().filter_map(|at| self.inventory.descriptors.get(*at));
         let references = self.unexplained(stock);
         if references == 0 || self.is_kept(stock) {
             return;
         }
-        let known_here: HashSet<(Pid, i32)> = holders().map(owner).collect();
-        let mut found = self.outside.holders(stock.held.inode);
+        let known_here: Vec<_> = self.holders_of(&stock.holders).collect();
+        let reason = self.sharing(stock.held.inode, &known_here, references);
+        self.refuse(stock, reason);
+    }
+
+    /// Who else holds a socket with more references than these descriptors.
+    fn sharing_of(&mut self, holders: &[usize], inode: u32, references: u64) -> Option<Reason> {
+        if references == 0 {
+            return None;
+        }
+        let known: Vec<_> = self.holders_of(holders).collect();
+        Some(self.sharing(inode, &known, references))
+    }
+
+    /// Refuses a socket at the first of these descriptors.
+    fn refuse_at(&mut self, holders: &[usize], inode: u32, reason: Reason) {
+        let (pid, fd) = self.holders_of(holders).next().unwrap_or((self.root, -1));
+        self.obstacles.push(Obstacle { pid, fd, inode, reason });
+    }
+
+    fn sharing(&mut self, inode: u32, known_here: &[(Pid, i32)], references: u64) -> Reason {
+        let mut found = self.outside.holders(inode);
         // As many as we know are ours, also where ucr's pid namespace gives them other numbers.
-        if found.len() <= stock.holders.len() {
+        if found.len() <= known_here.len() {
             found.clear();
         }
         found.retain(|party| !known_here.contains(&(party.pid, party.fd.cast_signed())));
-        if !found.is_empty() {
-            self.refuse(stock, Reason::SharedOutside { holders: found });
-        } else {
-            self.refuse(stock, Reason::HeldElsewhere { references });
+        match found.is_empty() {
+            true => Reason::HeldElsewhere { references },
+            false => Reason::SharedOutside { holders: found },
         }
     }
 
@@ -338,22 +417,14 @@ impl<'a> Assembly<'a> {
     }
 
     fn descriptors(&self) -> Vec<Descriptor> {
-        let unix = self.inventory.descriptors.iter().filter(|d| is_unix(d) && d.tid == d.pid);
-        unix.filter_map(|descriptor| {
+        let own = self.inventory.descriptors.iter().filter(|d| d.tid == d.pid);
+        own.filter_map(|descriptor| {
             let (pid, fd) = owner(descriptor);
-            let socket = index(*self.by_sk.get(&descriptor.socket.sk)?);
+            let socket = index(self.position(descriptor)?);
             Some(Descriptor { pid, fd, socket, close_on_exec: descriptor.close_on_exec != 0 })
         })
         .collect()
     }
-}
-
-fn is_unix(descriptor: &SocketDescriptor) -> bool {
-    i32::try_from(descriptor.family) == Ok(libc::AF_UNIX)
-}
-
-fn owner(descriptor: &SocketDescriptor) -> (Pid, i32) {
-    (Pid(descriptor.pid.cast_signed()), descriptor.fd.cast_signed())
 }
 
 fn index(position: usize) -> SocketIndex {
@@ -362,7 +433,7 @@ fn index(position: usize) -> SocketIndex {
 
 fn known_from(tracked: Option<&Tracked>) -> KnownFrom {
     match tracked {
-        Some(tracked) if tracked.origin.is_live() => KnownFrom::SeenLive,
+        Some(tracked) if tracked.is_live() => KnownFrom::SeenLive,
         Some(_) => KnownFrom::PredatesTracer,
         None => KnownFrom::Snapshot,
     }

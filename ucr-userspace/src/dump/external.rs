@@ -103,10 +103,15 @@ impl Rules {
     /// What becomes of a connection with a peer of this name.
     #[must_use]
     pub fn policy(&self, name: &UnixName, inodes: &[u32]) -> Policy {
-        let shown = name.to_string();
+        self.policy_of(&name.to_string(), inodes)
+    }
+
+    /// What becomes of a connection with a peer whose name, or address, is shown like this.
+    #[must_use]
+    pub fn policy_of(&self, shown: &str, inodes: &[u32]) -> Policy {
         let fits = |rule: &&Rule| match &rule.peer {
             Peer::Any => false,
-            Peer::Name(pattern) => matches(pattern, &shown),
+            Peer::Name(pattern) => matches(pattern, shown),
             Peer::Inode(inode) => inodes.contains(inode),
         };
         let special = self.list.iter().find(fits);

@@ -12,17 +12,17 @@ impl Obstacle {
     pub fn hint(&self) -> String {
         let (pid, own) = (self.pid, Peer::Inode(self.inode));
         match &self.reason {
-            Reason::Family { family, socket_type } => {
-                let is_tcp = [libc::AF_INET, libc::AF_INET6].map(libc::c_int::cast_unsigned);
-                if is_tcp.contains(family) && *socket_type == libc::SOCK_STREAM.cast_unsigned() {
-                    format!(
-                        "have pid {pid} close it before the dump, or leave TCP to another tool (criu dump \
-                         --tcp-established)"
-                    )
-                } else {
-                    format!("have pid {pid} close it before the dump")
-                }
-            }
+            Reason::Family { .. } => format!("have pid {pid} close it before the dump"),
+            Reason::RemoteWaiting { remote } => format!(
+                "have pid {pid} accept it first, or leave it out, as if pid {pid} had ended: --external \
+                 {remote}=dangling"
+            ),
+            Reason::WaitingIn { .. } => format!("have pid {pid} accept it first"),
+            Reason::Connection { .. } => format!(
+                "have pid {pid} close it before the dump, see to it that a program can be hung on each \
+                 interface (before Linux 6.6: modprobe -a sch_ingress cls_bpf), or leave it to another tool \
+                 (criu dump --tcp-established)"
+            ),
             Reason::OwnTable { thread } => format!(
                 "dump when thread {thread} has ended, or have it share its process's descriptors (no \
                  unshare(CLONE_FILES))"
@@ -186,10 +186,13 @@ impl fmt::Display for Too<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Shutdown;
+    use crate::model::{
+        Shutdown,
+        inet::{Endpoint, Family, TcpState},
+    };
 
     /// How many kinds there are, and which this is: a new one is missed here by the compiler.
-    const KINDS: usize = 25;
+    const KINDS: usize = 28;
 
     fn number(reason: &Reason) -> usize {
         match reason {
@@ -218,6 +221,9 @@ mod tests {
             Reason::NobodyKeeps => 22,
             Reason::KeptWithSockets => 23,
             Reason::NotReported => 24,
+            Reason::RemoteWaiting { .. } => 25,
+            Reason::Connection { .. } => 26,
+            Reason::WaitingIn { .. } => 27,
         }
     }
 
@@ -236,12 +242,28 @@ mod tests {
     #[test]
     fn each_kind_has_advice_that_names_what_to_do() {
         let name = || path("/run/x");
-        let (tcp, stream) = (libc::AF_INET.cast_unsigned(), libc::SOCK_STREAM.cast_unsigned());
+        let end = Endpoint::new(Family::V4.any(), 80);
         let netlink = libc::AF_NETLINK.cast_unsigned();
         let rule = |policies: &str| format!("--external inode:99={policies}");
         let advice = [
-            (Reason::Family { family: tcp, socket_type: stream }, "--tcp-established".to_owned()),
-            (Reason::Family { family: netlink, socket_type: 3 }, "pid 17 close it".to_owned()),
+            (
+                Reason::Connection {
+                    local: end,
+                    remote: end,
+                    state: TcpState::Established,
+                    why: "no room".to_owned(),
+                },
+                "--tcp-established".to_owned(),
+            ),
+            (Reason::RemoteWaiting { remote: end }, "--external 0.0.0.0:80=dangling".to_owned()),
+            (
+                Reason::WaitingIn { remote: end, state: TcpState::SynReceived },
+                "pid 17 accept it".to_owned(),
+            ),
+            (
+                Reason::Family { family: netlink, socket_type: 3, protocol: 12 },
+                "pid 17 close it".to_owned(),
+            ),
             (Reason::OwnTable { thread: Pid(18) }, "thread 18 has ended".to_owned()),
             (
                 Reason::Waiting { connections: 1, clients: party(204) },

@@ -1,16 +1,22 @@
 //! Takes stock of stopped processes: their descriptors, the sockets behind them, what was tracked
 //! of these, and what the kernel reports.
 
-use std::thread;
+use std::{mem, thread};
 
 use foldhash::{HashMap, HashSet};
-use ucr_common::{descriptor::SocketDescriptor, record::Record};
+use ucr_common::{descriptor::SocketDescriptor, inet::AF_UNIX, record::Record};
 
-use super::{DumpError, hidden, reader::StateReader};
+use super::{
+    DumpError, hidden,
+    inet::{self, InetStock},
+    locking::Locking,
+    netlink::{self, NetlinkStock},
+    reader::StateReader,
+};
 use crate::{
     crosscheck::Held,
     ledger::{Ledger, Tracked},
-    model::{Pid, SocketState, SocketType, View},
+    model::{InetView, Pid, SocketState, SocketType, View},
     process::{files::BoundFile, state::SocketDetails},
     snapshot::{
         descriptors::Lister,
@@ -31,12 +37,23 @@ pub struct Inventory {
     /// Each unix socket once, by the address of its sock: in order of first descriptor, then those in
     /// flight, then those that were not accepted yet.
     pub sockets: Vec<Stock>,
+    /// Each internet socket once, in order of first descriptor; those that share a port of UDP in order of binding, as
+    /// far as that was tracked.
+    pub inet: Vec<InetStock>,
+    /// Each netlink socket that can be dumped once, in order of first descriptor.
+    pub netlink: Vec<NetlinkStock>,
+    /// `SO_PROTOCOL` of sockets that are none of these, by the address of the sock.
+    pub protocols: HashMap<u64, i32>,
+    /// Why a TCP connection over IPv6 cannot be left without the kernel answering for it, if it cannot.
+    pub answered: Option<String>,
     /// What is in flight and cannot be had.
     pub passed: Vec<hidden::Lost>,
     /// What is in flight and no unix socket.
     pub files: Vec<hidden::Passing>,
     /// What the kernel reports of the whole network namespace.
     pub view: View,
+    /// What the kernel reports of the internet sockets; nothing if there is nothing to hold it against.
+    pub inet_view: InetView,
     /// What was tracked of the sockets and of those that they are paired with; `None` if tracing
     /// is not attached.
     pub ledger: Option<Ledger>,
@@ -76,6 +93,7 @@ impl Inventory {
         lister: &mut Lister,
         memory: &Memory,
         store: Option<&Store>,
+        locking: &mut Locking,
     ) -> Result<Self, DumpError> {
         let root = pids.first().copied().unwrap_or_default();
         let (mut descriptors, mut records) = (Vec::new(), HashMap::default());
@@ -85,23 +103,31 @@ impl Inventory {
             records.extend(known.into_iter().map(|record| (record.socket.sk, record)));
         }
         if descriptors.len() <= FEW {
-            let found = Self::find(descriptors, &records, lister, memory, store)?;
+            let found = Self::find(descriptors, &records, lister, memory, store, locking)?;
             let view = if found.is_closed() {
                 let inodes: Vec<u32> = found.sockets.iter().map(|stock| stock.held.inode).collect();
                 diag::unix_sockets_with(root.0, &inodes)?
             } else {
                 diag::unix_sockets_of(root.0)?
             };
-            return Ok(Self { view, ..found });
+            return Self { view, ..found }.with_inet_view(root);
         }
         thread::scope(|threads| {
             // What the kernel tells of its own accord is heard while its memory is read.
             let view = threads.spawn(|| diag::unix_sockets_of(root.0));
-            let found = Self::find(descriptors, &records, lister, memory, store);
+            let found = Self::find(descriptors, &records, lister, memory, store, locking);
             tracing::debug!("sock_diag is awaited");
             let view = view.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload));
-            Ok(Self { view: view?, ..found? })
+            Self { view: view?, ..found? }.with_inet_view(root)
         })
+    }
+
+    /// With what the kernel tells of the internet sockets, if that can be held against anything.
+    fn with_inet_view(mut self, root: Pid) -> Result<Self, DumpError> {
+        if self.ledger.is_some() {
+            self.inet_view = inet::view(&self.inet, root)?;
+        }
+        Ok(self)
     }
 
     /// Whether no socket has to do with any outside of these: then nobody else need be asked about. A datagram socket
@@ -124,19 +150,12 @@ impl Inventory {
         lister: &mut Lister,
         memory: &Memory,
         store: Option<&Store>,
+        locking: &mut Locking,
     ) -> Result<Self, DumpError> {
         tracing::debug!(descriptors = descriptors.len(), "descriptors are listed");
-        let mut holders: HashMap<u64, Vec<usize>> = HashMap::default();
-        let mut order = Vec::new();
-        for (position, descriptor) in descriptors.iter().enumerate() {
-            if i32::try_from(descriptor.family) == Ok(libc::AF_UNIX) {
-                let list = holders.entry(descriptor.socket.sk).or_default();
-                if list.is_empty() {
-                    order.push(descriptor.socket.sk);
-                }
-                list.push(position);
-            }
-        }
+        let is_unix = |d: &SocketDescriptor| i32::try_from(d.family) == Ok(libc::AF_UNIX);
+        let mut holders = holders(&descriptors, is_unix);
+        let order: Vec<u64> = holders.iter().map(|(sk, _)| *sk).collect();
         let mut reader = StateReader::new(memory);
         let mut sockets = Vec::with_capacity(order.len());
         for (number, sk) in order.iter().copied().enumerate() {
@@ -144,13 +163,11 @@ impl Inventory {
                 let together = order.iter().skip(number).take(TOGETHER);
                 memory.read_ahead(&together.copied().collect::<Vec<_>>());
             }
-            let holders = holders.remove(&sk).unwrap_or_default();
+            let holders = holders.get_mut(number).map(|(_, at)| mem::take(at)).unwrap_or_default();
             let Some(first) = holders.first().and_then(|at| descriptors.get(*at)) else { continue };
             let sock = memory.sock(sk)?;
             let (details, file) = reader.read(first, &sock)?;
-            let known = u64::try_from(holders.len()).unwrap_or(u64::MAX);
-            let all = holders.iter().filter_map(|at| descriptors.get(*at));
-            let references = all.map(|d| d.references).max().unwrap_or(0).saturating_sub(known);
+            let references = references(&descriptors, &holders);
             sockets.push(Stock {
                 held: Held { sk, inode: details.inode, cookie: details.cookie },
                 netns: first.netns,
@@ -167,10 +184,29 @@ impl Inventory {
         let hidden::Found { lost: passed, files } =
             hidden::find(&descriptors, &mut sockets, &mut reader, lister, memory)?;
         tracing::debug!(sockets = sockets.len(), "queues are read");
-        let ledger = store.map(|store| tracked(store, records, &sockets)).transpose()?;
+        let mut inet = inet::find(&descriptors, memory, locking)?;
+        let netlink::Found { netlink, protocols } = netlink::find(&descriptors, &inet)?;
+        let answered = locking.answered();
+        let ledger = store.map(|store| tracked(store, records, &sockets, &inet)).transpose()?;
+        if let Some(ledger) = &ledger {
+            inet::order_by_binding(&mut inet, ledger);
+        }
         memory.look_anew();
         tracing::debug!("the ledger is looked up");
-        Ok(Self { descriptors, sockets, passed, files, view: View::default(), ledger })
+        let (view, inet_view) = (View::default(), InetView::default());
+        Ok(Self {
+            descriptors,
+            sockets,
+            inet,
+            netlink,
+            protocols,
+            answered,
+            passed,
+            files,
+            view,
+            inet_view,
+            ledger,
+        })
     }
 
     /// Looks up once more what was tracked: sockets of others may have gone since.
@@ -179,7 +215,8 @@ impl Inventory {
     /// A question that the kernel refuses.
     pub fn look_up_again(&mut self, store: Option<&Store>) -> Result<(), DumpError> {
         let nothing = HashMap::default();
-        self.ledger = store.map(|store| tracked(store, &nothing, &self.sockets)).transpose()?;
+        let look_up = |store| tracked(store, &nothing, &self.sockets, &self.inet);
+        self.ledger = store.map(look_up).transpose()?;
         Ok(())
     }
 
@@ -190,6 +227,37 @@ impl Inventory {
         let accepted = self.sockets.iter().filter(|socket| socket.waits_at.is_none());
         accepted.map(|socket| socket.held).collect()
     }
+
+    /// The internet sockets as they are to be judged.
+    #[must_use]
+    pub fn held_inet(&self) -> Vec<Held> {
+        self.inet.iter().map(|socket| socket.held).collect()
+    }
+}
+
+/// Which descriptors lead to each socket, by the address of its sock, in order of first descriptor.
+pub(super) fn holders(
+    descriptors: &[SocketDescriptor],
+    fits: impl Fn(&SocketDescriptor) -> bool,
+) -> Vec<(u64, Vec<usize>)> {
+    let mut found: Vec<(u64, Vec<usize>)> = Vec::new();
+    let mut places: HashMap<u64, usize> = HashMap::default();
+    for (position, descriptor) in descriptors.iter().enumerate().filter(|(_, d)| fits(d)) {
+        let sk = descriptor.socket.sk;
+        let place = *places.entry(sk).or_insert(found.len());
+        match found.get_mut(place) {
+            Some((_, holders)) => holders.push(position),
+            None => found.push((sk, vec![position])),
+        }
+    }
+    found
+}
+
+/// References to a socket's file that are not these descriptors.
+pub(super) fn references(descriptors: &[SocketDescriptor], holders: &[usize]) -> u64 {
+    let known = u64::try_from(holders.len()).unwrap_or(u64::MAX);
+    let all = holders.iter().filter_map(|at| descriptors.get(*at));
+    all.map(|descriptor| descriptor.references).max().unwrap_or(0).saturating_sub(known)
 }
 
 /// Looks up the sockets, their peers and their listeners in the pinned ledger: by key, so that
@@ -200,6 +268,7 @@ fn tracked(
     store: &Store,
     records: &HashMap<u64, Record>,
     sockets: &[Stock],
+    inet: &[InetStock],
 ) -> Result<Ledger, DumpError> {
     let mut ledger = Ledger::default();
     let mut related = Vec::new();
@@ -214,7 +283,8 @@ fn tracked(
                 None => return Ok(()),
             },
         };
-        let is_path = record.name.as_bytes().first().is_some_and(|first| *first != 0);
+        let is_path = record.family == AF_UNIX
+            && record.name.as_bytes().first().is_some_and(|first| *first != 0);
         let paths = if is_path { store.bind_paths(sk)? } else { None };
         let socket = Tracked::new(&record, paths.as_ref())?;
         related.extend(socket.peer.map(|peer| peer.sk));
@@ -222,8 +292,9 @@ fn tracked(
         ledger.insert(socket);
         Ok(())
     };
-    for socket in sockets {
-        look_up(socket.held.sk, &mut related)?;
+    let all = sockets.iter().map(|socket| socket.held).chain(inet.iter().map(|socket| socket.held));
+    for held in all {
+        look_up(held.sk, &mut related)?;
     }
     // Only one step further: the peer's inode and the listener's directories are what is asked for.
     let mut ignored = Vec::new();

@@ -9,12 +9,18 @@ pub mod external;
 pub mod hidden;
 mod hint;
 mod holders;
+pub mod inet;
+mod interfaces;
 pub mod inventory;
+mod locking;
 pub mod names;
+pub mod netlink;
 pub mod obstacle;
 mod outside;
 mod owner;
+pub mod pairs;
 mod reader;
+mod stranger;
 
 use std::{
     io,
@@ -22,11 +28,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ucr_common::descriptor::SocketDescriptor;
+
 use crate::{
     crosscheck::{self, Judged},
     image::{Image, Origin, Process},
     kernel::clock,
     ledger::BadRecord,
+    lock::{
+        LockError,
+        kept::{self, Kept},
+    },
     model::{Pid, VerdictCounts},
     process::{
         freeze::{FreezeError, Frozen, Scope, freeze},
@@ -40,12 +52,14 @@ use crate::{
     },
     tracer::{TracerError, hooks::Backend, pins::PinDirectory, session, store::Store},
 };
-use assemble::assemble;
+use assemble::{LeftOut, assemble};
 use external::Rules;
 use inventory::Inventory;
+use locking::Locking;
 use names::NameError;
 use obstacle::Obstacle;
 use outside::Others;
+use pairs::OtherEnds;
 
 /// Why there is no dump, apart from what stands in a socket's own way.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +131,12 @@ pub enum DumpError {
         #[source]
         source: io::Error,
     },
+    /// The network cannot be kept from its TCP connections.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Network interfaces did not tell their names.
+    #[error("ask for the names of network interfaces")]
+    Interfaces(#[source] io::Error),
     /// A socket did not tell its state.
     #[error("read the state of the socket at descriptor {fd} of process {pid}")]
     State {
@@ -137,6 +157,7 @@ impl DumpError {
         match self {
             Self::Freeze(error) => error.hint(),
             Self::Diag(error) => error.hint(),
+            Self::Lock(error) => error.hint(),
             Self::Tracer(error) | Self::Descriptors(DescriptorError::Prepare(error)) => {
                 error.hint()
             }
@@ -148,6 +169,17 @@ impl DumpError {
     }
 }
 
+/// Why the processes could not be ended.
+#[derive(Debug, thiserror::Error)]
+pub enum KillError {
+    /// Their TCP connections could not be left to be restored.
+    #[error(transparent)]
+    Leave(#[from] LockError),
+    /// The kernel refuses it.
+    #[error("kill")]
+    Kill(#[from] io::Error),
+}
+
 /// A dump that is ready to be written. The processes stand still as long as this lives.
 #[derive(Debug)]
 pub struct Dump {
@@ -155,13 +187,20 @@ pub struct Dump {
     pub image: Image,
     /// What was found, for showing.
     pub inventory: Inventory,
-    /// Each socket's verdict, in the order of `image.sockets`.
+    /// Who is at the other ends of its internet connections, as far as that was tracked.
+    pub other_ends: OtherEnds,
+    /// Each unix socket's verdict, in the order of the inventory, as far as they are accepted.
     pub judged: Vec<Judged>,
+    /// Each internet socket's verdict, in the order of the inventory.
+    pub judged_inet: Vec<Judged>,
     /// Whether there was a ledger to judge by.
     pub tracing: Tracing,
     /// What is in the way.
     pub obstacles: Vec<Obstacle>,
+    /// What the user has said is not to be in the image.
+    pub left_out: Vec<LeftOut>,
     frozen: Frozen,
+    locking: Locking,
     stopped_at: Instant,
     /// Unloading takes milliseconds that the processes need not stand still for.
     _lister: Lister,
@@ -201,22 +240,34 @@ impl Dump {
     /// Whether what was tracked and what the kernel says disagree: somebody has it wrong, or lacks it.
     #[must_use]
     pub fn is_disputed(&self) -> bool {
-        self.is_checked() && self.judged.iter().any(|judged| judged.verdict.is_disagreement())
+        let mut all = self.judged.iter().chain(&self.judged_inet);
+        self.is_checked() && all.any(|judged| judged.verdict.is_disagreement())
     }
 
     /// Lets the processes go on; returns how long they stood still.
     #[must_use]
     pub fn go_on(self) -> Duration {
+        // First, so that what they send arrives.
+        drop(self.locking);
         drop(self.frozen);
         self.stopped_at.elapsed()
     }
 
-    /// Ends the processes; returns how long they stood still.
+    /// Ends the processes; returns how long they stood still. Their TCP connections stay locked until they are
+    /// restored, or their time is over.
     ///
     /// # Errors
     /// The kernel's; what could not be killed goes on.
-    pub fn kill(self) -> io::Result<Duration> {
-        self.frozen.kill()?;
+    pub fn kill(self) -> Result<Duration, KillError> {
+        let kept = self.locking.keep()?;
+        if let Err(error) = self.frozen.kill() {
+            // Some may live: what they send is to arrive.
+            if let Some(Err(error)) = kept.map(Kept::give_up) {
+                tracing::error!(%error, "failed to release the lock of connections");
+            }
+            return Err(error.into());
+        }
+        locking::silence(&self.inventory.inet);
         let stopped = self.stopped_at.elapsed();
         let mut messages = self.image.sockets.iter().flat_map(|socket| &socket.queue);
         if messages.any(|message| !message.files.is_empty()) {
@@ -238,7 +289,9 @@ pub fn dump(
     pins: &PinDirectory,
     backend: Option<Backend>,
     rules: &Rules,
+    lock_for: Duration,
 ) -> Result<Dump, DumpError> {
+    kept::take_off_old();
     // All that takes long comes before the process is stopped.
     let store = open_ledger(pins, backend)?;
     let mut lister = match store {
@@ -253,11 +306,14 @@ pub fn dump(
     let pids = frozen.pids().to_vec();
     tracing::debug!(processes = pids.len(), "processes stand still");
     let processes = pids.iter().map(|pid| describe(*pid)).collect::<Result<Vec<_>, _>>()?;
-    let mut inventory = Inventory::take(&pids, &mut lister, &memory, store.as_ref())?;
+    let mut locking = Locking::new(lock_for, rules.then());
+    let mut inventory = Inventory::take(&pids, &mut lister, &memory, store.as_ref(), &mut locking)?;
     tracing::debug!("the inventory is complete");
-    let judged = judge(root, &mut inventory, store.as_ref())?;
+    let (judged, judged_inet) = judge(root, &mut inventory, store.as_ref())?;
     tracing::debug!("sockets are judged");
-    let origin = origin(root, crosscheck::count(&judged))?;
+    let other_ends = store.as_ref().map(|store| OtherEnds::find(pins, store, &inventory.inet));
+    let verdicts = crosscheck::count(judged.iter().chain(&judged_inet));
+    let origin = origin(root, verdicts)?;
     // What has been read so far was read from processes that were whole.
     frozen.check()?;
     let mut others = Others::new(&mut lister);
@@ -268,14 +324,18 @@ pub fn dump(
     Ok(Dump {
         image: assembled.image,
         judged,
+        judged_inet,
         tracing: match (&store, backend) {
             (Some(_), _) => Tracing::Attached,
             (None, Some(Backend::Snapshot)) => Tracing::NotAsked,
             (None, _) => Tracing::NotAttached,
         },
         obstacles: assembled.obstacles,
+        left_out: assembled.left_out,
+        other_ends: other_ends.unwrap_or_default(),
         inventory,
         frozen,
+        locking,
         stopped_at,
         _lister: lister,
     })
@@ -301,18 +361,27 @@ fn judge(
     root: Pid,
     inventory: &mut Inventory,
     store: Option<&Store>,
-) -> Result<Vec<Judged>, DumpError> {
-    let held = inventory.held();
+) -> Result<(Vec<Judged>, Vec<Judged>), DumpError> {
+    let (held, held_inet) = (inventory.held(), inventory.held_inet());
     let nothing = crate::ledger::Ledger::default();
     let ledger = inventory.ledger.as_ref().unwrap_or(&nothing);
-    let judged = crosscheck::judge(&held, ledger, &[&inventory.view]);
-    if !crosscheck::is_disputed(&judged) {
-        return Ok(judged);
+    let mut judged = crosscheck::judge(&held, ledger, &[&inventory.view]);
+    let mut inet = crosscheck::inet::judge(&held_inet, ledger, &[&inventory.inet_view]);
+    let is_disputed = [&judged, &inet].map(|judged| crosscheck::is_disputed(judged));
+    if is_disputed.contains(&true) {
+        inventory.look_up_again(store)?;
     }
-    let again = diag::unix_sockets_of(root.0)?;
-    inventory.look_up_again(store)?;
     let ledger = inventory.ledger.as_ref().unwrap_or(&nothing);
-    Ok(crosscheck::judge(&held, ledger, &[&inventory.view, &again]))
+    let [unix, internet] = is_disputed;
+    if unix {
+        let again = diag::unix_sockets_of(root.0)?;
+        judged = crosscheck::judge(&held, ledger, &[&inventory.view, &again]);
+    }
+    if internet && store.is_some() {
+        let again = inet::view(&inventory.inet, root)?;
+        inet = crosscheck::inet::judge(&held_inet, ledger, &[&inventory.inet_view, &again]);
+    }
+    Ok((judged, inet))
 }
 
 fn describe(pid: Pid) -> Result<Process, ProcError> {
@@ -338,4 +407,9 @@ fn origin(root: Pid, verdicts: VerdictCounts) -> Result<Origin, DumpError> {
         netns: u32::try_from(netns).unwrap_or(0),
         verdicts,
     })
+}
+
+/// Whose descriptor it is, and its number.
+fn owner_of(descriptor: &SocketDescriptor) -> (Pid, i32) {
+    (Pid(descriptor.pid.cast_signed()), descriptor.fd.cast_signed())
 }

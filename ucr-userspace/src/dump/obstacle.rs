@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::stranger::Stranger;
 use crate::model::{
     Count, Pid, Shutdown, UnixName,
+    inet::{Endpoint, TcpState},
     name::{Escaped, exact},
 };
 
@@ -27,12 +29,14 @@ pub struct Obstacle {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
-    /// Not `AF_UNIX`.
+    /// Of a family, a type or a protocol that is not dumped.
     Family {
         /// `AF_*`.
         family: u32,
         /// `SOCK_*`.
         socket_type: u32,
+        /// `SO_PROTOCOL`.
+        protocol: i32,
     },
     /// The descriptor is one of a thread that has a descriptor table of its own.
     OwnTable {
@@ -45,6 +49,33 @@ pub enum Reason {
         connections: u32,
         /// Whose: the holders of the connecting ends.
         clients: Vec<Party>,
+    },
+    /// A TCP listener has a connection that it has not accepted, and whose other end is not dumped.
+    RemoteWaiting {
+        /// That end.
+        #[serde(serialize_with = "shown")]
+        remote: Endpoint,
+    },
+    /// A TCP listener has a connection that it has not accepted, and that cannot be made again.
+    WaitingIn {
+        /// The other end, which is dumped.
+        #[serde(serialize_with = "shown")]
+        remote: Endpoint,
+        /// The state of the end that waits.
+        state: TcpState,
+    },
+    /// A TCP connection whose end would not go unnoticed.
+    Connection {
+        /// This end.
+        #[serde(serialize_with = "shown")]
+        local: Endpoint,
+        /// The other end.
+        #[serde(serialize_with = "shown")]
+        remote: Endpoint,
+        /// Its state.
+        state: TcpState,
+        /// What was tried and refused.
+        why: String,
     },
     /// Its connection has not been accepted.
     NotAccepted {
@@ -187,6 +218,11 @@ impl fmt::Display for Party {
     }
 }
 
+/// As it is shown.
+fn shown<S: serde::Serializer>(endpoint: &Endpoint, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(endpoint)
+}
+
 /// A list of parties in a sentence.
 struct Parties<'a>(&'a [Party]);
 
@@ -216,12 +252,9 @@ impl fmt::Display for Obstacle {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Family { family, socket_type } => write!(
-                f,
-                "a socket of {}, {}: only unix sockets can be dumped",
-                family_name(*family),
-                type_name(*socket_type)
-            ),
+            Self::Family { family, socket_type, protocol } => {
+                Stranger { family: *family, socket_type: *socket_type, protocol: *protocol }.fmt(f)
+            }
             Self::OwnTable { thread } => {
                 write!(f, "thread {thread} has a descriptor table of its own")
             }
@@ -230,6 +263,19 @@ impl fmt::Display for Reason {
                 "{} not accepted yet, from {}",
                 Count(*connections, "connection"),
                 Parties(clients)
+            ),
+            Self::RemoteWaiting { remote } => {
+                write!(f, "it has not accepted a connection from {remote}, which is not dumped")
+            }
+            Self::WaitingIn { remote, state } => write!(
+                f,
+                "it has not accepted a connection from {remote}, which cannot be made again: the end that waits is in \
+                 state {state}, or what came does not go with what was sent"
+            ),
+            Self::Connection { local, remote, state, why } => write!(
+                f,
+                "a TCP connection over IPv6 ({local} with {remote}, {state}): when its process has ended, \
+                 the kernel would answer the other end with a reset ({why})"
             ),
             Self::NotAccepted { listener } => {
                 write!(f, "its connection waits to be accepted by {}", Parties(listener))
@@ -322,28 +368,5 @@ impl fmt::Display for Reason {
             ),
             Self::NotReported => f.write_str("sock_diag does not report it"),
         }
-    }
-}
-
-/// The families that a process is likely to hold.
-fn family_name(family: u32) -> String {
-    match i32::try_from(family).unwrap_or(-1) {
-        libc::AF_INET => "AF_INET".to_owned(),
-        libc::AF_INET6 => "AF_INET6".to_owned(),
-        libc::AF_NETLINK => "AF_NETLINK".to_owned(),
-        libc::AF_PACKET => "AF_PACKET".to_owned(),
-        libc::AF_VSOCK => "AF_VSOCK".to_owned(),
-        libc::AF_ALG => "AF_ALG".to_owned(),
-        other => format!("address family {other}"),
-    }
-}
-
-fn type_name(socket_type: u32) -> String {
-    match i32::try_from(socket_type).unwrap_or(-1) {
-        libc::SOCK_STREAM => "stream".to_owned(),
-        libc::SOCK_DGRAM => "dgram".to_owned(),
-        libc::SOCK_RAW => "raw".to_owned(),
-        libc::SOCK_SEQPACKET => "seqpacket".to_owned(),
-        other => format!("type {other}"),
     }
 }

@@ -8,9 +8,9 @@ use rustix::net::sockopt::socket_cookie;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use ucr_common::descriptor::SocketDescriptor;
 
-use super::DumpError;
+use super::{DumpError, owner_of as owner};
 use crate::{
-    model::{Pid, UnixName},
+    model::UnixName,
     process::{
         files::BoundFile,
         state::SocketDetails,
@@ -136,8 +136,4 @@ impl<'a> StateReader<'a> {
         files.insert(sock.name_address(), file.clone());
         Ok((details, file))
     }
-}
-
-fn owner(descriptor: &SocketDescriptor) -> (Pid, i32) {
-    (Pid(descriptor.pid.cast_signed()), descriptor.fd.cast_signed())
 }

@@ -269,7 +269,7 @@ mod tests {
         record.socket = SocketId { sk: 1, cookie: 70, inode: 700 };
         record.peer = SocketId { sk: 2, cookie: 71, inode: 701 };
         record.listener = SocketId { sk: 3, cookie: 72, inode: 702 };
-        (record.socket_type, record.state) = (1, 1);
+        (record.family, record.socket_type, record.state) = (1, 1, 1);
         (record.origin, record.role) = (origin::CONNECTION, role::SERVER);
         record.created_at = 5;
         record.creator = Actor { pid: 9, ..Actor::UNKNOWN };

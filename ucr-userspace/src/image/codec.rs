@@ -1,8 +1,11 @@
 //! An image to bytes and back: header, postcard, validation. Pure.
 
+use serde::Deserialize;
+
 use super::first;
 use super::header::{self, HEADER_LEN, MAX_FILE_LEN, Version};
 use super::schema::Image;
+use super::second;
 use super::validate::{self, Invalid};
 
 /// Why bytes are not an image that can be used.
@@ -138,11 +141,10 @@ pub fn decode(file: &[u8]) -> Result<Image, DecodeError> {
         _ => {}
     }
     let (version, payload) = header::check(file)?;
-    let (image, rest): (Image, _) = if version.major == 1 {
-        let read = postcard::take_from_bytes::<first::Image>(payload);
-        read.map(|(image, rest)| (image.into(), rest))
-    } else {
-        postcard::take_from_bytes(payload)
+    let (image, rest): (Image, _) = match version.major {
+        1 => as_it_was::<first::Image>(payload),
+        2 => as_it_was::<second::Image>(payload),
+        _ => postcard::take_from_bytes(payload),
     }
     .map_err(DecodeError::Decode)?;
     if !rest.is_empty() {
@@ -150,4 +152,11 @@ pub fn decode(file: &[u8]) -> Result<Image, DecodeError> {
     }
     validate::check(&image)?;
     Ok(image)
+}
+
+/// Reads the types of an older format, and what is left.
+fn as_it_was<'a, T: Deserialize<'a> + Into<Image>>(
+    payload: &'a [u8],
+) -> postcard::Result<(Image, &'a [u8])> {
+    postcard::take_from_bytes::<T>(payload).map(|(image, rest)| (image.into(), rest))
 }

@@ -47,7 +47,7 @@ impl From<Image> for schema::Image {
     fn from(first: Image) -> Self {
         let Image { origin, processes, sockets, descriptors, connections } = first;
         let sockets = sockets.into_iter().map(Into::into).collect();
-        Self { origin, processes, sockets, descriptors, connections }
+        Self { origin, processes, sockets, descriptors, connections, interfaces: Vec::new() }
     }
 }
 
@@ -78,6 +78,8 @@ impl From<Socket> for schema::Socket {
             created_at: first.created_at,
             creator: first.creator,
             sources: Vec::new(),
+            inet: None,
+            netlink: None,
         }
     }
 }

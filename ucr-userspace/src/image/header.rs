@@ -37,7 +37,8 @@ pub const MAX_FILE_LEN: u64 = 128 << 20;
 /// - 2.0: what waits to be received, connections that wait to be accepted, ends whose peer has closed or
 ///   is outside; supplementary groups, filters, who is told by a signal; other root directories and files
 ///   that were renamed; where each fact comes from.
-pub const CURRENT: Version = Version { major: 2, minor: 0 };
+/// - 3.0: internet sockets: UDP, UDP-Lite and TCP.
+pub const CURRENT: Version = Version { major: 3, minor: 0 };
 
 /// The oldest version that this ucr reads.
 pub const OLDEST: Version = Version { major: 1, minor: 0 };

@@ -8,7 +8,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::connection::Connection;
+use super::inet::Inet;
+use super::interfaces::Interface;
 use super::message::Message;
+use super::netlink::Netlink;
 use crate::model::{Credentials, Pid, Shutdown, SocketType, UnixName, VerdictCounts};
 
 /// The sockets of one process or process tree.
@@ -22,9 +25,11 @@ pub struct Image {
     pub sockets: Vec<Socket>,
     /// Every descriptor of every process that leads to one of `sockets`.
     pub descriptors: Vec<Descriptor>,
-    /// How the connected sockets hang together. Every connected socket is in exactly one; a datagram
+    /// How the connected unix sockets hang together. Every connected one is in exactly one; a datagram
     /// socket may be the receiver of any number besides.
     pub connections: Vec<Connection>,
+    /// The network interfaces that internet sockets are bound to or have addresses of, each once.
+    pub interfaces: Vec<Interface>,
 }
 
 /// Where an image comes from. Shown; only the boot id is acted upon.
@@ -73,7 +78,7 @@ impl SocketIndex {
     }
 }
 
-/// One unix socket.
+/// One socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Socket {
     /// The kernel's cookie for it (never reused during one boot).
@@ -82,10 +87,10 @@ pub struct Socket {
     pub inode: u32,
     /// `SO_TYPE`.
     pub socket_type: SocketType,
-    /// Unconnected, listening or connected.
+    /// Unconnected, listening or connected. A TCP socket in any state but closed and listening is connected.
     pub role: Role,
-    /// Its own name with all that is needed to give it again. For an accepted socket this is the
-    /// listener's name, which it shares.
+    /// Of a unix socket: its own name with all that is needed to give it again. For an accepted socket this is
+    /// the listener's name, which it shares.
     pub name: Option<Bound>,
     /// `F_GETFL` flags that can be set again (`O_NONBLOCK`, `O_ASYNC`); one set for all its
     /// descriptors.
@@ -107,7 +112,7 @@ pub struct Socket {
     pub notification: Option<Notification>,
     /// `SO_ERROR`: what the next call on it fails with; 0 if nothing is pending.
     pub error: i32,
-    /// What waits to be received, in order.
+    /// Of a unix socket: what waits to be received, in order.
     pub queue: Vec<Message>,
     /// How its history is known.
     pub known_from: KnownFrom,
@@ -117,6 +122,18 @@ pub struct Socket {
     pub creator: Option<Actor>,
     /// Where each fact of it comes from.
     pub sources: Vec<(Fact, Source)>,
+    /// Of an internet socket: what only those have. `None`: it is a unix socket.
+    pub inet: Option<Box<Inet>>,
+    /// What only netlink sockets have.
+    pub netlink: Option<Box<Netlink>>,
+}
+
+impl Socket {
+    /// Whether it is a unix socket.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.inet.is_none() && self.netlink.is_none()
+    }
 }
 
 /// Something that an image says of a socket.
@@ -139,6 +156,8 @@ pub enum Fact {
     Options,
     /// What waits to be received.
     Queue,
+    /// Its multicast groups.
+    Groups,
 }
 
 /// How a fact is known.

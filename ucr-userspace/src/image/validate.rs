@@ -1,16 +1,19 @@
 //! What must hold in an image beyond its types: nothing later has to doubt it.
 
 mod connections;
+mod inet;
+mod netlink;
 mod queues;
 
 use std::collections::HashSet;
 
 pub use self::queues::{MAX_MESSAGES, MAX_PASSED};
 
+use super::interfaces::Interface;
 use super::schema::{
     Bound, Descriptor, Filter, Image, Owner, Role, Socket, SocketFile, SocketIndex,
 };
-use crate::model::{Credentials, Pid, Shutdown, SocketType, UnixName};
+use crate::model::{Credentials, Pid, Shutdown, SocketType, UnixName, name::Escaped};
 
 /// No socket option of the kernel is longer than this many bytes in an image.
 pub const MAX_OPTION_LEN: usize = 64;
@@ -37,6 +40,9 @@ pub const MAX_GROUPS: usize = 65_536;
 /// Instructions of a classic filter, at most (`BPF_MAXINSNS`).
 pub const MAX_INSTRUCTIONS: usize = 4096;
 
+/// Bytes of the name of a network interface, at most (`IFNAMSIZ`, with a NUL).
+pub const MAX_INTERFACE_LEN: usize = 15;
+
 /// The highest error number (`MAX_ERRNO`).
 const MAX_ERRNO: i32 = 4095;
 
@@ -55,6 +61,14 @@ pub enum Invalid {
     /// Twice in the list.
     #[error("pid {0} is there twice")]
     PidTwice(Pid),
+    /// Not an interface, or there twice.
+    #[error("network interface {number} with the name {} is not possible", Escaped(name))]
+    Interface {
+        /// Its number.
+        number: u32,
+        /// Its name.
+        name: Vec<u8>,
+    },
     /// More sockets than an index can count.
     #[error("{0} sockets are too many")]
     TooManySockets(usize),
@@ -227,6 +241,12 @@ pub enum Problem {
     /// The name of the creator's thread is longer than any.
     #[error("its creator's command name has {0} bytes, and at most {MAX_COMM_LEN} are possible")]
     CreatorComm(usize),
+    /// Something about an internet socket.
+    #[error("an internet socket that {0}")]
+    Inet(&'static str),
+    /// Something about a netlink socket.
+    #[error("a netlink socket that {0}")]
+    Netlink(&'static str),
     /// An option twice.
     #[error("option {0} is there twice")]
     OptionTwice(i32),
@@ -260,6 +280,8 @@ pub fn check(image: &Image) -> Result<(), Invalid> {
             return Err(wrong(Problem::CookieTwice(socket.cookie)));
         }
     }
+    check_interfaces(image)?;
+    inet::check_waiting(image)?;
     let passed = queues::check(image)?;
     check_descriptors(image, &pids, &passed)?;
     connections::check(image)
@@ -277,6 +299,19 @@ fn check_sizes(image: &Image) -> Result<(), Invalid> {
         Some((what, found, limit)) => Err(Invalid::TooMany { what, found, limit }),
         None => Ok(()),
     }
+}
+
+/// Each has a name that a kernel takes (`dev_valid_name`), and a number of its own.
+fn check_interfaces(image: &Image) -> Result<(), Invalid> {
+    let mut numbers = HashSet::new();
+    for Interface { number, name } in &image.interfaces {
+        let is_name = (1..=MAX_INTERFACE_LEN).contains(&name.len())
+            && !name.iter().any(|byte| matches!(byte, 0 | b'/' | b':'));
+        if *number == 0 || !is_name || !numbers.insert(number) {
+            return Err(Invalid::Interface { number: *number, name: name.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn check_processes(image: &Image) -> Result<HashSet<Pid>, Invalid> {
@@ -304,7 +339,7 @@ fn check_socket(socket: &Socket) -> Result<(), Problem> {
     }
     if let Some(bound) = &socket.name {
         check_bound(bound)?;
-    } else if matches!(socket.role, Role::Listening { .. }) {
+    } else if matches!(socket.role, Role::Listening { .. }) && socket.inet.is_none() {
         return Err(Problem::Nameless("listens"));
     }
     if socket.shutdown.0 > Shutdown::BOTH.0 {
@@ -345,6 +380,12 @@ fn check_socket(socket: &Socket) -> Result<(), Problem> {
     let comm = socket.creator.as_ref().map_or(0, |actor| actor.comm.len());
     if comm > MAX_COMM_LEN {
         return Err(Problem::CreatorComm(comm));
+    }
+    if let Some(inet) = &socket.inet {
+        inet::check(socket, inet)?;
+    }
+    if let Some(netlink) = &socket.netlink {
+        netlink::check(socket, netlink)?;
     }
     let mut names = HashSet::new();
     for option in &socket.options {

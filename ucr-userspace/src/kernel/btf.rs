@@ -3,10 +3,12 @@
 //! aya reads BTF too, but keeps its type table to itself. The format is that of
 //! `Documentation/bpf/btf.rst`.
 
-use std::{collections::HashMap, ops::Range, path::Path};
+mod names;
 
-/// Where the kernel publishes its own types.
-pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+use std::{ops::Range, path::Path, sync::OnceLock};
+
+use self::names::Index;
+use crate::sys::types::{Bytes, KERNEL_BTF};
 
 const HEADER_MAGIC: u16 = 0xeb9f;
 
@@ -73,13 +75,12 @@ pub enum BtfError {
 /// A type table.
 #[derive(Debug)]
 pub struct Btf {
-    data: Vec<u8>,
+    data: Bytes,
     strings: usize,
     /// Where each type begins in `data`; type 0 is void and begins nowhere.
-    types: Vec<usize>,
-    structs: HashMap<Vec<u8>, u32>,
-    functions: HashMap<Vec<u8>, u32>,
-    typedefs: HashMap<Vec<u8>, u32>,
+    types: Vec<u32>,
+    /// Made when the first one is looked for.
+    structs: OnceLock<Index>,
 }
 
 impl Btf {
@@ -88,7 +89,9 @@ impl Btf {
     /// # Errors
     /// [`BtfError::Read`] where the kernel has no BTF, [`BtfError::Malformed`] if it makes no sense.
     pub fn of_kernel() -> Result<Self, BtfError> {
-        Self::read(Path::new(KERNEL_BTF))
+        let data = Bytes::of_kernel()
+            .map_err(|source| BtfError::Read { path: KERNEL_BTF.to_owned(), source })?;
+        Self::of(data)
     }
 
     /// From a file.
@@ -106,6 +109,10 @@ impl Btf {
     /// # Errors
     /// [`BtfError::Malformed`].
     pub fn parse(data: Vec<u8>) -> Result<Self, BtfError> {
+        Self::of(Bytes::Read(data))
+    }
+
+    fn of(data: Bytes) -> Result<Self, BtfError> {
         let short = || BtfError::Malformed("it ends in its header");
         if data.get(..2) != Some(HEADER_MAGIC.to_ne_bytes().as_slice()) {
             return Err(BtfError::Malformed("no BTF magic"));
@@ -118,34 +125,14 @@ impl Btf {
         if end > data.len() || strings > data.len() {
             return Err(BtfError::Malformed("its sections lie outside of it"));
         }
-        let mut btf = Self {
-            data,
-            strings,
-            types: vec![0],
-            structs: HashMap::new(),
-            functions: HashMap::new(),
-            typedefs: HashMap::new(),
-        };
+        let mut types = vec![0];
         let mut at = begin;
         while at < end {
-            let id = u32::try_from(btf.types.len())
-                .map_err(|_| BtfError::Malformed("too many types"))?;
-            btf.types.push(at);
-            let kind = btf.kind(id).ok_or(BtfError::Malformed("it ends inside a type"))?;
-            let index = match kind {
-                kind::STRUCT => Some(&mut btf.structs),
-                kind::FUNC => Some(&mut btf.functions),
-                kind::TYPEDEF => Some(&mut btf.typedefs),
-                _ => None,
-            };
-            if let Some(index) = index {
-                let name = read_word(&btf.data, at).map_or(0, to_usize);
-                if let Some(name) = name_at(&btf.data, strings, name).filter(|n| !n.is_empty()) {
-                    index.entry(name.to_vec()).or_insert(id);
-                }
-            }
-            at += 12 + btf.trailer(id, kind);
+            let inside = || BtfError::Malformed("it ends inside a type");
+            types.push(u32::try_from(at).map_err(|_| BtfError::Malformed("it is too long"))?);
+            at += 12 + trailer(read_word(&data, at + 4).ok_or_else(inside)?);
         }
+        let btf = Self { data, strings, types, structs: OnceLock::new() };
         if at == end { Ok(btf) } else { Err(BtfError::Malformed("it ends inside a type")) }
     }
 
@@ -170,19 +157,25 @@ impl Btf {
     /// Whether there is a function of this name. (That does not prove that it can be attached to.)
     #[must_use]
     pub fn has_function(&self, name: &str) -> bool {
-        self.functions.contains_key(name.as_bytes())
+        self.function(name).is_some()
     }
 
     /// Whether there is a tracepoint of this name (a `btf_trace_NAME` typedef).
     #[must_use]
     pub fn has_tracepoint(&self, name: &str) -> bool {
-        self.typedefs.contains_key(format!("btf_trace_{name}").as_bytes())
+        self.first(kind::TYPEDEF, format!("btf_trace_{name}").as_bytes()).is_some()
+    }
+
+    /// The number of a function's type.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<u32> {
+        self.first(kind::FUNC, name.as_bytes())
     }
 
     /// How many parameters a function has.
     #[must_use]
     pub fn parameter_count(&self, function: &str) -> Option<u32> {
-        let prototype = self.referred(*self.functions.get(function.as_bytes())?)?;
+        let prototype = self.referred(self.function(function)?)?;
         (self.kind(prototype)? == kind::FUNC_PROTO).then(|| self.vlen(prototype))?
     }
 
@@ -190,12 +183,11 @@ impl Btf {
     /// is const or volatile is not told.
     #[must_use]
     pub fn prototype(&self, function: &str) -> Option<String> {
-        let id = *self.functions.get(function.as_bytes())?;
-        let prototype = self.referred(id)?;
+        let prototype = self.referred(self.function(function)?)?;
         if self.kind(prototype)? != kind::FUNC_PROTO {
             return None;
         }
-        let begin = *self.types.get(to_usize(prototype))? + 12;
+        let begin = self.begin(prototype)? + 12;
         let parameters: Option<Vec<String>> = (0..to_usize(self.vlen(prototype)?))
             .map(|index| self.spell(read_word(&self.data, begin + index * 8 + 4)?, 0))
             .collect();
@@ -211,11 +203,7 @@ impl Btf {
         if depth > 16 {
             return None;
         }
-        let name = || {
-            let at = *self.types.get(to_usize(id))?;
-            let name = name_at(&self.data, self.strings, to_usize(read_word(&self.data, at)?))?;
-            Some(String::from_utf8_lossy(name).into_owned())
-        };
+        let name = || Some(String::from_utf8_lossy(self.name(id)?).into_owned());
         Some(match self.kind(id)? {
             kind::PTR => {
                 let to = self.spell(self.referred(id)?, depth + 1)?;
@@ -247,10 +235,8 @@ impl Btf {
 
     /// Offset and type of a member.
     fn find(&self, container: &str, path: &str) -> Result<(u64, u32), BtfError> {
-        let mut id = *self
-            .structs
-            .get(container.as_bytes())
-            .ok_or_else(|| BtfError::NoStruct(container.to_owned()))?;
+        let mut id =
+            self.structure(container).ok_or_else(|| BtfError::NoStruct(container.to_owned()))?;
         let mut bits = 0_u64;
         for member in path.split('.') {
             let (offset, of) =
@@ -274,7 +260,7 @@ impl Btf {
     /// # Errors
     /// [`BtfError::NoStruct`].
     pub fn size_of(&self, container: &str) -> Result<u64, BtfError> {
-        let size = self.structs.get(container.as_bytes()).and_then(|id| self.referred(*id));
+        let size = self.structure(container).and_then(|id| self.referred(id));
         size.map(u64::from).ok_or_else(|| BtfError::NoStruct(container.to_owned()))
     }
 
@@ -302,7 +288,7 @@ impl Btf {
         match self.kind(id)? {
             kind::PTR => Some(8),
             kind::ARRAY => {
-                let begin = *self.types.get(to_usize(id))? + 12;
+                let begin = self.begin(id)? + 12;
                 let element = self.size(read_word(&self.data, begin)?, depth + 1)?;
                 element.checked_mul(read_word(&self.data, begin + 8)?.into())
             }
@@ -319,7 +305,7 @@ impl Btf {
         if depth > 16 || !matches!(self.kind(id)?, kind::STRUCT | kind::UNION) {
             return None;
         }
-        let begin = *self.types.get(to_usize(id))?;
+        let begin = self.begin(id)?;
         let has_bit_fields = read_word(&self.data, begin + 4)? >> 31 == 1;
         for index in 0..to_usize(self.vlen(id)?) {
             let at = begin + 12 + index * 12;
@@ -361,8 +347,7 @@ impl Btf {
     }
 
     fn info(&self, id: u32) -> Option<u32> {
-        let at = *self.types.get(to_usize(id)).filter(|_| id != 0)?;
-        read_word(&self.data, at + 4)
+        read_word(&self.data, self.begin(id)? + 4)
     }
 
     fn kind(&self, id: u32) -> Option<u32> {
@@ -374,20 +359,24 @@ impl Btf {
     }
 
     fn referred(&self, id: u32) -> Option<u32> {
-        let at = *self.types.get(to_usize(id)).filter(|_| id != 0)?;
-        read_word(&self.data, at + 8)
+        read_word(&self.data, self.begin(id)? + 8)
     }
 
-    /// Bytes behind the common part of a type.
-    fn trailer(&self, id: u32, kind: u32) -> usize {
-        let vlen = self.vlen(id).map_or(0, to_usize);
-        match kind {
-            kind::INT | kind::VAR | kind::DECL_TAG => 4,
-            kind::ARRAY => 12,
-            kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => vlen * 12,
-            kind::ENUM | kind::FUNC_PROTO => vlen * 8,
-            _ => 0,
-        }
+    /// Where a type begins in the data.
+    fn begin(&self, id: u32) -> Option<usize> {
+        self.types.get(to_usize(id)).filter(|_| id != 0).copied().map(to_usize)
+    }
+}
+
+/// Bytes behind the common part of a type, by its `info`.
+fn trailer(info: u32) -> usize {
+    let vlen = to_usize(info & 0xffff);
+    match info >> 24 & 0x1f {
+        kind::INT | kind::VAR | kind::DECL_TAG => 4,
+        kind::ARRAY => 12,
+        kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => vlen * 12,
+        kind::ENUM | kind::FUNC_PROTO => vlen * 8,
+        _ => 0,
     }
 }
 

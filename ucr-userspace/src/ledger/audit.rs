@@ -10,10 +10,12 @@ use std::{
 
 use ucr_common::{
     identity::SocketId,
+    inet::AF_UNIX,
     record::{FLAG_PAIRING, FLAG_PEER_CLOSED, FLAG_UNANNOUNCED, Record},
 };
 
-use crate::model::UnixName;
+use super::TrackedInet;
+use crate::model::{UnixName, inet::Endpoint};
 
 /// `TCP_CLOSE`.
 const UNCONNECTED: u32 = 7;
@@ -87,10 +89,18 @@ pub enum Field {
     Inode,
     /// `SOCK_*`.
     Type,
+    /// `AF_*`.
+    Family,
+    /// `IPPROTO_*`.
+    Protocol,
     /// `sk_state`.
     State,
     /// Own name, as bytes.
     Name,
+    /// Own end of an internet socket.
+    Local,
+    /// The other end.
+    Remote,
     /// The other end, as long as it lives.
     Peer,
     /// Where an embryo waits.
@@ -110,8 +120,12 @@ impl fmt::Display for Field {
         f.write_str(match self {
             Self::Inode => "inode",
             Self::Type => "type",
+            Self::Family => "family",
+            Self::Protocol => "protocol",
             Self::State => "state",
             Self::Name => "name",
+            Self::Local => "local",
+            Self::Remote => "remote",
             Self::Peer => "peer",
             Self::Listener => "listener",
             Self::Shutdown => "shutdown",
@@ -161,7 +175,8 @@ pub fn audit(ledger: &[Record], kernel: &[Record], visited: &BTreeSet<u32>) -> A
         if is_there {
             continue;
         }
-        if visited.contains(&known.netns) {
+        // Internet sockets are found by their descriptors, wherever they are.
+        if known.family != AF_UNIX || visited.contains(&known.netns) {
             audit.report(known.socket, Kind::Stale);
         } else {
             audit.unvisited += 1;
@@ -217,14 +232,14 @@ impl Sides<'_> {
         let mut found = Differences(Vec::new());
         found.number(Field::Inode, known.socket.inode, real.socket.inode);
         found.number(Field::Type, known.socket_type, real.socket_type);
+        found.number(Field::Family, known.family, real.family);
+        found.number(Field::Protocol, known.protocol, real.protocol);
         found.number(Field::State, known.state, real.state);
-        let names = [known, real].map(|side| UnixName::from_sun_path(side.name.as_bytes()));
-        let [ours, theirs] = &names;
-        if known.name.as_bytes() != real.name.as_bytes() {
-            found.differ(Field::Name, ours.to_string(), theirs.to_string());
+        if known.family == AF_UNIX {
+            self.unix(known, real, &mut found);
+        } else {
+            Self::ends(known, real, &mut found);
         }
-        self.peers(known, real, &mut found);
-        self.listeners(known, real, &mut found);
         found.number(Field::Shutdown, known.shutdown, real.shutdown);
         // A socket that is no listener may have a backlog as well: `unix_create1` sets it to
         // `net.unix.max_dgram_qlen`. It says nothing.
@@ -234,6 +249,34 @@ impl Sides<'_> {
         found.number(Field::Netns, known.netns, real.netns);
         Self::history(known, &mut found);
         found.0
+    }
+
+    /// What only unix sockets have.
+    fn unix(&self, known: &Record, real: &Record, found: &mut Differences) {
+        let names = [known, real].map(|side| UnixName::from_sun_path(side.name.as_bytes()));
+        let [ours, theirs] = &names;
+        if known.name.as_bytes() != real.name.as_bytes() {
+            found.differ(Field::Name, ours.to_string(), theirs.to_string());
+        }
+        self.peers(known, real, found);
+        self.listeners(known, real, found);
+    }
+
+    /// The two ends of an internet socket. What one that is closed was connected to means nothing.
+    fn ends(known: &Record, real: &Record, found: &mut Differences) {
+        let shown = |end: Option<Endpoint>| end.map_or("none".to_owned(), |end| end.to_string());
+        let ends = |record| {
+            let inet = TrackedInet::of(record).ok().flatten();
+            inet.map_or([None, None], |inet| [inet.local, inet.remote])
+        };
+        let fields = [Field::Local, Field::Remote];
+        for (field, (ours, theirs)) in
+            fields.into_iter().zip(ends(known).into_iter().zip(ends(real)))
+        {
+            if ours != theirs {
+                found.differ(field, shown(ours), shown(theirs));
+            }
+        }
     }
 
     /// The kernel keeps no history to hold the ledger's against, but some of it is plainly not so: a

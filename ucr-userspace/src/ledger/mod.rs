@@ -1,6 +1,8 @@
 //! The ledger as user space sees it: records in, sockets and pairs out. Pure.
 
 pub mod audit;
+pub mod inet;
+pub mod pairs;
 pub mod sequence;
 
 use foldhash::HashMap;
@@ -13,6 +15,7 @@ use ucr_common::{
 };
 
 use crate::model::{Directories, Shutdown, SocketState, SocketType, UnixName};
+pub use inet::TrackedInet;
 
 /// How a socket came into the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,8 +74,10 @@ pub struct Tracked {
     pub netns: u32,
     /// `SO_TYPE`.
     pub socket_type: SocketType,
-    /// `sk_state`.
+    /// `sk_state`; of TCP roughly (see [`TrackedInet::state`]).
     pub state: SocketState,
+    /// Of an internet socket.
+    pub inet: Option<TrackedInet>,
     /// `sk_shutdown`.
     pub shutdown: Shutdown,
     /// Of a listener.
@@ -135,10 +140,16 @@ impl Tracked {
             .ok()
             .and_then(SocketType::from_raw)
             .ok_or(bad("type", record.socket_type))?;
-        let state = u8::try_from(record.state)
-            .ok()
-            .and_then(SocketState::from_raw)
-            .ok_or(bad("state", record.state))?;
+        let inet = TrackedInet::of(record)?;
+        let state = match &inet {
+            Some(inet) => Some(inet.rough_state()),
+            None => u8::try_from(record.state).ok().and_then(SocketState::from_raw),
+        };
+        let state = state.ok_or(bad("state", record.state))?;
+        let name = match inet {
+            Some(_) => UnixName::Unnamed,
+            None => UnixName::from_sun_path(record.name.as_bytes()),
+        };
         let origin = match record.origin {
             origin::SOCKET => Origin::Socket,
             origin::PAIR => Origin::Pair,
@@ -169,13 +180,14 @@ impl Tracked {
             netns: record.netns,
             socket_type,
             state,
+            inet,
             shutdown: Shutdown(shutdown),
             backlog: record.backlog,
             origin,
             role,
             peer_closed: record.flags & FLAG_PEER_CLOSED != 0,
             autobound: record.flags & FLAG_AUTOBOUND != 0,
-            name: UnixName::from_sun_path(record.name.as_bytes()),
+            name,
             directories: paths.map(Directories::spell),
             created_at: time(record.created_at),
             creator: actor(record.created_at, &record.creator),
@@ -184,6 +196,14 @@ impl Tracked {
             opened_at: time(record.opened_at),
             opener: actor(record.opened_at, &record.opener),
         })
+    }
+}
+
+impl Tracked {
+    /// Whether its whole life was seen. Before it is accepted a TCP socket is nobody's: nothing was missed.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.origin.is_live() || self.inet.is_some() && self.origin == Origin::Accept
     }
 }
 
@@ -251,7 +271,7 @@ mod tests {
     fn record(sk: u64, change: impl FnOnce(&mut Record)) -> Record {
         let mut record = Record::new_zeroed();
         record.socket.sk = sk;
-        record.socket_type = 1;
+        (record.family, record.socket_type) = (1, 1);
         record.state = 7;
         record.origin = origin::SOCKET;
         change(&mut record);
@@ -271,6 +291,7 @@ mod tests {
         let bad = |change: fn(&mut Record)| {
             Tracked::new(&record(1, change), None).expect_err("refused").field
         };
+        assert_eq!(bad(|r| r.family = 9), "family");
         assert_eq!(bad(|r| r.socket_type = 9), "type");
         assert_eq!(bad(|r| r.state = 300), "state");
         assert_eq!(bad(|r| r.origin = 0), "origin");

@@ -68,7 +68,7 @@ impl Sequences {
         }
     }
 
-    /// Takes note that no more will come: what the numbers that would be next leave out is missing.
+    /// Takes note that everything has come that was before these numbers: what they leave out is missing.
     pub fn settle(&mut self, next: impl IntoIterator<Item = (u32, u64)>, time: u64) {
         for (cpu, next) in next {
             let cpu = self.cpus.entry(cpu).or_insert(Cpu { next, ..Cpu::default() });

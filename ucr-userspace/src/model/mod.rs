@@ -3,7 +3,10 @@
 pub mod cgroup;
 pub mod count;
 pub mod directory;
+pub mod inet;
+pub mod inet_options;
 pub mod name;
+pub mod netlink;
 pub mod option_list;
 pub mod option_table;
 pub mod socket;
@@ -18,5 +21,5 @@ pub use directory::{Directories, Directory};
 pub use name::UnixName;
 pub use socket::{Credentials, Pid, Shutdown, SocketState, SocketType};
 pub use verdict::VerdictCounts;
-pub use view::{SeenSocket, VfsFile, View};
+pub use view::{InetView, SeenInet, SeenSocket, VfsFile, View};
 pub use who::Who;

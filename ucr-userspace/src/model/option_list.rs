@@ -104,7 +104,7 @@ pub const LIST: &[Listed] = &[
     one(57, "SO_COOKIE", "the cookie; a new socket has a new one", ReadOnly),
     one(58, "SCM_TIMESTAMPING_PKTINFO", "a control message", NoOption),
     one(59, "SO_PEERGROUPS", "the peer's groups, an image field of its own", ReadOnly),
-    one(60, "SO_ZEROCOPY", "sending without copying, of other families", NotUnix),
+    one(60, "SO_ZEROCOPY", "sending without copying, of other families", Saved),
     one(61, "SO_TXTIME", "when to send, of other families", Saved),
     one(62, "SO_BINDTOIFINDEX", "a network device by number, without effect here", Saved),
     one(63, "SO_TIMESTAMP_NEW", "SO_TIMESTAMP with 64 bits everywhere", Saved),

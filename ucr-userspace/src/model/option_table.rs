@@ -125,6 +125,7 @@ pub const TABLE: &[Known] = &[
     plain(libc::SO_INCOMING_CPU, "SO_INCOMING_CPU"),
     plain(libc::SO_WIFI_STATUS, "SO_WIFI_STATUS"),
     plain(libc::SO_NOFCS, "SO_NOFCS"),
+    plain(libc::SO_ZEROCOPY, "SO_ZEROCOPY"),
     plain(libc::SO_TXTIME, "SO_TXTIME"),
     plain(SO_BINDTOIFINDEX, "SO_BINDTOIFINDEX"),
     plain(SO_PREFER_BUSY_POLL, "SO_PREFER_BUSY_POLL"),
@@ -136,7 +137,8 @@ const SO_TIMESTAMP_NEW: i32 = 63;
 const SO_TIMESTAMPNS_NEW: i32 = 64;
 const SO_TIMESTAMPING_NEW: i32 = 65;
 
-const SO_BINDTOIFINDEX: i32 = 62;
+/// The interface that a socket is bound to, by its index. Not in libc.
+pub const SO_BINDTOIFINDEX: i32 = 62;
 const SO_PREFER_BUSY_POLL: i32 = 69;
 const SO_TXREHASH: i32 = 74;
 

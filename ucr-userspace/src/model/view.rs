@@ -5,7 +5,10 @@ use foldhash::HashMap;
 
 use serde::Serialize;
 
-use super::{Shutdown, SocketState, SocketType, UnixName};
+use super::{
+    Shutdown, SocketState, SocketType, UnixName,
+    inet::{Endpoint, Over, TcpState},
+};
 
 /// One socket as sock_diag reports it. Sockets without an inode (connections not yet accepted)
 /// are never reported.
@@ -71,5 +74,43 @@ impl View {
     #[must_use]
     pub fn get(&self, inode: u32) -> Option<&SeenSocket> {
         self.sockets.get(&inode)
+    }
+}
+
+/// An internet socket as the kernel reports it (`struct inet_diag_msg`). One that is neither bound nor connected is in
+/// none of its tables: that one has to be asked itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SeenInet {
+    /// Inode number in sockfs.
+    pub inode: u32,
+    /// The kernel's cookie.
+    pub cookie: u64,
+    /// Protocol and family.
+    #[serde(skip)]
+    pub kind: Over,
+    /// `sk_state`.
+    pub state: TcpState,
+    /// Its own end; `None`: neither address nor port.
+    pub local: Option<Endpoint>,
+    /// The other end.
+    pub remote: Option<Endpoint>,
+    /// `INET_DIAG_SHUTDOWN`.
+    pub shutdown: Shutdown,
+    /// Of a listener: `sk_max_ack_backlog`.
+    pub backlog: u32,
+}
+
+/// Internet sockets of one network namespace, by cookie.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct InetView {
+    /// Keyed by cookie.
+    pub sockets: HashMap<u64, SeenInet>,
+}
+
+impl InetView {
+    /// The socket with that cookie.
+    #[must_use]
+    pub fn get(&self, cookie: u64) -> Option<&SeenInet> {
+        self.sockets.get(&cookie)
     }
 }

@@ -63,6 +63,34 @@ pub enum NotRestorable {
     BpfFilter,
     /// The next call on it fails with an error that only that call would tell.
     PendingError,
+    /// What lies in the error queue.
+    ErrorQueue {
+        /// How much.
+        entries: u32,
+    },
+    /// A program that chooses among the sockets of one port.
+    ReuseportProgram,
+    /// A protocol on top, as TLS.
+    UpperLayer {
+        /// `TCP_ULP`.
+        name: String,
+    },
+    /// Answers of the kernel's that a netlink socket has not received.
+    Answers,
+    /// Urgent data.
+    Urgent,
+    /// Both ends mark packets instead of dropping them (ECN).
+    Ecn,
+    /// Segments are signed (`TCP_MD5SIG`).
+    Signed,
+    /// The other end's SYN (`TCP_SAVE_SYN`).
+    SavedSyn,
+    /// Data in a SYN (`TCP_FASTOPEN`).
+    FastOpen,
+    /// What a connection that has ended has left to be read.
+    Leftover,
+    /// A datagram that is not finished and is to go out in pieces.
+    Cut,
     /// A message may wait, but looking for it would move `SO_PEEK_OFF`.
     Unlooked,
 }
@@ -79,6 +107,29 @@ impl fmt::Display for NotRestorable {
                  looked at without moving it,",
             ),
             Self::PendingError => f.write_str("SO_ERROR: an error that is yet to be told"),
+            Self::ErrorQueue { entries } => {
+                write!(f, "the error queue ({entries} waiting: MSG_ERRQUEUE)")
+            }
+            Self::ReuseportProgram => f.write_str(
+                "SO_ATTACH_REUSEPORT_CBPF or _EBPF: a program that chooses among the sockets of a port",
+            ),
+            Self::UpperLayer { name } => {
+                write!(f, "TCP_ULP: {name}, a protocol on top of TCP whose keys and records no call tells,")
+            }
+            Self::Answers => f.write_str("what a netlink socket has not received, or a dump of its that goes on,"),
+            Self::Urgent => f.write_str("urgent data (MSG_OOB) that is not received"),
+            Self::Ecn => f.write_str("explicit congestion notification (net.ipv4.tcp_ecn)"),
+            Self::Signed => {
+                f.write_str("TCP_MD5SIG or TCP_AO_ADD_KEY: keys that segments are signed with, which no call tells,")
+            }
+            Self::SavedSyn => f.write_str("TCP_SAVED_SYN: the SYN of the other end"),
+            Self::FastOpen => f.write_str("TCP_FASTOPEN: data that goes with a SYN"),
+            Self::Leftover => {
+                f.write_str("what a connection that has ended has left to be received")
+            }
+            Self::Cut => f.write_str(
+                "a datagram that is not finished (UDP_CORK, MSG_MORE) and is to be cut into pieces (UDP_SEGMENT)",
+            ),
             Self::BpfFilter => f.write_str("SO_ATTACH_BPF: an eBPF filter"),
         }
     }
@@ -146,12 +197,24 @@ impl Defaults {
             fd: -1,
             source: errno.into(),
         })?;
-        let socket = new.as_fd();
+        Self::of(new.as_fd())
+    }
+
+    /// Reads a socket that is new.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub(super) fn of(socket: BorrowedFd<'_>) -> Result<Self, StateError> {
         Ok(Self { options: all_options(socket)?, reported: reported(socket)? })
     }
 }
 
-fn failed(operation: &'static str, socket: BorrowedFd<'_>, source: io::Error) -> StateError {
+pub(super) fn failed(
+    operation: &'static str,
+    socket: BorrowedFd<'_>,
+    source: io::Error,
+) -> StateError {
     StateError::Read { operation, fd: socket.as_raw_fd(), source }
 }
 
@@ -171,7 +234,12 @@ fn reported(socket: BorrowedFd<'_>) -> Result<Vec<(&'static str, Vec<u8>)>, Stat
     Ok(values)
 }
 
-fn int(socket: BorrowedFd<'_>, number: i32, name: &'static str) -> Result<i32, StateError> {
+/// An option of `SOL_SOCKET` that is a number.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn int(socket: BorrowedFd<'_>, number: i32, name: &'static str) -> Result<i32, StateError> {
     let value = sockopt::get(socket, number).map_err(|error| failed(name, socket, error))?;
     sockopt::as_int(&value).ok_or_else(|| failed(name, socket, io::ErrorKind::UnexpectedEof.into()))
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    dump::{Table, found},
+    dump::{Table, UNPAIRED, found},
     obstacle::Placed,
 };
 use crate::{dump::Verify, model::Count};
@@ -104,6 +104,9 @@ impl fmt::Display for Report {
         }
         for unknown in self.unknown() {
             writeln!(f, "  unknown: {unknown}")?;
+        }
+        if let Some(why) = self.table.unpaired() {
+            writeln!(f, "  unknown: {UNPAIRED}: {why}")?;
         }
         let stopped = self.stopped.as_secs_f64() * 1000.0;
         writeln!(f, "stopped for {stopped:.1} ms; nothing was written")

@@ -35,8 +35,10 @@ impl fmt::Display for Line<'_> {
             _ if raw.fd >= 0 => write!(f, " fd {}", raw.fd)?,
             _ => {}
         }
-        if let Some(socket_type) = event.socket_type() {
-            write!(f, " {socket_type}")?;
+        match (event.over(), event.socket_type()) {
+            (Some(over), _) => write!(f, " {over}")?,
+            (None, Some(socket_type)) => write!(f, " {socket_type}")?,
+            (None, None) => {}
         }
         if raw.socket.inode != 0 {
             write!(f, " [{}]", raw.socket.inode)?;
@@ -50,6 +52,7 @@ impl fmt::Display for Line<'_> {
                 inode => write!(f, " peer [{inode}]")?,
             }
         }
+        self.ends(f)?;
         if event.name().is_named() {
             write!(f, " {}", event.name())?;
         }
@@ -65,6 +68,7 @@ impl fmt::Display for Line<'_> {
         }
         match raw.kind {
             kind::LISTEN => write!(f, " backlog {}", raw.argument)?,
+            kind::CONNECT if event.is_in_progress() => f.write_str(" under way")?,
             kind::CLOSE if raw.argument == 1 => f.write_str(" never accepted")?,
             kind::SHUTDOWN if raw.result >= 0 => {
                 write!(f, " {}", Shutdown(u8::try_from(raw.argument).unwrap_or(0)))?;
@@ -72,6 +76,21 @@ impl fmt::Display for Line<'_> {
             _ => {}
         }
         event.errno().map_or(Ok(()), |errno| write!(f, " failed: {errno:?}"))
+    }
+}
+
+impl Line<'_> {
+    /// Both ends of an internet socket, and which of them began it.
+    fn ends(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [local, remote] = self.0.ends();
+        if let Some([before, now]) = self.0.states() {
+            write!(f, " {before} to {now}")?;
+        }
+        if let Some(local) = local {
+            write!(f, " {local}")?;
+        }
+        let began = if self.0.raw.kind == kind::ACCEPT { "<-" } else { "->" };
+        remote.map_or(Ok(()), |remote| write!(f, " {began} {remote}"))
     }
 }
 
@@ -107,6 +126,11 @@ pub fn json(event: &TraceEvent) -> Value {
         "fd": descriptor(raw.fd),
         "fd2": descriptor(raw.fd2),
         "type": event.socket_type(),
+        "family": event.family(),
+        "protocol": event.over().map(|over| over.0),
+        "local": event.ends()[0].map(|end| end.to_string()),
+        "remote": event.ends()[1].map(|end| end.to_string()),
+        "states": event.states(),
         "socket": identity(&raw.socket),
         "peer": identity(&raw.peer),
         "listener": identity(&raw.listener),

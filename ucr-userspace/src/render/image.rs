@@ -9,12 +9,14 @@ use comfy_table::{Table, presets};
 
 use super::time::{SinceBoot, UtcSeconds};
 use crate::image::{
-    Descriptor, ForeignFile, Image, KnownFrom, Notification, Passed, Process, Role, Socket,
+    Descriptor, ForeignFile, Image, Inet, KnownFrom, Notification, Passed, Process, Role, Socket,
     SocketFile, SocketIndex,
 };
+use crate::model::inet::Over;
 use crate::model::name::Escaped;
-use crate::model::option_table;
+use crate::model::netlink::{NetlinkProtocol, option_name};
 use crate::model::{Count, Pid};
+use crate::model::{inet_options, option_table};
 
 /// An image, shown for people.
 #[derive(Clone, Copy, Debug)]
@@ -123,10 +125,10 @@ impl<'a> Index<'a> {
                 format!("{}{close}", descriptor.fd),
                 descriptor.socket.0.to_string(),
                 socket.inode.to_string(),
-                socket.socket_type.to_string(),
+                kind(socket),
                 role(socket),
                 name(socket),
-                peer.unwrap_or_default(),
+                peer.or_else(|| remote(socket)).unwrap_or_default(),
                 known_from(socket.known_from).to_owned(),
                 creator.unwrap_or_default(),
                 socket.created_at.map(|at| SinceBoot(at).to_string()).unwrap_or_default(),
@@ -149,7 +151,7 @@ impl<'a> Index<'a> {
             table.add_row([
                 index.0.to_string(),
                 socket.inode.to_string(),
-                socket.socket_type.to_string(),
+                kind(socket),
                 role(socket),
                 name(socket),
                 self.peers.get(&index).cloned().unwrap_or_default(),
@@ -168,7 +170,25 @@ impl<'a> Index<'a> {
     }
 }
 
+fn kind(socket: &Socket) -> String {
+    match (&socket.inet, &socket.netlink) {
+        (Some(inet), _) => Over(inet.protocol, inet.family).to_string(),
+        (None, Some(netlink)) => NetlinkProtocol(netlink.protocol).to_string(),
+        (None, None) => socket.socket_type.to_string(),
+    }
+}
+
+fn remote(socket: &Socket) -> Option<String> {
+    if let Some(netlink) = &socket.netlink {
+        return netlink.peer.map(|(port, _)| format!("port {port}"));
+    }
+    Some(socket.inet.as_ref()?.remote?.to_string())
+}
+
 fn role(socket: &Socket) -> String {
+    if let Some(tcp) = socket.inet.as_ref().and_then(|inet| inet.tcp.as_ref()) {
+        return tcp.state.to_string();
+    }
     match socket.role {
         Role::Unconnected => "unconnected".to_owned(),
         Role::Listening { backlog } => format!("listening, backlog {backlog}"),
@@ -178,6 +198,12 @@ fn role(socket: &Socket) -> String {
 }
 
 fn name(socket: &Socket) -> String {
+    if let Some(local) = socket.inet.as_ref().and_then(|inet| inet.local) {
+        return local.to_string();
+    }
+    if let Some(netlink) = socket.netlink.as_ref().filter(|netlink| netlink.port != 0) {
+        return format!("port {}", netlink.port);
+    }
     let Some(bound) = &socket.name else {
         return "-".to_owned();
     };
@@ -238,5 +264,54 @@ fn state(socket: &Socket) -> String {
             }
         }
     }
+    if let Some(inet) = &socket.inet {
+        inet_state(inet, &mut parts);
+    }
+    if let Some(netlink) = &socket.netlink {
+        if !netlink.groups.is_empty() {
+            parts.push(format!("in {}", Count(netlink.groups.len(), "group")));
+        }
+        parts.extend(netlink.options.iter().map(|option| option_name(option.number)));
+    }
     parts.join(", ")
+}
+
+fn inet_state(inet: &Inet, parts: &mut Vec<String>) {
+    parts.extend(inet.options.iter().map(|option| inet_options::name(option.level, option.number)));
+    for joined in &inet.memberships {
+        let sources = match (joined.sources.len(), joined.excludes) {
+            (0, _) => String::new(),
+            (count, true) => format!(" without {}", Count(count, "source")),
+            (count, false) => format!(" from {}", Count(count, "source")),
+        };
+        parts.push(format!("in group {} at interface {}{sources}", joined.group, joined.interface));
+    }
+    if !inet.datagrams.is_empty() {
+        let bytes: usize = inet.datagrams.iter().map(|datagram| datagram.data.len()).sum();
+        let datagrams = Count(inet.datagrams.len(), "datagram");
+        parts.push(format!("{datagrams} queued, {}", Count(bytes, "byte")));
+    }
+    if let Some(held_back) = &inet.held_back {
+        let bytes = Count(held_back.data.len(), "byte");
+        parts.push(format!("an unfinished datagram of {bytes} to {}", held_back.to));
+    }
+    if !inet.waiting.is_empty() {
+        let bytes: usize = inet.waiting.iter().map(|waiting| waiting.received.data.len()).sum();
+        let connections = Count(inet.waiting.len(), "connection");
+        parts.push(format!("{connections} not accepted yet, {} to be read", Count(bytes, "byte")));
+    }
+    if let Some(tcp) = &inet.tcp {
+        let (received, sent) = (tcp.received.data.len(), tcp.sent.data.len());
+        let unsent = tcp.unsent.saturating_sub(u32::from(tcp.state.has_sent_fin()));
+        let unsent = usize::try_from(unsent).unwrap_or(usize::MAX).min(sent);
+        for (bytes, what) in [
+            (received, "to be read"),
+            (sent - unsent, "to be acknowledged"),
+            (unsent, "to be sent"),
+        ] {
+            if bytes > 0 {
+                parts.push(format!("{} {what}", Count(bytes, "byte")));
+            }
+        }
+    }
 }

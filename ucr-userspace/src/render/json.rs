@@ -4,6 +4,8 @@
 //! many times its own memory.
 
 mod connections;
+mod inet;
+mod netlink;
 mod queue;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,8 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use self::connections::Ends;
+use self::inet::Inet;
+use self::netlink::Netlink;
 use self::queue::Message;
 use crate::image::{
     self, Fact, FileId, Filter, KnownFrom, Notification, Role, SocketFile, Source, header,
@@ -44,7 +48,7 @@ pub struct Image<'a>(pub &'a image::Image);
 impl Serialize for Image<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let image = self.0;
-        let mut fields = serializer.serialize_struct("Image", 6)?;
+        let mut fields = serializer.serialize_struct("Image", 7)?;
         fields.serialize_field("format", &header::CURRENT.to_string())?;
         fields.serialize_field("origin", &image.origin)?;
         fields.serialize_field("processes", &Each(|| image.processes.iter().map(Process::of)))?;
@@ -53,6 +57,10 @@ impl Serialize for Image<'_> {
         fields.serialize_field("descriptors", &image.descriptors)?;
         let connections = || image.connections.iter().map(Ends::of);
         fields.serialize_field("connections", &Each(connections))?;
+        let interfaces = || {
+            image.interfaces.iter().map(|it| Numbered { number: it.number, name: Bytes(&it.name) })
+        };
+        fields.serialize_field("interfaces", &Each(interfaces))?;
         fields.end()
     }
 }
@@ -140,6 +148,13 @@ struct Setting<'a> {
     hex: Hex<'a>,
 }
 
+/// A network interface.
+#[derive(Serialize)]
+struct Numbered<'a> {
+    number: u32,
+    name: Bytes<'a>,
+}
+
 #[derive(Serialize)]
 struct Actor<'a> {
     pid: Pid,
@@ -172,6 +187,10 @@ struct Socket<'a> {
     created_at_ns_since_boot: Option<u64>,
     creator: Option<Actor<'a>>,
     sources: BTreeMap<Fact, Source>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inet: Option<Inet<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netlink: Option<Netlink<'a>>,
 }
 
 impl<'a> Socket<'a> {
@@ -217,6 +236,8 @@ impl<'a> Socket<'a> {
             created_at_ns_since_boot: socket.created_at,
             creator,
             sources: socket.sources.iter().copied().collect(),
+            inet: socket.inet.as_deref().map(Inet::of),
+            netlink: socket.netlink.as_deref().map(Netlink::of),
         }
     }
 }

@@ -1,14 +1,19 @@
 //! Executes a plan with real sockets in this process.
 
 mod binding;
+mod connections;
+mod inet;
+mod tcp;
+mod waiting;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::signal::Signal;
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags};
 
 use super::arm;
@@ -19,13 +24,17 @@ use super::reserve::{ReserveError, Reserved, Wanted};
 use super::undo::{Undo, UndoProblem};
 use super::workers::Workers;
 use crate::image::{FileId, Image, SocketIndex, SocketOption};
+use crate::kernel::clock;
 use crate::kernel::interrupts::HeldBack;
+use crate::lock::{Lock, LockError};
+use crate::model::inet::{Endpoint, Protocol};
 use crate::model::name::Escaped;
 use crate::model::{Pid, Shutdown, SocketType};
-use crate::process::{filter, options, state};
+use crate::process::netlink;
+use crate::process::{filter, options};
 use crate::sys::addr;
 use crate::sys::janitor::Doomed;
-use crate::sys::worker::{Call, Ends, MOST_PAIRS};
+use crate::sys::worker::{Call, Ends, MOST_CALLS};
 
 /// How a plan is executed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,6 +58,9 @@ pub enum StepError {
         #[source]
         source: io::Error,
     },
+    /// TCP connections cannot be locked.
+    #[error(transparent)]
+    Lock(Box<LockError>),
     /// Somebody else connected first.
     #[error("a stranger connected to the listener first: pid {0}")]
     Stranger(Pid),
@@ -67,6 +79,12 @@ pub enum StepError {
     /// Somebody wants us to end.
     #[error("interrupted by {0}")]
     Interrupted(Signal),
+}
+
+impl From<LockError> for StepError {
+    fn from(error: LockError) -> Self {
+        Self::Lock(Box::new(error))
+    }
 }
 
 /// Why a restore failed. What was made is undone by then.
@@ -120,6 +138,11 @@ pub struct Restored {
     sockets: HashMap<Holder, OwnedFd>,
     /// Made for the steps that come next, all of which are for such pairs.
     pairs: VecDeque<Ends>,
+    /// Connections that were made for the steps that come next, all of which are for such.
+    ahead: usize,
+    /// Made with `O_NONBLOCK`, which is taken from them when nothing is to be done with them any more:
+    /// strangers who fill a queue, or take a connection out of it, give an error and do not hang us.
+    hasty: HashSet<Holder>,
     /// Files that were made and stay.
     files: HashMap<Holder, FileId>,
     /// Files that are gone, of sockets that we may not ask for them.
@@ -129,6 +152,14 @@ pub struct Restored {
     undo: Undo,
     /// Where sockets are put at once.
     homes: HashMap<SocketIndex, RawFd>,
+    /// `SO_MARK` of what is put into queues: packets of others hardly have it.
+    mark: u32,
+    /// Ports that several sockets of the image share, once one of them has it.
+    sharing: HashSet<(Protocol, Endpoint)>,
+    /// What keeps the network from TCP connections.
+    lock: Option<Lock>,
+    /// TCP connections, all in repair mode: whether each had `SO_REUSEADDR`, which that forgets.
+    connections: Vec<(SocketIndex, bool)>,
     reserved: Reserved,
     arming: Vec<Step>,
     finishing: Vec<Step>,
@@ -164,11 +195,17 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
         substituted: 0,
         sockets: HashMap::new(),
         pairs: VecDeque::new(),
+        ahead: 0,
+        hasty: HashSet::new(),
         files: HashMap::new(),
         unreachable: HashMap::new(),
         private: None,
         undo: Undo::default(),
         homes: homes(image),
+        mark: mark(),
+        sharing: HashSet::new(),
+        lock: None,
+        connections: Vec::new(),
         reserved,
         arming: plan.arming.clone(),
         finishing: plan.finishing.clone(),
@@ -186,7 +223,7 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
             (None, Some(step)) => {
                 restored.take(step, plan.steps.get(index..).unwrap_or_default(), image)
             }
-            (None, None) => Ok(()),
+            (None, None) => restored.slow_down(),
         };
         if let Err(source) = result {
             let step = step.map_or_else(|| last.to_owned(), ToString::to_string);
@@ -200,6 +237,12 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
     Ok(restored)
 }
 
+/// A number that others will hardly think of.
+fn mark() -> u32 {
+    let time = clock::boottime().to_le_bytes();
+    crc32fast::hash(&[&time[..], &std::process::id().to_le_bytes()].concat()) | 1
+}
+
 /// How many of the first steps make pairs of one type as one and the same: whoever makes one makes them all in
 /// one go.
 fn alike(steps: &[Step]) -> usize {
@@ -208,7 +251,7 @@ fn alike(steps: &[Step]) -> usize {
         _ => None,
     };
     let first = steps.first().and_then(who);
-    steps.iter().take(MOST_PAIRS).take_while(|step| first.is_some() && who(step) == first).count()
+    steps.iter().take(MOST_CALLS).take_while(|step| first.is_some() && who(step) == first).count()
 }
 
 /// The first number of each socket, if there is one process only: nobody else wants that number for
@@ -272,6 +315,7 @@ impl Restored {
     #[must_use]
     pub fn undo(mut self) -> Vec<UndoProblem> {
         self.workers.end();
+        self.hush();
         // Closed first, so that nobody connects to a file that is about to go.
         self.sockets.clear();
         self.pairs.clear();
@@ -340,15 +384,15 @@ impl Restored {
             Step::MoveAside(aside) => self.undo.move_aside(aside).map_err(call("rename")),
             Step::Discard(aside) => self.undo.discard(aside).map_err(call("unlink")),
             Step::Create { made, socket_type } => {
-                let kind = kind(*socket_type);
-                let socket =
-                    net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
-                        .map_err(call("socket"))?;
+                let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+                let socket = net::socket_with(AddressFamily::UNIX, kind(*socket_type), flags, None)
+                    .map_err(call("socket"))?;
+                self.hasty.insert(*made);
                 self.keep(*made, socket)
             }
             Step::Pair { a, b, socket_type, identity } => {
                 if self.pairs.is_empty() {
-                    let count = alike(steps).clamp(1, MOST_PAIRS);
+                    let count = alike(steps).clamp(1, MOST_CALLS);
                     let pairs = Call::Pairs(kind(*socket_type).as_raw().cast_signed(), count);
                     let made = self.workers.make(identity.as_ref(), pairs);
                     self.pairs = made.map_err(call("socketpair"))?.ends.into();
@@ -364,18 +408,17 @@ impl Restored {
                     Call::Listen(socket.as_fd(), (*backlog).try_into().unwrap_or(i32::MAX));
                 self.workers.make(identity.as_ref(), listen).map(drop).map_err(call("listen"))
             }
-            Step::Connect { client, listener, place, identity } => {
-                let socket = self.sockets.get(client).ok_or(StepError::Missing(*client))?.as_fd();
-                let (name, _file) = self.way_to(*listener, place)?;
-                let made = without_waiting(socket, || {
-                    let connect = Call::Connect(socket, &name);
-                    self.workers.make(identity.as_ref(), connect).map_err(call("connect"))
-                })?;
-                self.workers.connected(*listener, made.by);
-                Ok(())
+            Step::Connect { listener, place, identity, .. } => {
+                self.connect(*listener, place, identity.as_ref(), steps)
             }
             Step::ConnectDatagram { sender, receiver, place } => {
                 self.connect_datagram(self.saved(*sender)?, *receiver, place)
+            }
+            Step::Inet { socket, step } => self.inet(image, *socket, step),
+            Step::Netlink { socket, netlink } => {
+                let made = netlink::make(netlink);
+                let made = made.map_err(|(call, source)| StepError::Call { call, source })?;
+                self.keep(Holder::Saved(*socket), made)
             }
             Step::Disconnect { socket } => {
                 net::connect_unspec(self.saved(*socket)?).map_err(call("connect to nobody"))
@@ -383,7 +426,7 @@ impl Restored {
             Step::Reconnect { socket, place } => {
                 let socket = self.saved(*socket)?;
                 let (name, _file) = self.way_outside(place)?;
-                without_waiting(socket, || addr::connect(socket, &name).map_err(call("connect")))
+                addr::connect(socket, &name).map_err(call("connect"))
             }
             Step::Keep { socket, pid, fd } => self.take_over(image, *socket, *pid, *fd),
             Step::Send { from, to, first, count, place } => {
@@ -404,7 +447,11 @@ impl Restored {
                     Shutdown::SEND => net::Shutdown::Write,
                     _ => net::Shutdown::Both,
                 };
-                net::shutdown(self.saved(*socket)?, how).map_err(call("shutdown"))
+                match net::shutdown(self.saved(*socket)?, how) {
+                    // It is shut down all the same (`inet_shutdown`).
+                    Err(Errno::NOTCONN) if is_inet(image, *socket) => Ok(()),
+                    result => result.map_err(call("shutdown")),
+                }
             }
             Step::SetOption { socket, option } => {
                 match options::set(self.saved(*socket)?, option) {
@@ -422,6 +469,7 @@ impl Restored {
                 .map_err(|(call, source)| StepError::Call { call, source }),
             Step::SetFlags { socket, flags } => {
                 let wanted = OFlags::from_bits_retain(flags.cast_unsigned());
+                self.hasty.remove(&Holder::Saved(*socket));
                 fcntl_setfl(self.saved(*socket)?, wanted).map_err(call("fcntl F_SETFL"))
             }
             Step::Notify { socket, notification, flags } => {
@@ -433,33 +481,8 @@ impl Restored {
             }
         }
     }
-
-    fn accept(&mut self, server: Holder, listener: Holder) -> Result<(), StepError> {
-        let listening = self.get(listener)?;
-        let accepted = without_waiting(listening, || {
-            net::accept_with(listening, SocketFlags::CLOEXEC).map_err(call("accept"))
-        })?;
-        let who = state::credentials(accepted.as_fd()).map_err(|error| StepError::Call {
-            call: "SO_PEERCRED",
-            source: io::Error::other(error),
-        })?;
-        let pid = who.map_or(Pid(0), |who| who.pid);
-        if pid != self.workers.next(listener) {
-            return Err(StepError::Stranger(pid));
-        }
-        self.keep(server, accepted)
-    }
 }
 
-/// Runs one call with `O_NONBLOCK`: strangers who fill a queue, or take a connection out of it, give
-/// an error and do not hang us.
-fn without_waiting<T>(
-    socket: BorrowedFd<'_>,
-    run: impl FnOnce() -> Result<T, StepError>,
-) -> Result<T, StepError> {
-    let flags = fcntl_getfl(socket).map_err(call("fcntl F_GETFL"))?;
-    fcntl_setfl(socket, flags | OFlags::NONBLOCK).map_err(call("fcntl F_SETFL"))?;
-    let result = run();
-    fcntl_setfl(socket, flags).map_err(call("fcntl F_SETFL"))?;
-    result
+fn is_inet(image: &Image, socket: SocketIndex) -> bool {
+    image.sockets.get(socket.get()).is_some_and(|saved| saved.inet.is_some())
 }

@@ -2,9 +2,11 @@
 //! and the programs that get the sockets.
 
 pub mod arm;
+pub mod collector;
 mod deliver;
 pub mod execute;
 pub mod files;
+mod forge;
 pub mod identity;
 pub mod leftover;
 pub mod names;

@@ -1,5 +1,7 @@
 //! What is in the way of a restore, all of it, before anything is done.
 
+use std::{collections::HashSet, io, os::fd::AsFd as _};
+
 use serde::{Serialize, Serializer};
 
 use super::arm::{self, OwnerError};
@@ -9,7 +11,9 @@ use super::plan::Plan;
 use super::plan::step::Aside;
 use super::program::{self, CommandError, Program};
 use super::reserve::{self, ReserveError, Wanted};
-use crate::image::{Image, Role, SocketIndex};
+use crate::image::{Image, InetOption, Role, SocketIndex};
+use crate::model::{inet::Protocol, name::Escaped};
+use crate::process::inet;
 
 /// One thing that is in the way.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,22 @@ pub enum Obstacle {
         backlog: u32,
         /// What this network namespace allows.
         somaxconn: u32,
+    },
+    /// There is no such network interface.
+    #[error("a socket has to do with the network interface {}, which is not here", Escaped(name))]
+    Interface {
+        /// Its name.
+        name: Vec<u8>,
+    },
+    /// The kernel has no such algorithm (TCP_CONGESTION).
+    #[error("socket {} is to have the congestion control {}: {source}", socket.0, Escaped(name))]
+    Congestion {
+        /// Whose.
+        socket: SocketIndex,
+        /// What the image says.
+        name: Vec<u8>,
+        /// Why not.
+        source: io::Error,
     },
     /// Descriptor numbers cannot be had.
     #[error(transparent)]
@@ -52,11 +72,26 @@ impl Obstacle {
             Self::Backlog { .. } => {
                 Some("raise net.core.somaxconn first, with sysctl -w in this network namespace")
             }
+            Self::Congestion { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(
+                "load its module first, as in: modprobe tcp_bbr (net.ipv4.tcp_available_congestion_control)",
+            ),
+            Self::Congestion { .. } => Some(
+                "allow it, or run it with CAP_NET_ADMIN (net.ipv4.tcp_allowed_congestion_control)",
+            ),
+            Self::Interface { .. } => {
+                Some("make one of that name first, or give one that name (ip link set … name …)")
+            }
             Self::Descriptors(error) => error.hint(),
             Self::Owner(error) => Some(error.hint()),
             Self::Outside(error) => Some(error.hint()),
             Self::Command(_) => None,
         }
+    }
+
+    /// Whether a socket has the name that is wanted.
+    #[must_use]
+    pub fn is_live_socket(&self) -> bool {
+        matches!(self, Self::Name(NameError::Live { .. }))
     }
 }
 
@@ -67,6 +102,8 @@ impl Serialize for Obstacle {
         let kind = match self {
             Self::Name(_) => "name",
             Self::Backlog { .. } => "backlog",
+            Self::Interface { .. } => "interface",
+            Self::Congestion { .. } => "congestion",
             Self::Descriptors(_) => "descriptors",
             Self::Owner(_) => "owner",
             Self::Outside(_) => "outside",
@@ -106,10 +143,33 @@ pub fn survey(
             }
         }
     }
+    obstacles.extend(congestion(image));
     obstacles.extend(arm::check(image, here.boot_id).into_iter().map(Obstacle::Owner));
     obstacles.extend(outside::check(plan, image, here).into_iter().map(Obstacle::Outside));
     let limit = reserve::check(&Wanted::by(image));
     obstacles.extend(limit.err().map(Obstacle::Descriptors));
     obstacles.extend(program::resolve(programs).into_iter().map(Obstacle::Command));
     if obstacles.is_empty() { Ok(asides) } else { Err(obstacles) }
+}
+
+/// Congestion controls that are not to be had, each once: tried on a socket of our own.
+fn congestion(image: &Image) -> Vec<Obstacle> {
+    let mut tried = HashSet::new();
+    let mut obstacles = Vec::new();
+    for (socket, saved) in (0..).map(SocketIndex).zip(&image.sockets) {
+        let Some(saved) = saved.inet.as_deref() else { continue };
+        let is_it = |option: &&InetOption| {
+            (option.level, option.number) == (libc::SOL_TCP, libc::TCP_CONGESTION)
+        };
+        let Some(option) = saved.options.iter().find(is_it) else { continue };
+        if !tried.insert(&option.value) {
+            continue;
+        }
+        let attempt = || inet::set(inet::create(saved.family, Protocol::Tcp)?.as_fd(), option);
+        if let Err(source) = attempt() {
+            let name = option.value.iter().copied().take_while(|byte| *byte != 0).collect();
+            obstacles.push(Obstacle::Congestion { socket, name, source });
+        }
+    }
+    obstacles
 }

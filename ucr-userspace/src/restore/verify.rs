@@ -1,13 +1,19 @@
 //! What was made, held against the image, up to renumbering.
 
+mod inet;
 mod insight;
+mod netlink;
 mod observe;
 mod pids;
 mod queues;
+mod tcp;
+mod waiting;
 
 use std::fmt;
 
+pub use self::inet::look_at_inet;
 pub use self::insight::Insight;
+pub use self::netlink::look_at_netlink;
 pub use self::observe::{ObserveError, Observed, observe};
 pub use self::pids::other_pids;
 pub use self::queues::look_deeper;
@@ -15,11 +21,12 @@ pub use self::queues::look_deeper;
 use super::identity::same_groups;
 use super::plan::file_spot;
 use crate::image::{
-    Connection, External, Filter, Image, Notification, Role, Socket, SocketFile, SocketIndex, Was,
+    Connection, External, Filter, Image, Notification, Role, Socket, SocketFile, SocketIndex,
+    SocketOption, Was,
 };
 use crate::model::name::Escaped;
-use crate::model::option_table;
 use crate::model::{Credentials, SeenSocket, SocketState, SocketType, UnixName, VfsFile, View};
+use crate::model::{inet_options, option_table};
 use crate::process::files::same_file;
 use crate::process::state::{NotRestorable, SocketDetails};
 
@@ -64,6 +71,12 @@ pub enum Field {
     StatusFlags,
     /// An option, by number.
     Option(i32),
+    /// An option of another level than `SOL_SOCKET`.
+    InetOption(i32, i32),
+    /// The multicast groups that it is in.
+    Memberships,
+    /// What belongs to a TCP connection.
+    Connection(&'static str),
     /// `SO_ATTACH_FILTER`, `SO_LOCK_FILTER`.
     Filter,
     /// `F_SETOWN`, `F_SETSIG`.
@@ -72,6 +85,8 @@ pub enum Field {
     NotRestorable,
     /// What waits to be received.
     Queue,
+    /// A datagram that is not finished.
+    HeldBack,
     /// A message that waits to be received, by its number.
     Message(usize),
     /// Connections that wait to be accepted.
@@ -99,6 +114,11 @@ impl fmt::Display for Field {
         f.write_str(match self {
             Self::Option(number) => return f.write_str(&option_table::name(*number)),
             Self::Message(number) => return write!(f, "message {number} of the queue"),
+            Self::InetOption(level, number) => {
+                return f.write_str(&inet_options::name(*level, *number));
+            }
+            Self::Connection(what) => return write!(f, "connection: {what}"),
+            Self::Memberships => "multicast groups",
             Self::Type => "type",
             Self::Role => "role",
             Self::Backlog => "backlog",
@@ -111,6 +131,7 @@ impl fmt::Display for Field {
             Self::Notification => "notification by signal",
             Self::NotRestorable => "not restorable",
             Self::Queue => "receive queue",
+            Self::HeldBack => "unfinished datagram",
             Self::Waiting => "connections that wait",
             Self::Error => "pending error",
             Self::PeerCredentials => "peer credentials",
@@ -224,6 +245,14 @@ fn ids(credentials: Option<Credentials>) -> Shown<String> {
     Shown(credentials.map(|Credentials { uid, gid, .. }| format!("uid {uid} gid {gid}")))
 }
 
+/// An option's bytes.
+fn value(value: Option<&[u8]>) -> Shown<String> {
+    Shown(value.map(|bytes| {
+        let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        hex.join(" ")
+    }))
+}
+
 fn program(filter: Option<&Filter>) -> Shown<String> {
     Shown(filter.map(|Filter { instructions, locked }| {
         let locked = if *locked { " locked" } else { "" };
@@ -278,14 +307,8 @@ impl Check<'_> {
         if wanted.is_some() {
             self.equal(field, &ids(wanted), &ids(details.credentials));
         }
-        self.options(socket, details);
-        if socket.filter != details.filter {
-            self.differs(
-                Field::Filter,
-                program(socket.filter.as_ref()),
-                program(details.filter.as_ref()),
-            );
-        }
+        self.options(&socket.options, &details.options);
+        self.filter(socket.filter.as_ref(), details.filter.as_ref());
         // Somebody else was quicker than the peer.
         if details.has_messages && socket.queue.is_empty() {
             self.differs(Field::Queue, "empty", "a message");
@@ -310,18 +333,18 @@ impl Check<'_> {
         }
     }
 
-    fn options(&mut self, socket: &Socket, details: &SocketDetails) {
-        let value = |value: Option<&[u8]>| {
-            Shown(value.map(|bytes| {
-                let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                hex.join(" ")
-            }))
-        };
-        let find = |options: &[crate::image::SocketOption], name: i32| {
+    fn filter(&mut self, wanted: Option<&Filter>, found: Option<&Filter>) {
+        if wanted != found {
+            self.differs(Field::Filter, program(wanted), program(found));
+        }
+    }
+
+    fn options(&mut self, all_wanted: &[SocketOption], all_found: &[SocketOption]) {
+        let find = |options: &[SocketOption], name: i32| {
             options.iter().find(|option| option.name == name).map(|option| option.value.clone())
         };
-        for wanted in &socket.options {
-            let found = find(&details.options, wanted.name);
+        for wanted in all_wanted {
+            let found = find(all_found, wanted.name);
             let same =
                 found.as_ref().is_some_and(|f| option_table::equal(wanted.name, &wanted.value, f));
             if !same {
@@ -329,8 +352,8 @@ impl Check<'_> {
                 self.differs(field, value(Some(&wanted.value)), value(found.as_deref()));
             }
         }
-        for found in &details.options {
-            if find(&socket.options, found.name).is_none() {
+        for found in all_found {
+            if find(all_wanted, found.name).is_none() {
                 self.differs(
                     Field::Option(found.name),
                     "a new socket's",

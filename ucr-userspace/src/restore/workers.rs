@@ -186,7 +186,9 @@ impl Workers {
 fn in_place(call: Call<'_>) -> io::Result<Vec<Ends>> {
     match call {
         Call::Listen(socket, backlog) => net::listen(socket, backlog)?,
-        Call::Connect(socket, name) => addr::connect(socket, name)?,
+        Call::Connect(clients, name) => {
+            clients.iter().try_for_each(|client| addr::connect(*client, name))?;
+        }
         Call::Pairs(socket_type, count) => {
             let kind = net::SocketType::from_raw(socket_type.cast_unsigned());
             let pair = || net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);

@@ -8,7 +8,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -27,7 +27,8 @@ use crate::{
     sys::bpf::{self, iterate_all, iterate_thread},
     tracer::{
         TracerError,
-        object::{LogLevel, Object, Sizes, open_pin},
+        demand::OnDemand,
+        object::{Sizes, open_pin},
         pins::{PinDirectory, files},
         session,
     },
@@ -70,7 +71,7 @@ pub struct Lister {
 #[derive(Debug)]
 enum Source {
     /// Loaded for this process alone.
-    Own(Box<Object>),
+    Own(Box<OnDemand>),
     /// Attached tracing keeps them.
     Pinned(PinDirectory),
 }
@@ -98,10 +99,8 @@ impl Lister {
         // The object's own maps stay empty: this program writes to its reader.
         let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1, found: 1 };
         let load = || -> Result<Self, TracerError> {
-            let mut object = Object::load(None, sizes, LogLevel::Off)?;
-            object.iterator(PROGRAM, "task_file")?;
-            let program = duplicate(object.loaded(PROGRAM)?.as_fd(), PROGRAM)?;
-            Ok(Self { program, source: Source::Own(Box::new(object)) })
+            let mut object = OnDemand::open(sizes)?;
+            Ok(Self { program: object.program(PROGRAM)?, source: Source::Own(Box::new(object)) })
         };
         load().map_err(DescriptorError::Prepare)
     }
@@ -196,14 +195,9 @@ impl Lister {
 /// How it is called.
 const MEMORY_PROGRAM: &str = "read_memory";
 
-fn from_object(object: &mut Object) -> Result<MemoryProgram, TracerError> {
-    object.load_by_hand(MEMORY_PROGRAM)?;
-    let program = duplicate(object.loaded(MEMORY_PROGRAM)?.as_fd(), MEMORY_PROGRAM)?;
-    let mut map = |name| match object.map(name)? {
-        Map::Array(data) => duplicate(data.fd().as_fd(), name),
-        _ => Err(TracerError::Missing(name)),
-    };
-    let (wants, memory) = (map("WANTS")?, map("MEMORY")?);
+fn from_object(object: &mut OnDemand) -> Result<MemoryProgram, TracerError> {
+    let program = object.program(MEMORY_PROGRAM)?;
+    let (wants, memory) = (object.map("WANTS")?, object.map("MEMORY")?);
     let layout = Layout::resolve(object.types())?;
     Ok(MemoryProgram { program, wants, memory, layout, turn: None })
 }
@@ -241,10 +235,6 @@ fn kept_layout(maps: &Path) -> Result<Layout, TracerError> {
         map.set(0, bytes, 0).map_err(failed)?;
     }
     Ok(layout)
-}
-
-fn duplicate(fd: BorrowedFd<'_>, program: &'static str) -> Result<OwnedFd, TracerError> {
-    fd.try_clone_to_owned().map_err(|source| TracerError::Pass { program, source })
 }
 
 /// Reads a pass to its end.

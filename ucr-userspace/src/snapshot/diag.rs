@@ -1,7 +1,11 @@
-//! A snapshot of the unix sockets of a network namespace, by `sock_diag(7)`.
+//! A snapshot of the sockets of a network namespace, by `sock_diag(7)`.
 //!
 //! One dump, not one request for each socket, unless there are few: the kernel looks an inode up by walking all of its
 //! tables. A dump is not atomic; what stands in one only is no proof of anything.
+
+mod inet;
+
+pub use inet::inet_sockets_of;
 
 use std::{fs::File, io};
 
@@ -13,7 +17,6 @@ use netlink_packet_core::{
 };
 use netlink_packet_sock_diag::{
     SockDiagMessage,
-    inet::{ExtensionFlags, InetRequest, SocketId, StateFlags as InetStates},
     unix::{
         ShowFlags, StateFlags, UnixRequest, UnixResponse,
         nlas::{Nla, UnixDiagName, Vfs},
@@ -23,7 +26,10 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
 use crate::{
     kernel::netns::run_in,
-    model::{SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile, View},
+    model::{
+        SeenSocket, Shutdown, SocketState, SocketType, UnixName, VfsFile, View,
+        inet::{Over, Protocol},
+    },
 };
 
 /// Room for one answer of the kernel, in bytes: it fills up to 32 KiB at a time.
@@ -43,11 +49,14 @@ pub enum DiagError {
     /// The kernel refused the request.
     #[error("ask sock_diag for unix sockets")]
     Refused(#[source] io::Error),
+    /// The same for internet sockets.
+    #[error("ask sock_diag for {0} sockets")]
+    RefusedInet(Over, #[source] io::Error),
     /// The kernel's answer could not be understood.
     #[error("understand sock_diag's answer: {0}")]
     Decode(DecodeError),
-    /// A socket has a type or state that unix sockets do not have.
-    #[error("unix socket inode {inode} has unknown {field} {value}")]
+    /// A socket has a type or state that sockets of its family do not have.
+    #[error("socket inode {inode} has unknown {field} {value}")]
     Unknown {
         /// Which socket.
         inode: u32,
@@ -69,8 +78,24 @@ impl DiagError {
             Self::Refused(e) if e.kind() == io::ErrorKind::NotFound => {
                 Some("this kernel needs its module unix_diag: modprobe unix_diag")
             }
+            Self::RefusedInet(Over(protocol, _), e) if e.kind() == io::ErrorKind::NotFound => {
+                Some(match protocol {
+                    Protocol::Tcp => "this kernel needs its module tcp_diag: modprobe tcp_diag",
+                    _ => "this kernel needs its module udp_diag: modprobe udp_diag",
+                })
+            }
             Self::Namespace(..) => Some("entering a network namespace needs CAP_SYS_ADMIN"),
             _ => None,
+        }
+    }
+}
+
+impl DiagError {
+    /// What is said to be refused.
+    fn about(self, kind: Over) -> Self {
+        match self {
+            Self::Refused(error) => Self::RefusedInet(kind, error),
+            other => other,
         }
     }
 }
@@ -136,20 +161,12 @@ pub enum Family {
 /// # Errors
 /// [`DiagError::Refused`] if the kernel cannot tell of this family.
 pub fn probe(family: Family) -> Result<(), DiagError> {
-    let inet = |protocol| {
-        SockDiagMessage::InetRequest(InetRequest {
-            family: u8::try_from(libc::AF_INET).unwrap_or_default(),
-            protocol,
-            extensions: ExtensionFlags::empty(),
-            states: InetStates::empty(),
-            socket_id: SocketId::new_v4(),
-        })
-    };
+    let inet = |protocol| inet::question(Over(protocol, inet::V4), 0);
     let socket = open()?;
     let question = match family {
         Family::Unix => SockDiagMessage::UnixRequest(about_unix(StateFlags::empty())),
-        Family::Tcp => inet(u8::try_from(libc::IPPROTO_TCP).unwrap_or_default()),
-        Family::Udp => inet(u8::try_from(libc::IPPROTO_UDP).unwrap_or_default()),
+        Family::Tcp => inet(Protocol::Tcp),
+        Family::Udp => inet(Protocol::Udp),
     };
     ask(&socket, question, NLM_F_REQUEST | NLM_F_DUMP)?;
     read(&socket).map(drop)
@@ -217,10 +234,25 @@ fn read_one(socket: &Socket) -> Result<Option<SeenSocket>, DiagError> {
     }
 }
 
-/// Reads one dump; `None` if the kernel says that it was disturbed (`NLM_F_DUMP_INTR`).
+/// Reads one dump; `None` if it was disturbed.
 fn read(socket: &Socket) -> Result<Option<View>, DiagError> {
-    const NLM_F_DUMP_INTR: u16 = 0x10;
     let mut sockets = HashMap::default();
+    let is_whole = read_all(socket, |message| {
+        if let SockDiagMessage::UnixResponse(response) = message {
+            let socket = seen(&response)?;
+            sockets.insert(socket.inode, socket);
+        }
+        Ok(())
+    })?;
+    Ok(is_whole.then_some(View { sockets }))
+}
+
+/// Reads one dump, answer by answer; whether the kernel does not say that it was disturbed (`NLM_F_DUMP_INTR`).
+fn read_all(
+    socket: &Socket,
+    mut take: impl FnMut(SockDiagMessage) -> Result<(), DiagError>,
+) -> Result<bool, DiagError> {
+    const NLM_F_DUMP_INTR: u16 = 0x10;
     let mut disturbed = false;
     let mut buffer = Vec::with_capacity(ANSWER);
     loop {
@@ -232,13 +264,8 @@ fn read(socket: &Socket) -> Result<Option<View>, DiagError> {
                 NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(DiagError::Decode)?;
             disturbed |= message.header.flags & NLM_F_DUMP_INTR != 0;
             match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::UnixResponse(response)) => {
-                    let socket = seen(&response)?;
-                    sockets.insert(socket.inode, socket);
-                }
-                NetlinkPayload::Done(_) => {
-                    return Ok((!disturbed).then_some(View { sockets }));
-                }
+                NetlinkPayload::InnerMessage(message) => take(message)?,
+                NetlinkPayload::Done(_) => return Ok(!disturbed),
                 NetlinkPayload::Error(error) => {
                     let code = error.code.map_or(0, |code| code.get().wrapping_neg());
                     return Err(DiagError::Refused(io::Error::from_raw_os_error(code)));

@@ -82,7 +82,7 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let attributes =
         Pin { pathname: path.as_ptr().expose_provenance() as u64, bpf_fd: 0, file_flags: 0 };
-    bpf(OBJ_GET, &attributes)
+    command(OBJ_GET, &attributes)
 }
 
 fn iterate(program: BorrowedFd<'_>, info: Option<&TaskInfo>) -> io::Result<File> {
@@ -97,9 +97,9 @@ fn iterate(program: BorrowedFd<'_>, info: Option<&TaskInfo>) -> io::Result<File>
         iter_info_len: info.map_or(0, |_| INFO_LEN),
         padding: 0,
     };
-    let link = bpf(LINK_CREATE, &attributes)?;
+    let link = command(LINK_CREATE, &attributes)?;
     let attributes = IterCreate { link_fd: link.as_raw_fd().cast_unsigned(), flags: 0 };
-    bpf(ITER_CREATE, &attributes).map(File::from)
+    command(ITER_CREATE, &attributes).map(File::from)
 }
 
 /// `BPF_PROG_TEST_RUN`.
@@ -251,16 +251,22 @@ impl Drop for Mapped {
 }
 
 /// A command that returns a descriptor.
-fn bpf<A>(command: libc::c_int, attributes: &A) -> io::Result<OwnedFd> {
+pub(super) fn command<A>(command: libc::c_int, attributes: &A) -> io::Result<OwnedFd> {
+    let fd = RawFd::try_from(call(command, attributes)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A command that returns nothing.
+pub(super) fn order<A>(command: libc::c_int, attributes: &A) -> io::Result<()> {
+    call(command, attributes).map(drop)
+}
+
+fn call<A>(command: libc::c_int, attributes: &A) -> io::Result<libc::c_long> {
     // SAFETY: `attributes` is the kernel's structure for this command with its true size; what it
     // points to outlives the call.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<A>())
     };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let fd = RawFd::try_from(result).map_err(io::Error::other)?;
-    // SAFETY: the kernel just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

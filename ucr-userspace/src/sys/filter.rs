@@ -48,6 +48,15 @@ pub fn get(socket: BorrowedFd<'_>) -> io::Result<Vec<Instruction>> {
 ///
 /// The kernel's: `EINVAL` for a program that it does not take, `EPERM` if the filter is locked.
 pub fn attach(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()> {
+    attach_at(socket, libc::SO_ATTACH_FILTER, program)
+}
+
+/// `SO_ATTACH_FILTER` or another option that takes a classic program.
+///
+/// # Errors
+///
+/// As of [`attach`].
+pub fn attach_at(socket: BorrowedFd<'_>, option: i32, program: &[Instruction]) -> io::Result<()> {
     let mut program: Vec<libc::sock_filter> =
         program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -60,7 +69,7 @@ pub fn attach(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()>
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
+            option,
             (&raw const whole).cast(),
             length,
         )

@@ -16,14 +16,23 @@ pub const MAX_LEN: usize = 64;
 ///
 /// The kernel's; `ENOPROTOOPT` if it does not know the option.
 pub fn get(socket: BorrowedFd<'_>, name: i32) -> io::Result<Vec<u8>> {
-    let mut value = vec![0u8; MAX_LEN];
-    let mut length = libc::socklen_t::try_from(MAX_LEN).unwrap_or_default();
+    get_at(socket, libc::SOL_SOCKET, name, MAX_LEN)
+}
+
+/// `getsockopt(fd, level, name)`: the bytes that the kernel gave, at most `most`.
+///
+/// # Errors
+///
+/// The kernel's; `ENOPROTOOPT` if it does not know the option.
+pub fn get_at(socket: BorrowedFd<'_>, level: i32, name: i32, most: usize) -> io::Result<Vec<u8>> {
+    let mut value = vec![0u8; most];
+    let mut length = libc::socklen_t::try_from(most).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the kernel writes at most `length` bytes, the size of the buffer, which outlives the
     // call.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
+            level,
             name,
             value.as_mut_ptr().cast(),
             &raw mut length,

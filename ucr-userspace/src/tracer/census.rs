@@ -1,4 +1,4 @@
-//! What an iterator says of every unix socket, to hold the ledger against.
+//! What iterators say of every socket, to hold the ledger against.
 
 use std::os::fd::AsFd as _;
 
@@ -24,7 +24,9 @@ pub struct Census {
 /// The kernel's.
 pub fn census(object: &mut Object) -> Result<Census, TracerError> {
     object.iterator("census_unix", "unix")?;
+    object.iterator("census_inet", "task_file")?;
     let pass = pass::run(object.loaded("census_unix")?.as_fd())?;
+    pass::run_everywhere("census_inet", object.loaded("census_inet")?.as_fd())?;
     let failed = |source| TracerError::Map { map: "CENSUS", source };
     let mut map: HashMap<_, u64, [u8; size_of::<Record>()]> =
         HashMap::try_from(object.map("CENSUS")?).map_err(failed)?;

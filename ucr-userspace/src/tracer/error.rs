@@ -178,6 +178,12 @@ pub enum TracerError {
         /// Where they are pinned.
         path: PathBuf,
     },
+    /// A search has found more than it has room for.
+    #[error("{found} more sockets were found than there is room for")]
+    TooMany {
+        /// How many more.
+        found: u64,
+    },
     /// The seeding pass failed.
     #[error("visit the unix sockets of network namespace {netns}")]
     Seed {

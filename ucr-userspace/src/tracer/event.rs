@@ -2,12 +2,16 @@
 
 use ucr_common::{
     event::{BindEvent, CloseEvent, Event, kind},
+    inet::{AF_UNIX, ASKED_LEN, RawEnds},
     name::RawName,
     record::Record,
 };
 use zerocopy::FromBytes as _;
 
-use crate::model::{Directories, SocketType, UnixName};
+use crate::model::{
+    Directories, SocketType, UnixName,
+    inet::{Endpoint, Family, Over, Protocol, TcpState},
+};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +25,7 @@ pub struct TraceEvent {
 }
 
 /// Every kind of event, as [`TraceEvent::kind`] calls them.
-pub const KINDS: [&str; 12] = [
+pub const KINDS: [&str; 13] = [
     "socket",
     "socketpair",
     "bind",
@@ -34,6 +38,7 @@ pub const KINDS: [&str; 12] = [
     "autobind",
     "pass",
     "take",
+    "state",
 ];
 
 impl TraceEvent {
@@ -41,17 +46,17 @@ impl TraceEvent {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         if let Ok(mut raw) = Event::read_from_bytes(bytes) {
-            end_pathname(&mut raw.name);
+            end_pathname(&mut raw.name, raw.family);
             return Some(Self { raw, directories: None, record: None });
         }
         if let Ok(mut whole) = CloseEvent::read_from_bytes(bytes) {
-            end_pathname(&mut whole.event.name);
+            end_pathname(&mut whole.event.name, whole.event.family);
             let known = whole.record.socket.sk != 0;
             let record = known.then(|| Box::new(whole.record.join()));
             return Some(Self { raw: whole.event, directories: None, record });
         }
         let mut whole = BindEvent::read_from_bytes(bytes).ok()?;
-        end_pathname(&mut whole.event.name);
+        end_pathname(&mut whole.event.name, whole.event.family);
         let directories = Some(Directories::spell(&whole.paths));
         Some(Self { raw: whole.event, directories, record: None })
     }
@@ -72,6 +77,7 @@ impl TraceEvent {
             kind::AUTOBIND => "autobind",
             kind::PASS => "pass",
             kind::TAKE => "take",
+            kind::STATE => "state",
             _ => "unknown",
         }
     }
@@ -80,7 +86,66 @@ impl TraceEvent {
     /// of an accept, the socket's own of a listen, shutdown or close.
     #[must_use]
     pub fn name(&self) -> UnixName {
+        if self.is_inet() {
+            return UnixName::Unnamed;
+        }
         UnixName::from_sun_path(self.raw.name.as_bytes())
+    }
+
+    /// Whether it happened to an internet socket.
+    #[must_use]
+    pub fn is_inet(&self) -> bool {
+        Family::from_raw(self.raw.family.cast_signed()).is_some()
+    }
+
+    /// The family in a word, if there was a socket or at least the wish for one.
+    #[must_use]
+    pub fn family(&self) -> Option<&'static str> {
+        match self.over() {
+            Some(Over(_, Family::V4)) => Some("inet"),
+            Some(Over(_, Family::V6)) => Some("inet6"),
+            None => (self.raw.family == AF_UNIX).then_some("unix"),
+        }
+    }
+
+    /// Whether a connection was asked for that is not there yet.
+    #[must_use]
+    pub fn is_in_progress(&self) -> bool {
+        /// `TCP_SYN_SENT`.
+        const SENT: u32 = 2;
+        self.is_inet() && self.raw.result >= 0 && self.raw.argument == SENT
+    }
+
+    /// What an internet socket speaks.
+    #[must_use]
+    pub fn over(&self) -> Option<Over> {
+        let protocol = Protocol::from_raw(self.raw.protocol.cast_signed())?;
+        Some(Over(protocol, Family::from_raw(self.raw.family.cast_signed())?))
+    }
+
+    /// Both ends of an internet socket, its own first. Of a call that failed: what it asked for.
+    #[must_use]
+    pub fn ends(&self) -> [Option<Endpoint>; 2] {
+        let Some(Over(_, family)) = self.over() else { return [None, None] };
+        let something = |end: &Endpoint| !end.is_nothing();
+        if self.raw.name.len == ASKED_LEN {
+            let asked = Endpoint::from_sockaddr(self.raw.name.as_bytes());
+            return if self.raw.kind == kind::BIND { [asked, None] } else { [None, asked] };
+        }
+        let ends = RawEnds::of(&self.raw.name).unwrap_or_default();
+        // What has been disconnected keeps an address, which means nothing.
+        let remote = Some(ends.remote).filter(|end| end.port != 0);
+        [Some(ends.local), remote]
+            .map(|end| end.map(|end| Endpoint::from_raw(family, &end)).filter(something))
+    }
+
+    /// The state of a TCP socket before and after, where that is what is told.
+    #[must_use]
+    pub fn states(&self) -> Option<[TcpState; 2]> {
+        let state = |raw: u32| u8::try_from(raw & 0xff).ok().and_then(TcpState::from_raw);
+        let argument = self.raw.argument;
+        let is_told = self.raw.kind == kind::STATE;
+        is_told.then(|| Some([state(argument >> 8)?, state(argument)?]))?
     }
 
     /// The errno of a call that failed.
@@ -97,9 +162,10 @@ impl TraceEvent {
 }
 
 /// Clears what lies behind a name. One that a failed call asked for may go on behind its NUL.
-fn end_pathname(name: &mut RawName) {
+fn end_pathname(name: &mut RawName, family: u32) {
     let bytes = name.as_bytes();
-    if bytes.first().is_some_and(|first| *first != 0)
+    if family == AF_UNIX
+        && bytes.first().is_some_and(|first| *first != 0)
         && let Some(end) = bytes.iter().position(|byte| *byte == 0)
     {
         name.len = u32::try_from(end).unwrap_or(name.len);
@@ -117,7 +183,7 @@ mod tests {
             let mut name = RawName::UNNAMED;
             name.len = u32::try_from(bytes.len()).expect("short");
             name.bytes[..bytes.len()].copy_from_slice(bytes);
-            end_pathname(&mut name);
+            end_pathname(&mut name, AF_UNIX);
             name.as_bytes().to_vec()
         };
         assert_eq!(named(b"/run/x\0stack"), b"/run/x");

@@ -1,6 +1,8 @@
 //! The hooks of each backend as a table: which program hangs where, what happens where it cannot,
 //! and what nobody sees.
 
+use std::collections::BTreeSet;
+
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use ucr_common::control::backend;
@@ -9,7 +11,7 @@ use ucr_common::control::backend;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// `fentry` and `fexit` programs on the unix family's own functions: sees everything
+    /// `fentry` and `fexit` programs on the families' own functions: sees everything
     Trampoline,
     /// `tp_btf` programs on system calls and task ends: for kernels that refuse trampolines
     Tracepoint,
@@ -47,7 +49,7 @@ impl Backend {
     pub fn blind_spots(self) -> &'static [&'static str] {
         match self {
             Self::Trampoline => &[
-                "calls that fail before they reach the unix family (EBADF, EFAULT, EMFILE, ENOTSOCK)",
+                "calls that fail before they reach the family (EBADF, EFAULT, EMFILE, ENOTSOCK)",
                 "the descriptor that a socket was closed under",
                 "descriptor numbers of calls by io_uring or socketcall(2), and those that a receiver of \
                  SCM_RIGHTS gets",
@@ -55,6 +57,10 @@ impl Backend {
                  is sent to an address",
                 "on a preemptible kernel: an event while the same program is interrupted on the same CPU \
                  (counted as missed)",
+                "of internet sockets: who passed a descriptor to whom",
+                UNACCEPTED,
+                NOT_TRACKED,
+                INTERRUPTED,
             ],
             Self::Tracepoint => &[
                 "operations made through io_uring",
@@ -68,6 +74,10 @@ impl Backend {
                  sched_prepare_exec",
                 "a connection that accept(2) took and then could not return (EFAULT)",
                 "SCM_RIGHTS: who passed a descriptor to whom",
+                "the port that a UDP socket gets when it first sends without bind(2) or connect(2)",
+                UNACCEPTED,
+                NOT_TRACKED,
+                INTERRUPTED,
             ],
             Self::Snapshot => &["everything that happened before: there is no history"],
         }
@@ -87,6 +97,13 @@ impl Backend {
     }
 }
 
+const UNACCEPTED: &str = "TCP connections that nobody has accepted yet, and what becomes of a TCP socket after its \
+                          last close";
+const NOT_TRACKED: &str = "internet sockets that are neither TCP nor UDP (MPTCP, raw, ICMP, SCTP, SMC), and those that \
+                           the kernel makes for itself";
+const INTERRUPTED: &str =
+    "a change of state that comes while another one is told on the same CPU (counted as missed)";
+
 /// Which programs to attach.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Choice {
@@ -99,9 +116,9 @@ pub struct Choice {
     pub without: Vec<String>,
 }
 
-/// The names of all hooks.
-fn programs() -> impl Iterator<Item = &'static str> {
-    Backend::ALL.into_iter().flat_map(Backend::hooks).map(|hook| hook.program)
+/// The names of all hooks; some are of several backends.
+fn programs() -> BTreeSet<&'static str> {
+    Backend::ALL.into_iter().flat_map(Backend::hooks).map(|hook| hook.program).collect()
 }
 
 /// What to do on a kernel that lacks what a program hangs on, or refuses it.
@@ -111,6 +128,8 @@ pub enum Need {
     Required,
     /// It is left out, and said so.
     Optional,
+    /// The same, also where this other one could not be attached, without which it would do harm.
+    With(&'static str),
     /// Attached only where another program could not be; one of the two is required.
     InPlaceOf(&'static str),
     /// Attached only where another program could not be; if this cannot be attached either, both are
@@ -168,6 +187,7 @@ const TRACEPOINT: &[Hook] = &[
     tracepoint("sys_enter", Need::Required),
     tracepoint("sched_process_exit", Need::Required),
     tracepoint("sched_prepare_exec", Need::Optional),
+    tracepoint("inet_sock_set_state", Need::Required),
     tracepoint("sys_exit", Need::Required),
 ];
 
@@ -182,14 +202,7 @@ const TRAMPOLINE: &[Hook] = &[
         Need::InPlaceOf("unix_dgram_disconnected"),
         &["int (struct socket *, struct msghdr *, size_t)"],
     ),
-    exit(
-        "unix_accept",
-        Need::Required,
-        &[
-            "int (struct socket *, struct socket *, int, bool)",
-            "int (struct socket *, struct socket *, struct proto_accept_arg *)",
-        ],
-    ),
+    exit("unix_accept", Need::Required, ACCEPT),
     exit("unix_stream_connect", Need::Required, CONNECT),
     exit(
         "security_unix_stream_connect",
@@ -199,14 +212,7 @@ const TRAMPOLINE: &[Hook] = &[
     exit("unix_dgram_connect", Need::Required, CONNECT),
     exit("unix_listen", Need::Required, &["int (struct socket *, int)"]),
     exit("unix_autobind", Need::Optional, &["int (struct sock *)"]),
-    exit(
-        "unix_bind",
-        Need::Required,
-        &[
-            "int (struct socket *, struct sockaddr *, int)",
-            "int (struct socket *, struct sockaddr_unsized *, int)",
-        ],
-    ),
+    exit("unix_bind", Need::Required, BIND),
     exit("unix_socketpair", Need::Required, &["int (struct socket *, struct socket *)"]),
     entry("unix_add_edges", Need::Optional, &["void (struct scm_fp_list *, struct unix_sock *)"]),
     Hook {
@@ -217,7 +223,44 @@ const TRAMPOLINE: &[Hook] = &[
     },
     entry("security_file_receive", Need::Optional, &["int (struct file *)"]),
     entry("fd_install", Need::Required, &["void (unsigned int, struct file *)"]),
-    exit("unix_create", Need::Required, &["int (struct net *, struct socket *, int, int)"]),
+    exit("unix_create", Need::Required, CREATE),
+    // Without ends no beginnings: the kernel may have been built without IPv6, or without all of this.
+    entry("inet_sock_destruct", Need::Optional, &["void (struct sock *)"]),
+    entry("inet_release", Need::Optional, &["int (struct socket *)"]),
+    Hook {
+        program: "inet_sock_set_state",
+        point: Point::Tracepoint("inet_sock_set_state"),
+        need: INTERNET,
+        prototypes: &[],
+    },
+    exit("inet_shutdown", INTERNET, &["int (struct socket *, int)"]),
+    exit("inet_accept", INTERNET, ACCEPT),
+    exit("inet_stream_connect", INTERNET, CONNECT),
+    exit("inet_dgram_connect", INTERNET, CONNECT),
+    exit("inet_listen", INTERNET, &["int (struct socket *, int)"]),
+    exit("inet_autobind", INTERNET, &["int (struct sock *)"]),
+    exit("inet_bind", INTERNET, BIND),
+    exit("inet6_bind", INTERNET, BIND),
+    exit("inet_create", INTERNET, CREATE),
+    exit("inet6_create", INTERNET, CREATE),
+];
+
+/// All that makes records of internet sockets.
+const INTERNET: Need = Need::With("inet_release");
+
+/// Makes a socket of a family.
+const CREATE: &[&str] = &["int (struct net *, struct socket *, int, int)"];
+
+/// `accept`.
+const ACCEPT: &[&str] = &[
+    "int (struct socket *, struct socket *, int, bool)",
+    "int (struct socket *, struct socket *, struct proto_accept_arg *)",
+];
+
+/// `bind`. For addresses see [`CONNECT`].
+const BIND: &[&str] = &[
+    "int (struct socket *, struct sockaddr *, int)",
+    "int (struct socket *, struct sockaddr_unsized *, int)",
 ];
 
 /// `connect` of any type. Addresses have a type of their own since 6.19; they begin as before.

@@ -3,6 +3,7 @@
 //! Everything that lasts is in pinned maps and links (`pins`), so no process has to stay behind.
 
 pub mod census;
+pub mod demand;
 pub mod error;
 pub mod event;
 pub mod filter;
@@ -10,6 +11,7 @@ pub mod follow;
 pub mod hooks;
 pub mod missed;
 pub mod object;
+pub mod pairs;
 pub mod pass;
 pub mod pins;
 pub mod programs;

@@ -20,10 +20,11 @@ use super::{
 use crate::kernel;
 
 /// Built by `build.rs` from `ucr-ebpf`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ucr-ebpf"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ucr-ebpf"));
 
 /// Maps that hold what lasts, and are pinned when tracing is attached.
-pub const PINNED_MAPS: [&str; 13] = [
+pub const PINNED_MAPS: [&str; 14] = [
     "LEDGER",
     "BIND_PATHS",
     "EVENTS",
@@ -32,6 +33,7 @@ pub const PINNED_MAPS: [&str; 13] = [
     "COUNTERS",
     "WANTED",
     "FOUND",
+    "ENDS",
     "SIGHT",
     "SEQUENCE",
     "WANTS",
@@ -58,6 +60,25 @@ impl Default for Sizes {
     }
 }
 
+impl Sizes {
+    /// By the names of the maps.
+    pub(super) fn of_maps(&self) -> [(&'static str, u32); 5] {
+        [
+            ("EVENTS", self.ring_bytes),
+            ("LEDGER", self.sockets),
+            ("BIND_PATHS", self.sockets),
+            ("CENSUS", self.census),
+            ("FOUND", self.found.max(COUNTS).saturating_add(1)),
+        ]
+    }
+}
+
+/// Kernels before 5.11 charge maps to this limit; later ones do not look at it. That it cannot be raised
+/// shows when a map is refused.
+pub(crate) fn raise_limit() {
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+}
+
 /// The object in the kernel: maps made, no program loaded yet.
 #[derive(Debug)]
 pub struct Object {
@@ -72,27 +93,25 @@ impl Object {
     /// # Errors
     /// A kernel without BTF or without a required field, or one that refuses a map.
     pub fn load(maps: Option<&Path>, sizes: Sizes, log: LogLevel) -> Result<Self, TracerError> {
-        // Kernels before 5.11 charge maps to this limit; later ones do not look at it. That it
-        // cannot be raised shows when a map is refused.
-        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+        raise_limit();
         let types = kernel::btf::Btf::of_kernel()?;
         let offsets = kernel::offsets::OffsetTable::resolve(&types)?;
         // Read once: before 6.16 the kernel hands it out a page at a time.
         let btf = Btf::parse(types.bytes(), Endianness::default())?;
         // Absent, no program that asks is loaded.
-        let parameters = u64::from(types.parameter_count("unix_accept").unwrap_or(0));
+        let parameters = |accept| u64::from(types.parameter_count(accept).unwrap_or(0));
+        let (unix, inet) = (parameters("unix_accept"), parameters("inet_accept"));
         let level = log.number();
         let mut loader = EbpfLoader::new();
         loader
             .btf(Some(&btf))
             .override_global("OFFSETS", offsets.as_words(), true)
-            .override_global("ACCEPT_PARAMETERS", &parameters, true)
-            .override_global(aya_log::LEVEL, &level, false)
-            .map_max_entries("EVENTS", sizes.ring_bytes)
-            .map_max_entries("LEDGER", sizes.sockets)
-            .map_max_entries("BIND_PATHS", sizes.sockets)
-            .map_max_entries("CENSUS", sizes.census)
-            .map_max_entries("FOUND", sizes.found.max(COUNTS).saturating_add(1));
+            .override_global("ACCEPT_PARAMETERS", &unix, true)
+            .override_global("INET_ACCEPT_PARAMETERS", &inet, true)
+            .override_global(aya_log::LEVEL, &level, false);
+        for (name, entries) in sizes.of_maps() {
+            loader.map_max_entries(name, entries);
+        }
         if let Some(directory) = maps {
             for name in PINNED_MAPS {
                 loader.map_pin_path(name, directory.join(name));

@@ -1,4 +1,4 @@
-//! Silent passes of an iterator over all unix sockets: to seed the ledger with those that are older
+//! Silent passes of an iterator over all sockets: to seed the ledger with those that are older
 //! than the tracer, to correct it, to take a census.
 //!
 //! `iter/unix` sees the network namespace of the task that opens it, so there is one pass for
@@ -51,6 +51,18 @@ pub(super) fn run(program: BorrowedFd<'_>) -> Result<Pass, TracerError> {
         }
     }
     Ok(pass)
+}
+
+/// Runs an iterator program that goes over the descriptors of all tasks: of whatever network namespace.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn run_everywhere(
+    name: &'static str,
+    program: BorrowedFd<'_>,
+) -> Result<(), TracerError> {
+    let run = bpf::iterate_all(program).and_then(run_silently);
+    run.map_err(|source| TracerError::Pass { program: name, source })
 }
 
 /// Runs an iterator program over our own network namespace only.

@@ -220,7 +220,7 @@ impl PinDirectory {
             } else if match hook.need {
                 Need::Required => true,
                 Need::InPlaceOf(other) => !self.has_link(other)?,
-                Need::Optional | Need::PreferablyInPlaceOf(_) => false,
+                Need::Optional | Need::With(_) | Need::PreferablyInPlaceOf(_) => false,
             } {
                 missing = missing.or(Some(hook.program));
             }
@@ -237,7 +237,7 @@ impl PinDirectory {
     }
 
     /// Sees to it that the directory above is on a bpf file system.
-    fn provide_file_system(&self) -> Result<Mounted, TracerError> {
+    pub(crate) fn provide_file_system(&self) -> Result<Mounted, TracerError> {
         let parent = self.path.parent().unwrap_or(Path::new("/"));
         if is_bpf(parent) {
             return Ok(Mounted::Before);
@@ -289,7 +289,7 @@ fn lock_mount_point() -> Result<Flock<File>, TracerError> {
 
 /// Unmounts the bpf file system if it is empty. That it is not, or is busy, is no failure:
 /// somebody else has begun to use it.
-fn release_file_system() {
+pub(crate) fn release_file_system() {
     let Ok(_lock) = lock_mount_point() else { return };
     let empty = fs::read_dir(BPF_FS).is_ok_and(|entries| {
         entries.flatten().all(|entry| KERNELS_OWN.iter().any(|name| entry.file_name() == *name))

@@ -4,15 +4,18 @@
 //! Attached tracing keeps them pinned, so that a question costs no load: reading the kernel's types and
 //! verifying takes longer than most answers.
 
+mod counts;
+mod ends;
 mod sights;
 
+pub use counts::{InetCounts, UnixCounts};
 pub use sights::{Parser, Sight};
 
 use std::{
     fs::File,
     io::{self, Read as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -22,23 +25,25 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
-use ucr_common::sighting::{COUNTS, NAME_WORDS, Wanted, count_at, wanted};
+use ucr_common::sighting::{COUNTS, NAME_WORDS, Wanted, wanted};
 use zerocopy::IntoBytes as _;
 
 use super::{
     TracerError,
-    object::{LogLevel, Object, Sizes, open_pin},
+    demand::OnDemand,
+    object::{Object, Sizes, open_pin},
     pass::{self, Pass},
     pins::{PinDirectory, files},
 };
 use crate::{
-    model::{SocketState, SocketType, UnixName},
+    model::UnixName,
     sys::bpf::{self, Mapped},
 };
 
 /// All of them, with what each goes over; none: it is run once.
-pub const PROGRAMS: [(&str, Option<&str>); 8] = [
+pub const PROGRAMS: [(&str, Option<&str>); 9] = [
     ("visit_unix", Some("unix")),
+    ("visit_inet", Some("task_file")),
     ("mark_gone", Some("unix")),
     ("see_addresses", Some("unix")),
     ("see_descriptors", Some("task_file")),
@@ -73,7 +78,9 @@ pub enum Sought<'a> {
 
 /// The programs, loaded, with the maps that they answer in.
 pub struct Programs {
-    programs: Vec<(&'static str, OwnedFd)>,
+    programs: Vec<(&'static str, OnceLock<OwnedFd>)>,
+    /// What loads those that are not there yet.
+    loader: Option<Mutex<OnDemand>>,
     /// One asks at a time.
     maps: Mutex<Maps>,
     /// The pinned maps are everybody's: one process asks at a time.
@@ -87,10 +94,13 @@ struct Maps {
     found_memory: Mapped,
     room: usize,
     sight: Mapped,
+    ends: Array<MapData, u64>,
 }
 
 /// How long somebody else may ask.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same while processes stand still.
+const SHORT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The right to ask.
 struct Turn<'a> {
@@ -115,22 +125,33 @@ impl Programs {
     pub fn open(pins: &PinDirectory) -> Result<Self, TracerError> {
         let programs = PROGRAMS.iter().map(|(name, _)| {
             let path = pins.programs().join(name);
-            bpf::open_pin(&path).map(|fd| (*name, fd)).map_err(files("open pinned program", &path))
+            let fd = bpf::open_pin(&path).map_err(files("open pinned program", &path))?;
+            Ok((*name, OnceLock::from(fd)))
         });
         let map = |name| {
             Map::from_map_data(open_pin(&pins.maps(), name)?)
                 .map_err(|source| TracerError::Map { map: name, source })
         };
-        Self::build(programs.collect::<Result<_, _>>()?, map, Some(pins.clone()))
+        let shared = Some(pins.clone());
+        Ok(Self { shared, ..Self::build(programs.collect::<Result<_, TracerError>>()?, map)? })
     }
 
-    /// Loads them for this process alone.
+    /// For this process alone, which loads each when it is first run: most questions take two of them, and
+    /// the verifier is busy with the others for a long time.
     ///
     /// # Errors
     /// The kernel's refusal.
     pub fn load() -> Result<Self, TracerError> {
         let sizes = Sizes { ring_bytes: 4096, sockets: 1, census: 1, ..Sizes::default() };
-        Self::of(&mut Object::load(None, sizes, LogLevel::Off)?)
+        let mut loader = OnDemand::open(sizes)?;
+        let programs = PROGRAMS.map(|(name, _)| (name, OnceLock::new()));
+        let map = |name| {
+            let failed = |source| TracerError::Map { map: name, source };
+            let data = MapData::from_fd(loader.map(name)?).map_err(failed)?;
+            Map::from_map_data(data).map_err(failed)
+        };
+        let built = Self::build(programs.into(), map)?;
+        Ok(Self { loader: Some(Mutex::new(loader)), ..built })
     }
 
     /// Those of an object that is loaded in this process, whose maps are ours alone.
@@ -141,17 +162,17 @@ impl Programs {
         object.load_programs(&PROGRAMS)?;
         let mut programs = Vec::new();
         for (name, _) in PROGRAMS {
-            programs.push((name, duplicate(object.loaded(name)?.as_fd(), name)?));
+            programs.push((name, duplicate(object.loaded(name)?.as_fd(), name)?.into()));
         }
-        Self::build(programs, |name| object.take_map(name), None)
+        Self::build(programs, |name| object.take_map(name))
     }
 
     fn build(
-        programs: Vec<(&'static str, OwnedFd)>,
+        programs: Vec<(&'static str, OnceLock<OwnedFd>)>,
         mut map: impl FnMut(&'static str) -> Result<Map, TracerError>,
-        shared: Option<PinDirectory>,
     ) -> Result<Self, TracerError> {
         let (wanted, found, sight) = (map("WANTED")?, map("FOUND")?, map("SIGHT")?);
+        let ends = Array::try_from(map("ENDS")?);
         let Map::Array(sight) = sight else { return Err(TracerError::Missing("array SIGHT")) };
         let Map::Array(data) = found else { return Err(TracerError::Missing("array FOUND")) };
         let room = data.info().map_err(|source| TracerError::Map { map: "FOUND", source })?;
@@ -171,17 +192,24 @@ impl Programs {
             found_memory,
             room,
             sight,
+            ends: ends.map_err(|source| TracerError::Map { map: "ENDS", source })?,
         };
-        Ok(Self { programs, maps: Mutex::new(maps), shared })
+        Ok(Self { programs, loader: None, maps: Mutex::new(maps), shared: None })
     }
 
-    /// A program.
+    /// A program, loaded if it was not.
     ///
     /// # Errors
-    /// [`TracerError::Missing`].
+    /// [`TracerError::Missing`], or the kernel's refusal.
     pub fn get(&self, program: &'static str) -> Result<BorrowedFd<'_>, TracerError> {
         let found = self.programs.iter().find(|(name, _)| *name == program);
-        found.map(|(_, fd)| fd.as_fd()).ok_or(TracerError::Missing(program))
+        let (_, fd) = found.ok_or(TracerError::Missing(program))?;
+        if let Some(fd) = fd.get() {
+            return Ok(fd.as_fd());
+        }
+        let loader = self.loader.as_ref().ok_or(TracerError::Missing(program))?;
+        let loaded = loader.lock().unwrap_or_else(PoisonError::into_inner).program(program)?;
+        Ok(fd.get_or_init(|| loaded).as_fd())
     }
 
     /// A pass over the descriptors of all processes, or over those of one thread: everything that leads to a
@@ -245,15 +273,11 @@ impl Programs {
         Ok(turn.maps.noted())
     }
 
-    /// How many sockets of each type and state the ledger has.
+    /// How many sockets of each type and state the ledger has: of the unix and of the internet families.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn count(&self) -> Result<Vec<(SocketType, SocketState, u64)>, TracerError> {
-        const TYPES: [SocketType; 3] =
-            [SocketType::Stream, SocketType::Dgram, SocketType::Seqpacket];
-        const STATES: [SocketState; 3] =
-            [SocketState::Unconnected, SocketState::Listening, SocketState::Connected];
+    pub fn count(&self) -> Result<(UnixCounts, InetCounts), TracerError> {
         let mut turn = self.turn()?;
         for at in 0..COUNTS {
             turn.maps.set(at, 0)?;
@@ -261,14 +285,7 @@ impl Programs {
         turn.maps.want(&Wanted { kind: wanted::COUNT, ..NOTHING })?;
         self.run("search_ledger", 0)?;
         let bytes = turn.maps.found_memory.copy(usize::try_from(COUNTS).unwrap_or(0) * 8);
-        let count = |socket_type: SocketType, state: SocketState| {
-            let raw_type = socket_type.raw().unsigned_abs();
-            let at = usize::try_from(count_at(raw_type, state.raw().into())).unwrap_or(0) * 8;
-            let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
-            word.map_or(0, u64::from_ne_bytes)
-        };
-        let both = TYPES.into_iter().flat_map(|kind| STATES.map(|state| (kind, state)));
-        Ok(both.map(|(kind, state)| (kind, state, count(kind, state))).collect())
+        Ok(counts::read(&bytes))
     }
 
     /// Looks at the sock at an address; `None` if there is no living unix sock there.
@@ -294,12 +311,16 @@ impl Programs {
     }
 
     fn turn(&self) -> Result<Turn<'_>, TracerError> {
+        self.turn_within(PATIENCE)
+    }
+
+    fn turn_within(&self, patience: Duration) -> Result<Turn<'_>, TracerError> {
         // What a panic may have left in the maps is overwritten.
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pins) = &self.shared else { return Ok(Turn { maps, _others_wait: None }) };
         let path = pins.programs();
         let directory = File::open(&path).map_err(files("open", &path))?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         let mut directory = directory;
         loop {
             match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {

@@ -9,6 +9,7 @@
 use serde::Serialize;
 use ucr_common::{
     control::{Control, counter},
+    inet::AF_UNIX,
     record::Record,
 };
 
@@ -62,6 +63,7 @@ pub fn reconcile(programs: &Programs, store: &mut Store) -> Result<Reconciled, T
         let begun = clock::boottime();
         let before = store.counters()?;
         let pass = pass::run(programs.get("visit_unix")?)?;
+        pass::run_everywhere("visit_inet", programs.get("visit_inet")?)?;
         let after = store.counters()?;
         let since = |counter| after.get(counter).saturating_sub(before.get(counter));
         let (added, repaired) = (since(counter::FOUND), since(counter::REPAIRED));
@@ -107,7 +109,9 @@ fn remove_unseen(
     }
     for record in records {
         if record.seen_at != 0 {
-            sum.unreachable += u64::from(!pass.has_visited(record.netns));
+            // An internet socket that no descriptor leads to lives all the same.
+            let is_missed = record.family == AF_UNIX && !pass.has_visited(record.netns);
+            sum.unreachable += u64::from(is_missed);
             continue;
         }
         // Another socket may have taken the address since.

@@ -74,8 +74,10 @@ pub struct Status {
     pub hooks: Vec<String>,
     /// Hooks that are not attached, since this kernel does not have them.
     pub left_out: Vec<&'static str>,
-    /// Sockets in the ledger.
+    /// Sockets in the ledger, of all families.
     pub sockets: usize,
+    /// How many of them are internet sockets.
+    pub internet: usize,
     /// Who follows the events.
     pub follower: Option<u32>,
     /// Whether nobody does, and events wait in the ring buffer for the next daemon.
@@ -165,7 +167,10 @@ fn attach_in(
 /// Seeds the ledger: what is there before tracing is complete counts as older than the tracer.
 fn seed(object: &mut Object) -> Result<Pass, TracerError> {
     object.iterator("visit_unix", "unix")?;
-    pass::run(object.loaded("visit_unix")?.as_fd())
+    object.iterator("visit_inet", "task_file")?;
+    let pass = pass::run(object.loaded("visit_unix")?.as_fd())?;
+    pass::run_everywhere("visit_inet", object.loaded("visit_inet")?.as_fd())?;
+    Ok(pass)
 }
 
 /// Stops tracing and forgets what was tracked.
@@ -247,13 +252,15 @@ pub fn status(pins: &PinDirectory) -> Result<Status, TracerError> {
             left_out.push(hook.program);
         }
     }
+    let (unix, internet) = count(pins)?;
     Ok(Status {
         backend,
         attached_at: control.attached_at,
         attached_by: control.attached_by,
         hooks,
         left_out,
-        sockets: count(pins)?,
+        sockets: unix + internet,
+        internet,
         follower: (lease.until > clock::boottime() && is_there(&lease)).then_some(lease.follower),
         kept_for_later: lease.until == FOREVER && !is_there(&lease),
         reconciled_at: control.reconciled_at,
@@ -263,12 +270,13 @@ pub fn status(pins: &PinDirectory) -> Result<Status, TracerError> {
     })
 }
 
-/// How many sockets the ledger has: counted in the kernel, since a walk from here begins anew whenever the
+/// How many unix and internet sockets the ledger has: counted in the kernel, since a walk from here begins anew whenever the
 /// socket that it stands at has gone.
-fn count(pins: &PinDirectory) -> Result<usize, TracerError> {
-    let counts = Programs::open(pins)?.count()?;
-    let sum: u64 = counts.into_iter().map(|(_, _, count)| count).sum();
-    Ok(usize::try_from(sum).unwrap_or(usize::MAX))
+fn count(pins: &PinDirectory) -> Result<(usize, usize), TracerError> {
+    let (unix, internet) = Programs::open(pins)?.count()?;
+    let number = |sum: u64| usize::try_from(sum).unwrap_or(usize::MAX);
+    let unix = unix.into_iter().map(|(_, _, count)| count).sum();
+    Ok((number(unix), number(internet.into_iter().map(|(_, _, count)| count).sum())))
 }
 
 const IDLE: Control = Control {
@@ -330,9 +338,10 @@ fn attach_backend(
                 }
                 true
             }
-            Need::Required | Need::Optional => false,
+            Need::Required | Need::Optional | Need::With(_) => false,
         };
-        let attached = if without.iter().any(|name| name == hook.program) {
+        let is_pointless = matches!(hook.need, Need::With(other) if !is_attached(other));
+        let attached = if is_pointless || without.iter().any(|name| name == hook.program) {
             Err(TracerError::LeftOut { program: hook.program })
         } else {
             object.attach(hook)

@@ -13,6 +13,7 @@ use ucr::image::*;
 use ucr::model::*;
 use ucr::restore::execute::{Execution, execute};
 use ucr::restore::plan::plan;
+use ucr::restore::plan::step::Step;
 use ucr::restore::verify::{observe, other_pids};
 use ucr::restore::workers::{Unavailable, Workers};
 
@@ -227,4 +228,66 @@ fn pairs_that_are_made_in_one_go_are_kept_apart() {
         assert_eq!(callers(), BTreeSet::new());
         assert_eq!(open_descriptors(), descriptors);
     }
+}
+
+/// Clients connect several at a time: each is still accepted as the one that it should be, no backlog is too
+/// small, each sees whoever listened then, and none is left when that ends in the middle.
+#[test]
+fn clients_that_connect_in_one_go_are_kept_apart() {
+    let _alone = alone();
+    let pids = free_pids(4);
+    let directory = tempfile::tempdir().unwrap();
+    let mut b = Builder::new();
+    let path = path_name(directory.path().join("x"), present(0o600));
+    let by = |n: usize| Some(Credentials { pid: pids[n % 4], uid: 7, gid: 9 });
+    for (backlog, name) in [
+        (0, abstract_name(b"ucr-test-none")),
+        (1, abstract_name(b"ucr-test-one")),
+        (9, abstract_name(b"ucr-test-nine")),
+        (100, path),
+    ] {
+        let listener = b.listener(SocketType::Stream, name.clone());
+        b.get(listener).role = Role::Listening { backlog };
+        b.get(listener).listener_credentials = by(3);
+        for n in 0..60 {
+            let own = abstract_name(format!("ucr-test-own-{backlog}-{n}").as_bytes());
+            let own = (n % 3 == 0).then_some(own);
+            let (client, server) =
+                b.accepted(SocketType::Stream, Some(listener), name.clone(), own);
+            // Others listen and others connect, each for some time.
+            b.get(client).peer_credentials = by(n / 25);
+            b.get(server).peer_credentials = by(n / 35);
+            b.get(client).status_flags = if n % 2 == 0 { libc::O_NONBLOCK } else { 0 };
+        }
+    }
+    // Through a listener that has gone.
+    let gone = abstract_name(b"ucr-test-gone");
+    for _ in 0..40 {
+        b.accepted(SocketType::Seqpacket, None, gone.clone(), None);
+    }
+    let (image, descriptors) = (b.0, open_descriptors());
+    let plan = plan(&image).unwrap();
+    let restored = execute(&plan, &image, Execution::default()).unwrap();
+    assert_eq!(differences(&image, &restored), []);
+    let observed = observe(&image, &restored, None).unwrap();
+    assert!(other_pids(&image, &observed, restored.workers().unavailable()).is_empty());
+    for (saved, seen) in image.sockets.iter().zip(&observed) {
+        let wanted = saved.peer_credentials.or(saved.listener_credentials);
+        let seen = seen.as_ref().unwrap();
+        assert!(wanted.is_none() || seen.details.credentials == wanted, "{seen:?}");
+    }
+    drop(restored);
+    let is_connect = |step: &Step| matches!(step, Step::Connect { .. });
+    let connects = (0..).zip(&plan.steps).filter(|(_, step)| is_connect(step));
+    for (step, _) in connects.step_by(7) {
+        let how = Execution { fail_before: Some(step), ..Execution::default() };
+        let error = execute(&plan, &image, how).unwrap_err();
+        assert!(error.left.is_empty(), "{error}");
+        assert_eq!(callers(), BTreeSet::new());
+        assert_eq!(open_descriptors(), descriptors);
+    }
+    // As many as there is room for, but no more than that.
+    let most = plan.steps.chunk_by(|a, b| is_connect(a) == is_connect(b));
+    let most: BTreeSet<_> = most.filter(|run| is_connect(&run[0])).map(<[Step]>::len).collect();
+    assert!(most.contains(&9) && most.last() == Some(&16), "{most:?}");
 }

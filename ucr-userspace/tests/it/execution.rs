@@ -387,7 +387,10 @@ fn a_stranger_who_connects_first_is_noticed() {
     let listener = b.listener(SocketType::Stream, abstract_name(NAME));
     // Room for us behind the stranger, who on a single processor connects many times in a row.
     b.get(listener).role = Role::Listening { backlog: 4096 };
-    b.accepted(SocketType::Stream, Some(listener), abstract_name(NAME), None);
+    // Several, which connect in one go.
+    for _ in 0..4 {
+        b.accepted(SocketType::Stream, Some(listener), abstract_name(NAME), None);
+    }
     // Time for the stranger between listening and connecting.
     let mut plan = plan(&b.0).unwrap();
     let listen = plan.steps.iter().find(|step| matches!(step, Step::Listen { .. }));

@@ -8,6 +8,7 @@ use ucr::image::validate::Problem;
 use ucr::image::*;
 use ucr::model::*;
 
+use crate::internet::internet;
 use crate::queues::unfinished;
 use crate::support::*;
 
@@ -45,13 +46,15 @@ fn each_version_is_still_read() {
     assert_eq!(decode(second).unwrap(), datagrams(Path::new("/run/ucr")));
     let third = include_bytes!("fixtures/2.0.ucr");
     assert_eq!(decode(third).unwrap(), unfinished(Path::new("/run/ucr")));
+    let fourth = include_bytes!("fixtures/3.0.ucr");
+    assert_eq!(decode(fourth).unwrap(), internet());
 }
 
 #[test]
 fn the_header_is_where_the_documentation_says() {
     let file = sample();
     assert_eq!(&file[..8], b"\x89UCR\r\n\x1a\n");
-    assert_eq!(&file[8..16], &[2, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(&file[8..16], &[3, 0, 0, 0, 0, 0, 0, 0]);
     let payload = u64::try_from(file.len() - 28).unwrap();
     assert_eq!(file[16..24], payload.to_le_bytes());
     let sum = crc32fast::hash(&[&file[..24], &file[28..]].concat());
@@ -67,8 +70,8 @@ fn each_way_of_being_wrong_has_its_own_error() {
     assert!(matches!(decode(b"hello"), Err(DecodeError::NotAnImage)));
     assert!(matches!(decode(&[0; 100]), Err(DecodeError::NotAnImage)));
 
-    let newer = with_header(good.clone(), 8, &3u16.to_le_bytes());
-    let found = Version { major: 3, minor: 0 };
+    let newer = with_header(good.clone(), 8, &4u16.to_le_bytes());
+    let found = Version { major: 4, minor: 0 };
     assert!(matches!(decode(&newer), Err(DecodeError::TooNew { found: f, .. }) if f == found));
     let newer = with_header(good.clone(), 10, &2u16.to_le_bytes());
     assert!(matches!(decode(&newer), Err(DecodeError::TooNew { .. })));
@@ -236,8 +239,8 @@ fn contradictions_are_found_when_reading_and_refused_when_writing() {
 /// Writes the fixture of today's version, when the format has changed before it was released.
 #[test]
 fn an_image_of_today_is_the_fixture() {
-    let today = encode(&unfinished(Path::new("/run/ucr"))).unwrap();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/2.0.ucr");
+    let today = encode(&internet()).unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/3.0.ucr");
     if std::env::var_os("UCR_WRITE_FIXTURE").is_some() {
         std::fs::write(path, &today).unwrap();
     }
@@ -270,7 +273,11 @@ proptest! {
         change in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..6),
     ) {
         let unfinished = encode(&unfinished(Path::new("/run/ucr"))).unwrap();
-        let file = if change.len() % 2 == 0 { sample() } else { unfinished };
+        let file = match change.len() % 3 {
+            0 => sample(),
+            1 => unfinished,
+            _ => encode(&internet()).unwrap(),
+        };
         let mut payload = file[HEADER_LEN..].to_vec();
         for (at, byte) in change {
             let at = at % payload.len();

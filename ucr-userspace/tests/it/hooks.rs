@@ -1,12 +1,8 @@
 //! What `docs/KERNEL.md` says of hooks and blind spots is what the code has.
 
-use std::fs;
-
 use ucr::tracer::hooks::{Backend, Hook, Need, Point};
 
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/KERNEL.md");
-const BEGIN: &str = "<!-- hooks: begin -->\n";
-const END: &str = "<!-- hooks: end -->";
+use crate::support::is_documented;
 
 fn row(hook: &Hook) -> String {
     let place = match hook.point {
@@ -17,6 +13,7 @@ fn row(hook: &Hook) -> String {
     let without = match hook.need {
         Need::Required => "the backend cannot be had".to_owned(),
         Need::Optional => "it is left out".to_owned(),
+        Need::With(other) => format!("it is left out, also without `{other}`"),
         Need::InPlaceOf(other) => format!("(in place of `{other}`, one of them is needed)"),
         Need::PreferablyInPlaceOf(other) => format!("(in place of `{other}`) both are left out"),
     };
@@ -44,24 +41,16 @@ fn section() -> String {
 
 #[test]
 fn the_document_says_what_the_code_has() {
-    let text = fs::read_to_string(DOCUMENT).expect("read docs/KERNEL.md");
-    let (before, rest) = text.split_once(BEGIN).expect("where the part begins");
-    let (written, after) = rest.split_once(END).expect("where the part ends");
-    let section = section();
-    if std::env::var_os("UCR_WRITE_DOCS").is_some() {
-        let whole = format!("{before}{BEGIN}{section}{END}{after}");
-        fs::write(DOCUMENT, whole).expect("write docs/KERNEL.md");
-    } else {
-        assert_eq!(written, section, "UCR_WRITE_DOCS=1 writes it anew");
-    }
+    is_documented("KERNEL.md", "hooks", &section());
 }
 
 #[test]
 fn no_program_is_in_two_places() {
-    let mut programs: Vec<&str> =
-        Backend::ALL.iter().flat_map(|backend| backend.hooks()).map(|hook| hook.program).collect();
-    programs.sort_unstable();
-    let all = programs.len();
-    programs.dedup();
-    assert_eq!(programs.len(), all, "a link is pinned under its program's name");
+    for backend in Backend::ALL {
+        let mut programs: Vec<&str> = backend.hooks().iter().map(|hook| hook.program).collect();
+        programs.sort_unstable();
+        let all = programs.len();
+        programs.dedup();
+        assert_eq!(programs.len(), all, "a link is pinned under its program's name");
+    }
 }

@@ -12,6 +12,10 @@ mod file;
 mod format;
 mod hooks;
 #[cfg(test)]
+mod inet_option_list;
+#[cfg(test)]
+mod internet;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod option_list;

@@ -1,7 +1,6 @@
 //! The list of all `SOL_SOCKET` options: `docs/OPTIONS.md` says what it says, and the running kernel
 //! takes nothing that it does not have.
 
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, socket_with};
@@ -12,9 +11,7 @@ use ucr::process::options;
 use ucr::process::state::{self, Defaults};
 use ucr::sys::sockopt;
 
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/OPTIONS.md");
-const BEGIN: &str = "<!-- options: begin -->\n";
-const END: &str = "<!-- options: end -->";
+use crate::support::is_documented;
 
 fn new(socket_type: SocketType) -> OwnedFd {
     let kind = match socket_type {
@@ -67,16 +64,7 @@ fn section() -> String {
 
 #[test]
 fn the_document_says_what_the_list_has() {
-    let text = fs::read_to_string(DOCUMENT).expect("read docs/OPTIONS.md");
-    let (before, rest) = text.split_once(BEGIN).expect("where the part begins");
-    let (written, after) = rest.split_once(END).expect("where the part ends");
-    let section = section();
-    if std::env::var_os("UCR_WRITE_DOCS").is_some() {
-        let whole = format!("{before}{BEGIN}{section}{END}{after}");
-        fs::write(DOCUMENT, whole).expect("write docs/OPTIONS.md");
-    } else {
-        assert_eq!(written, section, "UCR_WRITE_DOCS=1 writes it anew");
-    }
+    is_documented("OPTIONS.md", "options", &section());
 }
 
 #[test]

@@ -431,7 +431,7 @@ fn an_image_is_written_as_json_in_little_memory() {
     show.args(["-c", "ulimit -v 262144; \"$0\" show --json \"$1\" | tail -c 100"]);
     let output = show.arg(env!("CARGO_BIN_EXE_ucr")).arg(&file).output().unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(out.ends_with("  \"connections\": []\n}\n"), "{out}{err}");
+    assert!(out.ends_with("  \"interfaces\": []\n}\n"), "{out}{err}");
 }
 
 #[test]

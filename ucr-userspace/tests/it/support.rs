@@ -45,6 +45,8 @@ pub(crate) fn socket(socket_type: SocketType, role: Role) -> Socket {
         created_at: None,
         creator: None,
         sources: Vec::new(),
+        inet: None,
+        netlink: None,
     }
 }
 
@@ -78,6 +80,7 @@ impl Builder {
             sockets: Vec::new(),
             descriptors: Vec::new(),
             connections: Vec::new(),
+            interfaces: Vec::new(),
         })
     }
 
@@ -197,4 +200,20 @@ pub(crate) fn everything(directory: &Path) -> Image {
 /// What sock_diag reports about this network namespace.
 pub(crate) fn view() -> View {
     ucr::snapshot::diag::unix_sockets().unwrap()
+}
+
+/// Holds what stands in a document of `docs/` between two comments against what it has to be, or writes it
+/// (`UCR_WRITE_DOCS`).
+pub(crate) fn is_documented(document: &str, what: &str, section: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(document);
+    let (begin, end) = (format!("<!-- {what}: begin -->\n"), format!("<!-- {what}: end -->"));
+    let text = std::fs::read_to_string(&path).expect("read a document");
+    let (before, rest) = text.split_once(&begin).expect("where the part begins");
+    let (written, after) = rest.split_once(&end).expect("where the part ends");
+    if std::env::var_os("UCR_WRITE_DOCS").is_some() {
+        let whole = format!("{before}{begin}{section}{end}{after}");
+        std::fs::write(&path, whole).expect("write a document");
+    } else {
+        assert_eq!(written, section, "UCR_WRITE_DOCS=1 writes {document} anew");
+    }
 }

@@ -67,7 +67,7 @@ pub(crate) enum Outcome {
 pub(crate) fn ensure() -> Result<Outcome> {
     let outcome = install_missing(&needs::BUILDING, !linker_works())?;
     link_redis()?;
-    Ok(outcome)
+    Ok(if unpack_nginx()? == Outcome::Installed { Outcome::Installed } else { outcome })
 }
 
 /// Installs what booting other kernels lacks, saying so first.
@@ -242,6 +242,22 @@ fn link_redis() -> Result<()> {
         return Ok(());
     }
     link(Path::new(needs::REDIS_PROGRAM), &commands::tools().join("bin/redis-server"))
+}
+
+/// Puts nginx into `.tools/`, unless there is one.
+fn unpack_nginx() -> Result<Outcome> {
+    let nginx = &needs::NGINX;
+    if (nginx.is_met)() {
+        return Ok(Outcome::NothingMissing);
+    }
+    if !apt::is_here() {
+        bail!("{}", without_apt(&[nginx], false));
+    }
+    announce(&[nginx], false);
+    let tools = commands::tools();
+    timed("package unpacked into .tools/", || apt::unpack(nginx.packages, &tools.join("nginx")))?;
+    link(Path::new("../nginx/usr/sbin/nginx"), &tools.join("bin/nginx"))?;
+    Ok(Outcome::Installed)
 }
 
 /// Makes a symbolic link, in place of one that was there.

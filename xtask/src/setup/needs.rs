@@ -22,7 +22,7 @@ pub(super) struct Need {
 ///
 /// `gcc` comes along with `rustc-web`, `libllvm22` as well: they are named for systems that have a
 /// compiler for eBPF already.
-pub(super) const BUILDING: [Need; 5] = [
+pub(super) const BUILDING: [Need; 8] = [
     Need {
         what: "a C compiler, to link with",
         packages: &["gcc", "libc6-dev"],
@@ -56,7 +56,34 @@ pub(super) const BUILDING: [Need; 5] = [
         elsewhere: "install perl, built with threads",
         is_met: perl_has_threads,
     },
+    Need {
+        what: "ip, to make other hosts of network namespaces",
+        packages: &["iproute2"],
+        elsewhere: "install iproute2",
+        is_met: || commands::is_in_path("ip"),
+    },
+    Need {
+        what: "curl, a program to dump in the middle of a download",
+        packages: &["curl"],
+        elsewhere: "install curl",
+        is_met: || commands::is_in_path("curl"),
+    },
+    Need {
+        what: "Debian's Python, for servers and clients that know how to go on",
+        packages: &["python3"],
+        elsewhere: "install Python 3 as /usr/bin/python3",
+        is_met: || Path::new("/usr/bin/python3").is_file(),
+    },
 ];
+
+/// Installed, it would serve port 80 from then on: it is unpacked into `.tools/`. The libraries that it takes come with
+/// curl and with what is essential.
+pub(super) const NGINX: Need = Need {
+    what: "nginx, a server to download from",
+    packages: &["nginx"],
+    elsewhere: "install nginx",
+    is_met: || commands::is_in_path("nginx"),
+};
 
 /// To boot other kernels.
 pub(super) const VMS: [Need; 4] = [

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long all tests of a kernel may take.
-const LIMIT: Duration = Duration::from_mins(20);
+const LIMIT: Duration = Duration::from_mins(30);
 /// How much more patient the tests have to be than on the host.
 const PATIENCE: &str = "4";
 /// In MiB. What is below `/tmp` is in memory, too.

@@ -35,7 +35,7 @@ const fn io(name: &'static str, uses: &'static str) -> Room {
 ///
 /// `image` and `restore::plan` know nothing of tracing: an image made by other means restores just
 /// as well.
-const ROOMS: [Room; 22] = [
+const ROOMS: [Room; 23] = [
     pure("causes", ""),
     pure("model", ""),
     io("sys", "model"),
@@ -44,21 +44,22 @@ const ROOMS: [Room; 22] = [
     pure("query", "model ledger"),
     io("tracer", "causes model sys kernel ledger"),
     io("snapshot", "model sys kernel tracer"),
-    io("features", "causes model sys kernel tracer snapshot"),
+    io("lock", "causes model sys kernel tracer"),
+    io("features", "causes model sys kernel tracer snapshot lock"),
     pure("crosscheck", "model ledger"),
     pure("image", "model"),
     io("image::file", "model sys image"),
     io("process", "model sys kernel snapshot image"),
     io(
         "dump",
-        "model sys kernel ledger tracer snapshot crosscheck image image::file \
+        "causes model sys kernel ledger tracer snapshot lock crosscheck image image::file \
          process",
     ),
     io("history", "causes model sys kernel ledger query tracer"),
     io("inspect", "causes model sys kernel ledger query tracer snapshot process"),
     io("daemon", "causes model sys kernel ledger query tracer snapshot process history inspect"),
     pure("restore::plan", "model image"),
-    io("restore", "model sys kernel snapshot image image::file process restore::plan"),
+    io("restore", "model sys kernel snapshot lock image image::file process restore::plan"),
     io(
         "render",
         "model kernel ledger query tracer snapshot features crosscheck image process dump history \
@@ -66,7 +67,7 @@ const ROOMS: [Room; 22] = [
     ),
     io(
         "cli",
-        "causes model sys kernel ledger query tracer snapshot features crosscheck image \
+        "causes model sys kernel ledger query tracer snapshot lock features crosscheck image \
          image::file process dump history inspect daemon restore::plan restore render",
     ),
     // `lib.rs` and `main.rs`.

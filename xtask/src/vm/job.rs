@@ -74,7 +74,7 @@ pub(crate) struct Limits {
     /// Memory in MiB (usually 1024, for the tests 1536)
     #[arg(long)]
     memory: Option<u32>,
-    /// How many seconds the command may take (usually 120, the tests 1200)
+    /// How many seconds the command may take (usually 120, the tests 1800)
     #[arg(long)]
     timeout: Option<u64>,
 }

@@ -11,9 +11,10 @@ use anyhow::{Context, Result, bail};
 
 use super::bzimage;
 
-/// By which a guest reaches its root, what ucr asks the kernel with, and what criu needs to dump
-/// and restore network namespaces. What a kernel has built in has no file and is left out.
-const WANTED: [&str; 13] = [
+/// By which a guest reaches its root, what ucr asks the kernel with and hangs programs on interfaces by, what the
+/// stories make other hosts of, and what criu needs to dump and restore network namespaces. What a kernel has built in
+/// has no file and is left out.
+const WANTED: [&str; 16] = [
     "virtio_pci",
     "virtiofs",
     "unix_diag",
@@ -22,7 +23,10 @@ const WANTED: [&str; 13] = [
     "udp_diag",
     "packet_diag",
     "netlink_diag",
+    "sch_ingress",
+    "cls_bpf",
     "veth",
+    "bridge",
     "tun",
     "nf_tables",
     "nf_conntrack",

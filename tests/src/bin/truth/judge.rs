@@ -189,7 +189,7 @@ impl Judge {
         let ledger = store.records().context("read the ledger")?;
         let census = census(object).context("take a census")?;
         if census.records.len() > SOCKETS_MAX {
-            bail!("the kernel has {} unix sockets: the workload grows", census.records.len());
+            bail!("the kernel has {} sockets: the workload grows", census.records.len());
         }
         let visited = &(&visited(&census) | gone);
         let audit = audit(&ledger, &census.records, visited);

@@ -49,7 +49,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) freezer: Option<Way>,
     /// Let the workers do only this, to look closer: streams, datagrams, rights, descriptors, crowd,
-    /// races, doors, namespaces
+    /// internet, races, doors, namespaces
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Print a JSON object instead of a line

@@ -6,6 +6,7 @@ mod crowd;
 mod files;
 mod gently;
 mod hold;
+mod internet;
 mod messages;
 mod settings;
 mod talk;

@@ -213,11 +213,12 @@ impl World {
             words => super::settings::obey(self, words)
                 .or_else(|| super::gently::obey(self, words))
                 .or_else(|| super::files::obey(self, words))
+                .or_else(|| super::internet::obey(self, words))
                 .unwrap_or_else(|| Err(format!("no such order: {line}"))),
         }
     }
 
-    fn keep(&mut self, fd: OwnedFd) -> RawFd {
+    pub(crate) fn keep(&mut self, fd: OwnedFd) -> RawFd {
         let number = fd.as_raw_fd();
         self.own.insert(number, fd);
         number
@@ -376,7 +377,7 @@ impl Kind {
             Some("stream") => (AddressFamily::Unix, SockType::Stream),
             Some("seqpacket") => (AddressFamily::Unix, SockType::SeqPacket),
             Some("dgram") => (AddressFamily::Unix, SockType::Datagram),
-            Some("inet") => (AddressFamily::Inet, SockType::Stream),
+            Some("packet") => (AddressFamily::Packet, SockType::Raw),
             _ => return Err(format!("no such kind of socket: {text}")),
         };
         let mut flags = SockFlag::empty();
@@ -451,7 +452,7 @@ pub(crate) fn name_of(errno: Errno) -> Refusal {
     format!("{errno:?}")
 }
 
-fn text_of(error: &io::Error) -> Refusal {
+pub(crate) fn text_of(error: &io::Error) -> Refusal {
     error.raw_os_error().map_or_else(|| error.to_string(), |raw| name_of(Errno::from_raw(raw)))
 }
 

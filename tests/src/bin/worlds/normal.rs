@@ -153,6 +153,9 @@ impl Normal<'_> {
             created_at: _,
             creator: _,
             sources: _,
+            // Worlds are of unix sockets.
+            inet: _,
+            netlink: _,
         } = socket;
         let credentials = |who: &Option<Credentials>| who.map(|who| self.credentials(who));
         vec![
@@ -359,6 +362,8 @@ mod tests {
             created_at: None,
             creator: None,
             sources: Vec::new(),
+            inet: None,
+            netlink: None,
         }
     }
 
@@ -390,6 +395,7 @@ mod tests {
             sockets,
             descriptors: vec![descriptor],
             connections: vec![Connection::Pair { a: at(0), b: at(1) }],
+            interfaces: Vec::new(),
         }
     }
 

@@ -31,6 +31,7 @@ fn closed(number: u64, time: u64) -> TraceEvent {
     raw.socket = SocketId { sk: 1, cookie: number + 1, inode: number + 100 };
     let mut record = Box::new(Record::new_zeroed());
     record.socket = raw.socket;
+    (raw.family, record.family) = (1, 1);
     (record.socket_type, record.state) = (1, 1);
     (record.origin, record.role) = (origin::CONNECTION, role::SERVER);
     TraceEvent { raw, directories: None, record: Some(record) }

@@ -37,6 +37,11 @@ fn sockets(figures: &Figures, page: &mut Page<'_>) -> fmt::Result {
         let labels = [("type", kind.to_string()), ("state", state.to_string())];
         family.encode_family(&labels)?.encode_gauge(count)?;
     }
+    for (kind, state, count) in &figures.internet {
+        let state = state.name().to_ascii_lowercase();
+        let labels = [("type", kind.to_string()), ("state", state)];
+        family.encode_family(&labels)?.encode_gauge(count)?;
+    }
     let counters = figures.counters.iter().copied();
     let problems: Vec<_> = counters.filter(|(name, _)| !TOLD_ELSEWHERE.contains(name)).collect();
     page.counters(

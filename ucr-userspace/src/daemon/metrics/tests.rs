@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use ucr_common::control::counter;
 
 use super::*;
+use crate::model::inet::{self, Protocol};
 use crate::tracer::event::KINDS;
 
 /// Something of everything, each a number of its own.
@@ -21,6 +22,7 @@ fn figures() -> Figures {
             (SocketType::Stream, SocketState::Listening, number()),
             (SocketType::Dgram, SocketState::Unconnected, number()),
         ],
+        internet: vec![(Over(Protocol::Tcp, inet::Family::V6), TcpState::CloseWait, 77)],
         events: KINDS.iter().take(2).map(|kind| (*kind, number())).collect(),
         lost: number(),
         missed: Some(number()),
@@ -77,6 +79,7 @@ fn every_figure_is_told() {
     ucr_sockets{type="stream",state="connected"} 1
     ucr_sockets{type="stream",state="listening"} 2
     ucr_sockets{type="dgram",state="unconnected"} 3
+    ucr_sockets{type="tcp6",state="close-wait"} 77
     # HELP ucr_ledger_problems What the eBPF programs could not record, or recorded late, since tracing was attached.
     # TYPE ucr_ledger_problems counter
     ucr_ledger_problems_total{counter="ledger_full"} 29

@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(called(kind::SOCKET), Value::Text("socket".into()));
         assert_eq!(called(kind::TAKE), Value::Text("take".into()));
         assert_eq!(called(0), Value::Text("unknown".into()));
-        assert_eq!(called(kind::TAKE + 1), Value::Text("unknown".into()));
+        assert_eq!(called(kind::STATE + 1), Value::Text("unknown".into()));
     }
 
     #[test]

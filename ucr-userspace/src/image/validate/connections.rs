@@ -19,6 +19,12 @@ pub(super) fn check(image: &Image) -> Result<(), Invalid> {
             let socket = look_up(image, "a connection", this)?;
             let is_embryo =
                 matches!(connection, Connection::Waiting { embryo, .. } if *embryo == this);
+            if socket.inet.is_some() {
+                return Err(problem(
+                    this,
+                    Problem::Inet("is an end of a connection of unix sockets"),
+                ));
+            }
             let role = if is_embryo { Role::Embryo } else { Role::Connected };
             // One that is taken over may have no peer.
             let is_alone = connection.kept().is_some() && socket.role == Role::Unconnected;
@@ -36,6 +42,7 @@ pub(super) fn check(image: &Image) -> Result<(), Invalid> {
     }
     let alone = (0u32..).zip(&image.sockets).find(|(index, socket)| {
         matches!(socket.role, Role::Connected | Role::Embryo)
+            && socket.inet.is_none()
             && !ends.contains_key(&SocketIndex(*index))
     });
     if let Some((index, _)) = alone {

@@ -30,7 +30,7 @@ fn socket(n: u64, change: impl FnOnce(&mut Record)) -> Record {
     let mut record = Record::new_zeroed();
     record.socket = id(n);
     record.netns = HERE;
-    record.socket_type = 1;
+    (record.family, record.socket_type) = (1, 1);
     record.state = UNCONNECTED;
     change(&mut record);
     record
@@ -286,4 +286,38 @@ proptest! {
         let of_peer = usize::from(matches!(change, 0 | 2));
         prop_assert_eq!(others.len(), of_peer, "{:?}", others);
     }
+}
+
+/// An internet socket of a namespace that no pass gets into.
+fn inet(change: impl FnOnce(&mut Record)) -> Record {
+    use ucr_common::inet::{AF_INET, RawEnd, RawEnds};
+    socket(9, |record| {
+        (record.family, record.protocol, record.state) = (AF_INET, 6, CONNECTED);
+        record.netns = HERE + 77;
+        let end = |byte, port| RawEnd { address: [byte; 16], port, interface: 0 };
+        record.name = RawEnds { local: end(1, 80), remote: end(2, 999) }.to_name();
+        change(record);
+    })
+}
+
+#[test]
+fn internet_sockets_are_compared_by_their_ends_wherever_they_are() {
+    let found = |known: &[Record], real: &[Record]| {
+        let mut audit = audit(known, real, &BTreeSet::new());
+        audit.discrepancies.pop().map(|found| found.kind)
+    };
+    let fields = |change: fn(&mut Record)| match found(&[inet(|_| {})], &[inet(change)]) {
+        Some(Kind::Wrong(differences)) => differences.into_iter().map(|one| one.field).collect(),
+        None => Vec::new(),
+        Some(other) => panic!("{other:?}"),
+    };
+    assert_eq!(fields(|_| {}), []);
+    assert_eq!(fields(|real| real.protocol = 17), [Field::Protocol]);
+    assert_eq!(fields(|real| real.name.bytes[0] = 7), [Field::Local]);
+    assert_eq!(fields(|real| real.name.bytes[24] = 7), [Field::Remote]);
+    assert_eq!(fields(|real| real.state = 8), [Field::State]);
+    assert_eq!(found(&[inet(|_| {})], &[]), Some(Kind::Stale));
+    assert_eq!(found(&[], &[inet(|_| {})]), Some(Kind::Missing));
+    let closed = |byte| inet(|record| (record.state, record.name.bytes[24]) = (UNCONNECTED, byte));
+    assert_eq!(found(&[closed(3)], &[closed(4)]), None);
 }

@@ -146,8 +146,8 @@ impl Planner<'_> {
         listener: Holder,
         socket_type: SocketType,
     ) {
-        let wanted = self.seen_by_holder(client);
-        if wanted.is_some() && self.listening_as.get(&listener) != Some(&wanted) {
+        if self.listens_as_other(client, listener) {
+            let wanted = self.seen_by_holder(client);
             self.listen(listener, wanted);
         }
         self.create(client, socket_type);
@@ -164,6 +164,12 @@ impl Planner<'_> {
                 self.steps.push(Step::Shutdown { socket: client, how: alone });
             }
         }
+    }
+
+    /// Whether the listener is to listen as somebody else before a client connects.
+    pub(super) fn listens_as_other(&self, client: Holder, listener: Holder) -> bool {
+        let wanted = self.seen_by_holder(client);
+        wanted.is_some() && self.listening_as.get(&listener) != Some(&wanted)
     }
 
     fn shutdown_of(&self, index: SocketIndex) -> Shutdown {

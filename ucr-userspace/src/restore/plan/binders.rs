@@ -40,6 +40,7 @@ pub(super) struct Binder {
 }
 
 /// A connection with the listener it goes through. An end that has closed is a temporary socket.
+#[derive(Clone, Copy)]
 pub(super) struct Link {
     pub(super) client: Holder,
     pub(super) server: Holder,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::across::kept;
 use super::binders::{Key, indexed};
+use super::inet::is_deafened;
 use super::step::Step;
 use super::{Plan, Planner, Summary, paths};
 use crate::image::{
@@ -25,11 +26,15 @@ impl Planner<'_> {
         let of = |fits: fn(&Connection) -> bool| {
             self.image.connections.iter().filter(|connection| fits(connection)).count()
         };
+        let over_tcp = self.image.sockets.iter().filter_map(|socket| socket.inet.as_ref());
+        let waiting_at = over_tcp.clone().map(|inet| inet.waiting.len()).sum::<usize>();
+        let over_tcp = over_tcp.filter(|inet| inet.tcp.is_some());
         let summary = Summary {
             sockets: self.image.sockets.len(),
             listeners: roles.filter(|role| matches!(role, Role::Listening { .. })).count(),
-            connections: of(|connection| matches!(connection, Connection::Accepted { .. })),
-            waiting: of(|connection| matches!(connection, Connection::Waiting { .. })),
+            connections: of(|connection| matches!(connection, Connection::Accepted { .. }))
+                + over_tcp.count().saturating_sub(waiting_at),
+            waiting: waiting_at + of(|connection| matches!(connection, Connection::Waiting { .. })),
             messages: self.image.sockets.iter().map(|socket| socket.queue.len()).sum(),
             pairs: of(|connection| matches!(connection, Connection::Pair { .. })),
             outside: of(|connection| matches!(connection, Connection::External { .. })),
@@ -49,7 +54,7 @@ impl Planner<'_> {
     pub(super) fn finish(&mut self) {
         let shut = self.shut_down();
         for (socket, saved) in indexed(self.image) {
-            if self.kept.contains(&socket) || saved.role == Role::Embryo {
+            if self.kept.contains(&socket) || saved.role == Role::Embryo || saved.inet.is_some() {
                 continue;
             }
             let how = shut.get(&socket).copied().unwrap_or(saved.shutdown);
@@ -84,7 +89,10 @@ impl Planner<'_> {
             if self.kept.contains(&socket) {
                 continue;
             }
+            let is_set = saved.inet.as_deref().is_some_and(is_deafened);
             let filter = saved.filter.clone();
+            // Such a one has it already, but for a lock without a filter.
+            let filter = filter.filter(|filter| !is_set || filter.instructions.is_empty());
             self.steps.extend(filter.map(|filter| Step::SetFilter { socket, filter }));
         }
     }
@@ -108,7 +116,7 @@ pub(super) fn arming(image: &Image) -> Vec<Step> {
 
 /// A socket's options in an order in which they can be set. Setting a buffer's size locks it
 /// (`SO_BUF_LOCK`); the image has no lock if it was off, as it is for a new socket.
-fn in_order(saved: &Socket) -> Vec<SocketOption> {
+pub(super) fn in_order(saved: &Socket) -> Vec<SocketOption> {
     let mut options = saved.options.clone();
     let has = |number| saved.options.iter().any(|option| option.name == number);
     if (has(libc::SO_SNDBUF) || has(libc::SO_RCVBUF)) && !has(libc::SO_BUF_LOCK) {

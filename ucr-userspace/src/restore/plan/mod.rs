@@ -6,20 +6,23 @@
 //!    temporary listeners before that one: each binds, makes its connections, and is closed. (A path is
 //!    contested by nobody: what has lost its file is bound where nobody else comes.)
 //! 3. All other listeners bind and listen, temporary ones among them.
-//! 4. Each connection in the saved order: the client binds and connects, which does not wait for
-//!    `accept`; then the other end is accepted. One at a time, so that no backlog is too small.
+//! 4. The connections in the saved order: clients bind and connect, which does not wait for `accept`; then
+//!    their other ends are accepted. Several at a time, but no more than the listener's backlog has room for.
 //! 5. Unconnected sockets, and names that had to wait for step 2; then connections that nobody accepts yet,
 //!    in the order of their queue.
 //! 6. What waits for datagram sockets is sent, before they are connected (each before its peer is), because
 //!    then only their peers may; then what waits for all others, whose ends were temporary sockets are
 //!    closed. Every socket is there by then: it may be in flight.
 //! 7. Temporary listeners are closed, files that were gone are unlinked.
-//! 8. Shutdown, options, flags; then filters, which may drop what is still to be sent; last the mode of
+//! 8. Internet sockets (`inet`), which have nothing to do with the others.
+//! 9. Shutdown, options, flags; then filters, which may drop what is still to be sent; last the mode of
 //!    the socket files, which lets others in.
 
 mod across;
 mod binders;
+mod connections;
 mod datagrams;
+pub mod inet;
 mod last;
 mod paths;
 mod queues;
@@ -40,8 +43,8 @@ use self::step::{Aside, Holder, Identity, Step};
 use crate::image::datagrams::{Order, order};
 use crate::image::validate::{self, Invalid};
 use crate::image::{Image, Role, Socket, SocketIndex};
-use crate::model::option_table;
 use crate::model::{SocketType, UnixName};
+use crate::model::{inet_options, option_table};
 
 /// Why no order of steps brings an image back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,12 +83,12 @@ pub enum PlanError {
         made: Holder,
     },
     /// An option that ucr does not set.
-    #[error("socket {} has {}, which ucr does not restore", socket.0, option_table::name(*option))]
+    #[error("socket {} has {option}, which ucr does not restore", socket.0)]
     UnknownOption {
         /// Whose.
         socket: SocketIndex,
-        /// `SO_*` number.
-        option: i32,
+        /// Its name, or its number.
+        option: String,
     },
 }
 
@@ -192,9 +195,13 @@ pub fn plan_beneath(
 ) -> Result<Plan, PlanError> {
     validate::check(image)?;
     for (index, socket) in indexed(image) {
-        if let Some(option) = socket.options.iter().find(|o| option_table::known(o.name).is_none())
-        {
-            return Err(PlanError::UnknownOption { socket: index, option: option.name });
+        let general = socket.options.iter().find(|o| option_table::known(o.name).is_none());
+        let mut own = socket.inet.iter().flat_map(|inet| &inet.options);
+        let own = own.find(|o| inet_options::known(o.level, o.number).is_none());
+        let unknown = general.map(|option| option_table::name(option.name));
+        let unknown = unknown.or(own.map(|o| inet_options::name(o.level, o.number)));
+        if let Some(option) = unknown {
+            return Err(PlanError::UnknownOption { socket: index, option });
         }
     }
     queues::check(image)?;
@@ -215,6 +222,7 @@ pub fn plan_beneath(
     planner.queues();
     planner.bury();
     planner.leave();
+    planner.inet();
     planner.finish();
     Ok(planner.done(beneath))
 }
@@ -249,6 +257,8 @@ struct Planner<'a> {
     bound: BTreeSet<Holder>,
     /// Under whose credentials each listener listens now.
     listening_as: HashMap<Holder, Option<Identity>>,
+    /// The place of each internet socket among those of the image that share its port.
+    members: HashMap<SocketIndex, u32>,
     steps: Vec<Step>,
 }
 
@@ -259,6 +269,10 @@ impl<'a> Planner<'a> {
         beneath: Option<&[u8]>,
     ) -> Result<Self, PlanError> {
         let Links { links, stopgaps, gone, temporary } = link(image);
+        let mut through: HashMap<Holder, Vec<usize>> = HashMap::new();
+        for (number, link) in links.iter().enumerate() {
+            through.entry(link.listener).or_default().push(number);
+        }
         let accepted = links.iter().filter_map(|link| match link.server {
             Holder::Saved(server) => Some(server),
             Holder::Temporary(_) => None,
@@ -268,9 +282,10 @@ impl<'a> Planner<'a> {
         nameless.extend(&kept);
         let mut binders = Vec::new();
         for stopgap in &stopgaps {
-            // One is enough: the connections are made one at a time.
-            let listens = Some((1, None));
             let (made, kind) = (stopgap.made, stopgap.socket_type);
+            let count = through.get(&made).map_or(1, Vec::len);
+            let backlog = u32::try_from(count).unwrap_or(u32::MAX).min(connections::AT_ONCE);
+            let listens = Some((backlog, None));
             binders.push(binder(made, kind, &stopgap.bound, listens, beneath)?);
         }
         for (index, socket) in indexed(image) {
@@ -305,10 +320,6 @@ impl<'a> Planner<'a> {
             return Err(PlanError::NameReused { name: binder.place.name.clone() });
         }
         let by_holder = binders.iter().zip(0..).map(|(binder, at)| (binder.made, at)).collect();
-        let mut through: HashMap<Holder, Vec<usize>> = HashMap::new();
-        for (number, link) in links.iter().enumerate() {
-            through.entry(link.listener).or_default().push(number);
-        }
         let datagrams = order(image).unwrap_or_default();
         Ok(Self {
             temporary: strangers.temporary,
@@ -331,6 +342,7 @@ impl<'a> Planner<'a> {
             made: BTreeSet::new(),
             bound: BTreeSet::new(),
             listening_as: HashMap::new(),
+            members: HashMap::new(),
             steps: Vec::new(),
         })
     }
@@ -394,83 +406,14 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn listen(&mut self, made: Holder, identity: Option<Identity>) {
-        let listens = self.binder_of(made).and_then(|binder| binder.listens.as_ref());
-        if let Some(&(backlog, _)) = listens {
-            // A backlog may have been lowered since so many came.
-            let backlog = backlog.max(self.crowds.get(&made).copied().unwrap_or(0));
-            self.steps.push(Step::Listen { made, backlog, identity: identity.clone() });
-            self.listening_as.insert(made, identity);
-        }
-    }
-
-    fn connect(&mut self, number: usize) {
-        let Some(&Link { client, server, listener, .. }) = self.links.get(number) else {
-            return;
-        };
-        let Some(binder) = self.binder_of(listener) else {
-            return;
-        };
-        let (place, socket_type) = (binder.place.clone(), binder.socket_type);
-        self.prepare_client(client, server, listener, socket_type);
-        let identity = self.seen_by_holder(server);
-        self.steps.push(Step::Connect { client, listener, place, identity });
-        self.steps.push(Step::Accept { server, listener });
-        self.made.insert(server);
-    }
-
-    /// The end of a listener's part: the credentials that its next clients will see, or, for a
-    /// temporary one, its close.
-    fn release(&mut self, number: usize) {
-        let Some(binder) = self.binders.get(number) else {
-            return;
-        };
-        let made = binder.made;
-        let Some((backlog, finally)) = binder.listens.clone() else { return };
-        let is_crowded = self.crowds.get(&made).is_some_and(|crowd| *crowd > backlog);
-        let is_wrong = finally.is_some() && self.listening_as.get(&made) != Some(&finally);
-        if matches!(made, Holder::Temporary(_)) {
-            self.steps.push(Step::Close { made });
-        } else if is_crowded || is_wrong {
-            self.steps.push(Step::Listen { made, backlog, identity: finally });
-        }
-    }
-
-    fn give_up_names_first(&mut self) {
-        for number in self.select(Self::is_early) {
-            self.bind(number);
-            if let Some(made) = self.binders.get(number).map(|binder| binder.made) {
-                for link in self.through.get(&made).cloned().unwrap_or_default() {
-                    self.connect(link);
-                }
-            }
-            self.release(number);
-        }
-    }
-
-    fn is_early(binder: &Binder) -> bool {
-        binder.contested && !binder.stays
-    }
-
-    fn listeners(&mut self) {
-        for number in self.select(|b| b.listens.is_some() && !Self::is_early(b)) {
-            self.bind(number);
-        }
-    }
-
-    fn connections(&mut self) {
-        let early = self.select(Self::is_early);
-        let early: BTreeSet<_> =
-            early.into_iter().filter_map(|n| self.binders.get(n)).map(|b| b.made).collect();
-        let links = self.links.iter().enumerate();
-        let late = links.filter(|(_, link)| !early.contains(&link.listener));
-        let late: Vec<_> = late.map(|(number, _)| number).collect();
-        late.into_iter().for_each(|number| self.connect(number));
-    }
-
     fn others(&mut self) {
         for (index, socket) in indexed(self.image) {
-            if socket.role != Role::Embryo && !self.kept.contains(&index) {
+            if let Some(netlink) = socket.netlink.clone() {
+                self.steps.push(Step::Netlink { socket: index, netlink });
+                continue;
+            }
+            let is_other = socket.role == Role::Embryo || socket.inet.is_some();
+            if !is_other && !self.kept.contains(&index) {
                 self.create(Holder::Saved(index), socket.socket_type);
             }
         }

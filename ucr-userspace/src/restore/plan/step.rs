@@ -4,9 +4,13 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::inet::InetStep;
 use super::spot::{Landing, Spot, normal};
-use crate::image::{FileId, Filter, Notification, Owner, Socket, SocketIndex, SocketOption};
+use crate::image::{
+    FileId, Filter, Netlink, Notification, Owner, Socket, SocketIndex, SocketOption,
+};
 use crate::model::name::{Bytes, Escaped, exact};
+use crate::model::netlink::NetlinkProtocol;
 use crate::model::option_table;
 use crate::model::{Count, Credentials, Pid, Shutdown, SocketType, UnixName};
 
@@ -216,6 +220,20 @@ pub enum Step {
     },
     /// Remove the directory in which files were made that are nowhere.
     LeavePrivate,
+    /// Make a netlink socket with its address and groups.
+    Netlink {
+        /// Which one.
+        socket: SocketIndex,
+        /// What it is.
+        netlink: Box<Netlink>,
+    },
+    /// Something with an internet socket.
+    Inet {
+        /// Which one.
+        socket: SocketIndex,
+        /// What.
+        step: InetStep,
+    },
     /// `shutdown`; the peer's side follows by itself.
     Shutdown {
         /// Which one.
@@ -326,6 +344,15 @@ impl fmt::Display for Step {
             Self::ConnectDatagram { sender, receiver, place } => {
                 let sender = Holder::Saved(*sender);
                 write!(f, "connect {sender} to {receiver} at {place}")
+            }
+            Self::Inet { socket, step } => step.describe(*socket, f),
+            Self::Netlink { socket, netlink } => {
+                let protocol = NetlinkProtocol(netlink.protocol);
+                write!(f, "make socket {} ({protocol}) with port {}", socket.0, netlink.port)?;
+                match netlink.groups.len() {
+                    0 => Ok(()),
+                    count => write!(f, " in {}", Count(count, "group")),
+                }
             }
             Self::Disconnect { socket } => write!(f, "disconnect {}", Holder::Saved(*socket)),
             Self::Accept { server, listener } => {

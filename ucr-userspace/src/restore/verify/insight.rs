@@ -2,14 +2,13 @@
 
 use std::{io, os::fd::AsRawFd as _};
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use ucr_common::descriptor::SocketDescriptor;
 
 use super::{ObserveError, queues::is_needed};
 use crate::{
     image::{Image, SocketIndex},
-    model::Pid,
     process::{
         state::{SocketDetails, StateError},
         states::{States, Unknown},
@@ -31,6 +30,8 @@ pub struct Insight {
     /// Where each socket is.
     pub(super) socks: HashMap<SocketIndex, u64>,
     listed: HashMap<i32, SocketDescriptor>,
+    /// Those that are no unix sockets.
+    others: HashSet<SocketIndex>,
 }
 
 impl Insight {
@@ -60,9 +61,8 @@ impl Insight {
         lister: impl FnOnce() -> Result<Lister, DescriptorError>,
     ) -> Result<Self, MemoryError> {
         let mut lister = lister()?;
-        let memory = Memory::prepare(&mut lister)?;
-        let own = Pid(nix::unistd::getpid().as_raw());
-        let listed = lister.sockets_of(own)?.into_iter().filter(|d| d.tid == d.pid);
+        let (memory, listed) = Memory::prepare_and_list(&mut lister)?;
+        let listed = listed.into_iter().filter(|d| d.tid == d.pid);
         let listed: HashMap<i32, SocketDescriptor> =
             listed.map(|d| (d.fd.cast_signed(), d)).collect();
         let sk = |index| {
@@ -70,14 +70,17 @@ impl Insight {
             Some((index, listed.get(&fd)?.socket.sk))
         };
         let socks = (0..).map(SocketIndex).zip(&image.sockets).filter_map(|(at, _)| sk(at));
-        Ok(Self { socks: socks.collect(), memory, listed })
+        let all = (0..).map(SocketIndex).zip(&image.sockets);
+        let others = all.filter(|(_, socket)| !socket.is_unix()).map(|(at, _)| at).collect();
+        Ok(Self { socks: socks.collect(), memory, listed, others })
     }
 
     /// Reads ahead what will be asked of a socket and those behind it; does so now and then.
     pub(super) fn read_ahead(&self, index: SocketIndex) {
         if index.get().is_multiple_of(TOGETHER) {
             let together = (index.0..).map(SocketIndex).take(TOGETHER);
-            let socks: Vec<u64> = together.filter_map(|at| self.socks.get(&at).copied()).collect();
+            let unix = together.filter(|at| !self.others.contains(at));
+            let socks: Vec<u64> = unix.filter_map(|at| self.socks.get(&at).copied()).collect();
             self.memory.read_ahead(&socks);
         }
     }

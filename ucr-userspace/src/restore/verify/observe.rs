@@ -67,7 +67,8 @@ pub fn observe(
     let mut all = Vec::with_capacity(image.sockets.len());
     let kept: HashSet<_> = image.connections.iter().filter_map(Connection::kept).collect();
     for (index, socket) in indexed(image) {
-        if socket.role == Role::Embryo {
+        // The others are read by `inet` and `netlink`.
+        if socket.role == Role::Embryo || !socket.is_unix() {
             all.push(None);
             continue;
         }

@@ -15,7 +15,10 @@ use crate::snapshot::memory::{Memory, MemoryError, RawFile, RawMessage};
 pub(super) fn is_needed(image: &Image) -> bool {
     let peeks = |socket: &Socket| socket.options.iter().any(|o| o.name == libc::SO_PEEK_OFF);
     let has_more = image.sockets.iter().any(|socket| {
-        !socket.queue.is_empty() || socket.error != 0 || !socket.shutdown.is_none() && peeks(socket)
+        socket.inet.is_some()
+            || !socket.queue.is_empty()
+            || socket.error != 0
+            || !socket.shutdown.is_none() && peeks(socket)
     });
     has_more || image.connections.iter().any(|c| matches!(c, Connection::Waiting { .. }))
 }
@@ -61,7 +64,9 @@ impl Check<'_> {
         }
         for (number, socket) in (0..).zip(&self.image.sockets) {
             let index = SocketIndex(number);
-            let (Role::Listening { .. }, Some(sk)) = (socket.role, self.socks.get(&index)) else {
+            let (Role::Listening { .. }, None, Some(sk)) =
+                (socket.role, &socket.inet, self.socks.get(&index))
+            else {
                 continue;
             };
             let found = self.memory.embryos(*sk)?;
@@ -85,7 +90,7 @@ impl Check<'_> {
             let is_listener = matches!(socket.role, Role::Listening { .. });
             self.insight.read_ahead(index);
             let Some(&sk) = self.socks.get(&index) else { continue };
-            if is_listener || kept.contains(&index) {
+            if is_listener || kept.contains(&index) || !socket.is_unix() {
                 continue;
             }
             let sock = self.memory.sock(sk)?;

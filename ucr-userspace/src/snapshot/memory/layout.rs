@@ -5,7 +5,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use ucr_common::memory::LAYOUT;
 
+use super::inet::InetLayout;
 use super::likeness;
+use super::tcp::TcpLayout;
 use crate::kernel::btf::{Btf, BtfError};
 
 /// Offsets and sizes, in bytes.
@@ -86,6 +88,8 @@ pub(in crate::snapshot) struct Layout {
     pub(super) upid: usize,
     pub(super) upid_number: usize,
     pub(super) upid_namespace: usize,
+    pub(super) inet: InetLayout,
+    pub(super) tcp: TcpLayout,
 }
 
 fn narrow(value: u64) -> usize {
@@ -191,6 +195,8 @@ impl Layout {
             upid: size("upid")?,
             upid_number: at("upid", "nr")?,
             upid_namespace: at("upid", "ns")?,
+            inet: InetLayout::resolve(btf)?,
+            tcp: TcpLayout::resolve(btf)?,
         })
     }
 }

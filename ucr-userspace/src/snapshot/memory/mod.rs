@@ -6,11 +6,14 @@
 //! found its own messages again, which [`Memory::prepare`] tries.
 
 mod ahead;
+mod datagrams;
+mod inet;
 mod layout;
 mod likeness;
 mod pages;
 mod queue;
 mod reader;
+mod tcp;
 mod trial;
 
 use std::{
@@ -21,10 +24,13 @@ use std::{
 
 use nix::fcntl::Flock;
 
-use ucr_common::memory::PIECE;
+use ucr_common::{descriptor::SocketDescriptor, memory::PIECE};
 
 pub use self::ahead::TOGETHER;
+pub use self::datagrams::{RawDatagram, RawHeldBack};
+pub use self::inet::{InetSock, RawMembership};
 pub use self::queue::{RawFile, RawMessage};
+pub use self::tcp::{RawTcp, RawWaiting};
 
 pub(super) use self::layout::Layout;
 use self::pages::Pages;
@@ -159,6 +165,16 @@ impl Memory {
     /// # Errors
     /// A kernel that refuses the program, or whose structures are others than expected.
     pub fn prepare(lister: &mut Lister) -> Result<Self, MemoryError> {
+        Self::prepare_and_list(lister).map(|(memory, _)| memory)
+    }
+
+    /// The same; also our own descriptors, which the trial lists: for who has many and wants to know them.
+    ///
+    /// # Errors
+    /// As of [`prepare`](Self::prepare).
+    pub fn prepare_and_list(
+        lister: &mut Lister,
+    ) -> Result<(Self, Vec<SocketDescriptor>), MemoryError> {
         let call = |operation| move |source| MemoryError::Call { operation, source };
         let MemoryProgram { program, wants, memory, layout, turn } =
             lister.memory().map_err(MemoryError::Prepare)?;
@@ -172,8 +188,8 @@ impl Memory {
             specimen: None,
             _turn: turn,
         };
-        memory.try_out(lister)?;
-        Ok(memory)
+        let listed = memory.try_out(lister)?;
+        Ok((memory, listed))
     }
 
     /// A socket of our own that nobody uses, and where it is.

@@ -6,7 +6,7 @@ use super::{Block, Memory, MemoryError, long};
 use crate::model::{Credentials, UnixName};
 
 /// More than this in one queue is a list that goes in circles.
-const MOST: usize = 1 << 22;
+pub(super) const MOST: usize = 1 << 22;
 
 /// One message as the kernel holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,9 +70,24 @@ impl Memory {
     }
 
     fn heads(&self, sk: u64, sock: &Block) -> Result<Vec<Head>, MemoryError> {
-        let end = sk + long(self.layout.queue);
+        self.heads_in(sk, self.layout.queue, sock)
+    }
+
+    /// The heads of what lies in the queue at this offset of a socket.
+    pub(super) fn heads_of(
+        &self,
+        sk: u64,
+        queue: usize,
+        sock: &Block,
+    ) -> Result<Vec<Block>, MemoryError> {
+        let heads = self.heads_in(sk, queue, sock)?;
+        Ok(heads.into_iter().map(|head| head.skb).collect())
+    }
+
+    fn heads_in(&self, sk: u64, queue: usize, sock: &Block) -> Result<Vec<Head>, MemoryError> {
+        let end = sk + long(queue);
         // `sk_buff_head` begins with the same pointers as `sk_buff`.
-        let mut next = sock.u64(self.layout.queue + self.layout.skb_next)?;
+        let mut next = sock.u64(queue + self.layout.skb_next)?;
         let mut heads = Vec::new();
         while next != end {
             if heads.len() == MOST {
@@ -118,7 +133,7 @@ impl Memory {
     }
 
     /// All bytes of a message, also those that have been received.
-    fn data(&self, skb: &Block) -> Result<Vec<u8>, MemoryError> {
+    pub(super) fn data(&self, skb: &Block) -> Result<Vec<u8>, MemoryError> {
         let l = &self.layout;
         let size = |at| skb.u32(at).map(|size| usize::try_from(size).unwrap_or(usize::MAX));
         let (length, paged) = (size(l.skb_len)?, size(l.skb_data_len)?);
@@ -157,6 +172,18 @@ impl Memory {
         for (page, offset, length) in self.fragments(skb)? {
             self.append("a page", pages.address(page).wrapping_add(offset), length, data)?;
         }
+        // A datagram that came in fragments, or several that came as one, are messages behind a message.
+        let mut next = self.list_of(skb)?;
+        let mut behind = 0;
+        while next != 0 {
+            if behind == MOST {
+                return Err(MemoryError::Senseless("a message has no end"));
+            }
+            behind += 1;
+            let part = self.read("a part of a message", next, self.layout.skb)?;
+            next = part.u64(self.layout.skb_next)?;
+            data.extend(self.data(&part)?);
+        }
         Ok(())
     }
 
@@ -174,14 +201,21 @@ impl Memory {
         first.skb.u64(self.layout.skb_head)
     }
 
-    fn fragments(&self, skb: &Block) -> Result<Vec<(u64, u64, usize)>, MemoryError> {
+    /// The first of the messages that a message is made of, besides itself; 0 if there are none.
+    fn list_of(&self, skb: &Block) -> Result<u64, MemoryError> {
+        self.shared_of(skb)?.u64(self.layout.shared_list)
+    }
+
+    pub(super) fn shared_of(&self, skb: &Block) -> Result<Block, MemoryError> {
         let l = &self.layout;
         // `sk_buff_data_t` is an offset on machines of 64 bits.
         let shared = skb.u64(l.skb_head)?.wrapping_add(u64::from(skb.u32(l.skb_end)?));
-        let shared = self.read("a message's parts", shared, l.shared)?;
-        if shared.u64(l.shared_list)? != 0 {
-            return Err(MemoryError::Senseless("a message is made of messages"));
-        }
+        self.read("a message's parts", shared, l.shared)
+    }
+
+    fn fragments(&self, skb: &Block) -> Result<Vec<(u64, u64, usize)>, MemoryError> {
+        let l = &self.layout;
+        let shared = self.shared_of(skb)?;
         (0..usize::from(shared.u8(l.shared_count)?))
             .map(|number| {
                 let at = l.shared_fragments + number * l.fragment;

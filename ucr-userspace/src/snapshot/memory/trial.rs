@@ -8,6 +8,7 @@ use nix::sys::socket::{
     sockopt,
 };
 use nix::unistd::{Pid, getegid, geteuid, getpid};
+use ucr_common::descriptor::SocketDescriptor;
 
 use super::pages::Pages;
 use super::{Memory, MemoryError, RawFile, RawMessage, long};
@@ -37,7 +38,11 @@ fn content(length: usize, seed: u64) -> Vec<u8> {
 }
 
 impl Memory {
-    pub(super) fn try_out(&mut self, lister: &mut Lister) -> Result<(), MemoryError> {
+    /// Returns our own descriptors, those of the trial among them.
+    pub(super) fn try_out(
+        &mut self,
+        lister: &mut Lister,
+    ) -> Result<Vec<SocketDescriptor>, MemoryError> {
         let make = || {
             socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(call("make a socketpair"))
@@ -89,7 +94,7 @@ impl Memory {
         self.find_pages(sk_of(long_to.as_fd())?, &big)?;
         let sk = sk_of(long_from.as_fd())?;
         self.specimen = Some((long_from, sk));
-        Ok(())
+        Ok(listed)
     }
 
     /// Our pid namespace, and what all sockets have as their file operations.

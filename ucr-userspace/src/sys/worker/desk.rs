@@ -6,8 +6,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32};
 
-/// Pairs that one order makes, at most: until they are taken over they are descriptors beside all others.
-pub const MOST_PAIRS: usize = 16;
+/// Calls of one kind that are one order, at most. The ends of pairs are descriptors beside all others until they
+/// are taken over.
+pub const MOST_CALLS: usize = 16;
 
 /// Supplementary groups of a task, at most (`NGROUPS_MAX`).
 const MAX_GROUPS: usize = 65_536;
@@ -29,9 +30,9 @@ pub(super) const AS_THEY_ARE: u32 = u32::MAX;
 pub(super) struct Desk {
     turn: AtomicU32,
     pub(super) kind: AtomicI32,
-    /// A descriptor, or the type of a pair.
+    /// A descriptor, the type of a pair, or the length of the address.
     pub(super) subject: AtomicI32,
-    /// The backlog, the length of the address, or how many pairs.
+    /// The backlog, or how many calls.
     pub(super) detail: AtomicI32,
     pub(super) uid: AtomicU32,
     pub(super) gid: AtomicU32,
@@ -39,7 +40,9 @@ pub(super) struct Desk {
     pub(super) answer: AtomicI32,
     /// How many pairs were made, also if there is an error.
     pub(super) pairs: AtomicI32,
-    pub(super) made: [[AtomicI32; 2]; MOST_PAIRS],
+    pub(super) made: [[AtomicI32; 2]; MOST_CALLS],
+    /// Who connect, in this order.
+    pub(super) clients: [AtomicI32; MOST_CALLS],
     pub(super) group_count: AtomicU32,
     /// `struct sockaddr_un`.
     pub(super) address: [AtomicU8; 128],

@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::desk::{ANSWERED, AS_THEY_ARE, CONNECT, Desk, LISTEN, MOST_PAIRS, ORDERED, PAIRS};
+use super::desk::{ANSWERED, AS_THEY_ARE, CONNECT, Desk, LISTEN, MOST_CALLS, ORDERED, PAIRS};
 use super::gate;
 
 const UNCHANGED: u32 = u32::MAX;
@@ -107,15 +107,23 @@ fn call(desk: &Desk) -> Result<(), i32> {
         }
         CONNECT => {
             let address = desk.address.as_ptr();
-            // SAFETY: the kernel reads `detail` bytes, which the address has.
-            checked(unsafe { libc::syscall(libc::SYS_connect, subject, address, detail) })
+            desk.clients.iter().take(count(detail)).try_for_each(|client| {
+                let client = client.load(Relaxed);
+                // SAFETY: the kernel reads `subject` bytes, which the address has.
+                checked(unsafe { libc::syscall(libc::SYS_connect, client, address, subject) })
+            })
         }
         PAIRS => {
-            let count = usize::try_from(detail).unwrap_or(0).min(MOST_PAIRS);
+            let count = count(detail);
             desk.made.iter().take(count).try_for_each(|place| pair(desk, subject, place))
         }
         _ => Err(libc::EINVAL),
     }
+}
+
+/// How many calls.
+fn count(detail: i32) -> usize {
+    usize::try_from(detail).unwrap_or(0).min(MOST_CALLS)
 }
 
 fn pair(desk: &Desk, kind: i32, place: &[AtomicI32; 2]) -> Result<(), i32> {

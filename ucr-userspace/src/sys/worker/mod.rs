@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
 
-pub use self::desk::MOST_PAIRS;
+pub use self::desk::MOST_CALLS;
 
 use self::desk::Shared;
 use super::{addr, gate};
@@ -34,9 +34,10 @@ pub struct Ids<'a> {
 pub enum Call<'a> {
     /// `listen`.
     Listen(BorrowedFd<'a>, i32),
-    /// `connect` to these `sun_path` bytes.
-    Connect(BorrowedFd<'a>, &'a [u8]),
-    /// `socketpair` of this `SOCK_*` type, close-on-exec, so many times, which are [`MOST_PAIRS`] at most.
+    /// `connect` of each of these, which are [`MOST_CALLS`] at most, to these `sun_path` bytes; the first that
+    /// fails is the last.
+    Connect(&'a [BorrowedFd<'a>], &'a [u8]),
+    /// `socketpair` of this `SOCK_*` type, close-on-exec, so many times, which are [`MOST_CALLS`] at most.
     Pairs(i32, usize),
 }
 
@@ -124,14 +125,20 @@ impl Worker {
         self.has_groups |= groups.is_some();
         match call {
             Call::Listen(socket, backlog) => desk.put(desk::LISTEN, socket.as_raw_fd(), backlog),
-            Call::Connect(socket, name) => {
+            Call::Connect(clients, name) => {
+                if clients.len() > MOST_CALLS {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                let numbers = desk.clients.iter().zip(clients);
+                numbers.for_each(|(to, from)| to.store(from.as_raw_fd(), Relaxed));
                 let (address, length) = addr::bytes(name)?;
                 desk.address.iter().zip(address).for_each(|(to, from)| to.store(from, Relaxed));
                 let length = i32::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
-                desk.put(desk::CONNECT, socket.as_raw_fd(), length);
+                let count = i32::try_from(clients.len()).unwrap_or_default();
+                desk.put(desk::CONNECT, length, count);
             }
             Call::Pairs(socket_type, count) => {
-                let count = i32::try_from(count.min(MOST_PAIRS)).unwrap_or_default();
+                let count = i32::try_from(count.min(MOST_CALLS)).unwrap_or_default();
                 desk.put(desk::PAIRS, socket_type, count);
             }
         }

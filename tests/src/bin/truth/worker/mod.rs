@@ -8,6 +8,7 @@ mod crowd;
 mod datagrams;
 mod descriptors;
 mod doors;
+mod internet;
 mod names;
 mod namespaces;
 mod processes;
@@ -42,6 +43,8 @@ struct Worker {
     names: Names,
     /// Sockets in whatever state, and whoever else has them.
     bag: Vec<OwnedFd>,
+    /// Internet sockets.
+    internet: Vec<OwnedFd>,
     /// The foreman's listeners.
     common: Vec<OwnedFd>,
     /// Where the others send descriptors.
@@ -89,6 +92,12 @@ const ACTS: &[(u32, &str, Act)] = &[
     (4, "doors", doors::signal),
     (4, "doors", doors::opens),
     (1, "namespaces", namespaces::visit),
+    (20, "internet", internet::listener),
+    (40, "internet", internet::client),
+    (40, "internet", internet::accept),
+    (30, "internet", internet::disturb),
+    (20, "internet", internet::close),
+    (30, "internet", internet::datagrams),
 ];
 
 /// What is done once in so many acts: a new process costs as much as a thousand system calls, and a
@@ -117,7 +126,8 @@ pub(crate) fn run(task: Task) -> Result<()> {
     let common = common(&task.common)?;
     let mailbox = if task.acts.is_none() { mailbox(&mut calls, &names, &task) } else { None };
     let bag = inherited(&task.common)?;
-    let mut worker = Worker { task, calls, names, bag, common, mailbox };
+    let internet = Vec::new();
+    let mut worker = Worker { task, calls, names, bag, internet, common, mailbox };
     worker.calls.rng.shuffle(&mut worker.bag);
     worker.work();
     // Not by dropping: the kernel closes what a process leaves behind.

@@ -1,0 +1,109 @@
+//! Drops what comes for locked connections at the interfaces, where that is before anybody could answer it: by links,
+//! which go with their holder, or by filters where the kernel has no such links.
+
+use std::fmt::{self, Display, Formatter};
+
+use aya::programs::{LinkOrder, TcAttachType, links::FdLink, tc::TcAttachOptions};
+use nix::net::if_::if_nameindex;
+
+use super::{
+    EARLY, LockError,
+    filters::{self, Filters},
+    no_link,
+    object::Object,
+    refused,
+};
+use crate::{causes::errno, kernel::netns};
+
+/// A test says by it that links are not to be tried.
+const FORCED: &str = "UCR_LOCK_EARLY";
+
+/// How programs are hung on interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By links (`tcx`). Linux 6.6.
+    Links,
+    /// By filters (`tc`), which the kernel has by its modules `sch_ingress` and `cls_bpf`.
+    Filters,
+}
+
+impl Way {
+    fn forced() -> Option<Self> {
+        (std::env::var_os(FORCED)? == "tc").then_some(Self::Filters)
+    }
+}
+
+impl Display for Way {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Links => "by links (tcx)",
+            Self::Filters => "by filters (tc clsact, bpf)",
+        })
+    }
+}
+
+/// The program on the interfaces of a network namespace.
+#[derive(Debug)]
+pub(super) enum Early {
+    /// With what they are called.
+    Links(Vec<(String, FdLink)>),
+    Filters(Filters),
+}
+
+impl Early {
+    /// Hangs the program on every interface of this network namespace, in front of all that looks at packets.
+    pub(super) fn attach(object: &mut Object) -> Result<Self, LockError> {
+        if Way::forced() == Some(Way::Filters) {
+            return Filters::hang(object).map(Self::Filters);
+        }
+        match links(object) {
+            Err(error) if is_unknown(&error) => {
+                tracing::debug!(%error, "filters are taken in place of links");
+                Filters::hang(object).map(Self::Filters)
+            }
+            links => links.map(Self::Links),
+        }
+    }
+}
+
+/// How this kernel hangs programs on interfaces, tried in a network namespace of one's own.
+pub(super) fn attempt(object: &mut Object) -> Result<Way, LockError> {
+    let attempt = || {
+        if Way::forced() == Some(Way::Filters) {
+            return filters::attempt(object).map(|()| Way::Filters);
+        }
+        match links(object) {
+            Err(error) if is_unknown(&error) => filters::attempt(object).map(|()| Way::Filters),
+            links => links.map(|_| Way::Links),
+        }
+    };
+    netns::run_apart(attempt).map_err(|source| LockError::Files {
+        operation: "leave",
+        path: netns::OWN.into(),
+        source,
+    })?
+}
+
+/// Whether that is what a kernel says that does not know such links.
+fn is_unknown(error: &LockError) -> bool {
+    matches!(errno(error), Some(libc::EINVAL | libc::EOPNOTSUPP))
+}
+
+fn links(object: &mut Object) -> Result<Vec<(String, FdLink)>, LockError> {
+    let program = object.of_interfaces(EARLY)?;
+    let interfaces = if_nameindex().map_err(|errno| filters::no_interfaces(errno.into()))?;
+    let mut links = Vec::new();
+    for interface in &interfaces {
+        let name = interface.name().to_string_lossy();
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = match program.attach_with_options(&name, TcAttachType::Ingress, options) {
+            // It has gone meanwhile.
+            Err(error) if errno(&error) == Some(libc::ENODEV) => continue,
+            attached => attached.map_err(refused(EARLY))?,
+        };
+        let link = program.take_link(id).map_err(refused(EARLY))?;
+        let link = FdLink::try_from(link).map_err(|_| no_link(EARLY))?;
+        links.push((format!("{EARLY}-{}", interface.index()), link));
+    }
+    Ok(links)
+}

@@ -1,0 +1,397 @@
+//! An internet socket's state: through a descriptor that we hold, and as far as that does not tell it, from the
+//! kernel's memory.
+
+use core::net::IpAddr;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, ipproto};
+
+use super::options;
+use super::state::{self, Defaults, NotRestorable, StateError};
+use super::states::Unknown;
+use super::tcp;
+use crate::image::validate::STATUS_FLAGS;
+use crate::image::{
+    Datagram, Filter, HeldBack, Inet, InetOption, Membership, Notification, SocketOption,
+};
+use crate::model::Shutdown;
+use crate::model::inet::{Endpoint, Family, Protocol, TcpState};
+use crate::model::inet_options::{self, Known};
+use crate::model::name::Escaped;
+use crate::snapshot::memory::{InetSock, Memory, MemoryError, RawWaiting};
+use crate::sys::sockopt;
+
+/// Longest value of an option that is read, in bytes.
+const MAX_LEN: usize = sockopt::MAX_LEN;
+
+/// `SO_BUF_LOCK`: the size of this buffer was set, and the kernel leaves it alone.
+const SEND_LOCKED: i32 = 1;
+const RECEIVE_LOCKED: i32 = 2;
+
+/// What a descriptor tells about its internet socket, and the kernel's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InetDetails {
+    /// Inode number in sockfs.
+    pub inode: u32,
+    /// `SO_COOKIE`.
+    pub cookie: u64,
+    /// `F_GETFL`, reduced to what an image holds.
+    pub status_flags: i32,
+    /// `sk_shutdown`.
+    pub shutdown: Shutdown,
+    /// Of a listener.
+    pub backlog: Option<u32>,
+    /// Connections that wait to be accepted, in order.
+    pub waiting: Vec<RawWaiting>,
+    /// `SOL_SOCKET` options whose value differs from that of a new socket.
+    pub options: Vec<SocketOption>,
+    /// `SO_ATTACH_FILTER` and `SO_LOCK_FILTER`.
+    pub filter: Option<Filter>,
+    /// `F_SETOWN` and `F_SETSIG`, if either was set.
+    pub notification: Option<Notification>,
+    /// `sk_state`.
+    pub state: TcpState,
+    /// What only internet sockets have.
+    pub inet: Inet,
+    /// What differs from a new socket and cannot be given to another one.
+    pub not_restorable: Vec<NotRestorable>,
+}
+
+/// What a new socket of one kind looks like on the running kernel, in this network namespace.
+#[derive(Clone, Debug)]
+pub struct InetDefaults {
+    family: Family,
+    protocol: Protocol,
+    general: Defaults,
+    options: Vec<InetOption>,
+}
+
+impl InetDefaults {
+    /// Makes a socket, reads it and closes it.
+    ///
+    /// # Errors
+    /// If it cannot be made or read.
+    pub fn probe(family: Family, protocol: Protocol) -> Result<Self, StateError> {
+        let new = create(family, protocol).map_err(|source| StateError::Read {
+            operation: "socket for the defaults",
+            fd: -1,
+            source,
+        })?;
+        let (general, options) = (Defaults::of(new.as_fd())?, all_options(new.as_fd(), protocol)?);
+        Ok(Self { family, protocol, general, options })
+    }
+}
+
+/// What new sockets of each kind look like, asked once.
+#[derive(Debug, Default)]
+pub struct Usual(HashMap<(Family, Protocol), InetDefaults>);
+
+impl Usual {
+    /// Of this kind.
+    ///
+    /// # Errors
+    /// If none can be made or read.
+    pub fn of(&mut self, family: Family, protocol: Protocol) -> Result<&InetDefaults, StateError> {
+        match self.0.entry((family, protocol)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => Ok(unknown.insert(InetDefaults::probe(family, protocol)?)),
+        }
+    }
+}
+
+/// `socket(2)`.
+///
+/// # Errors
+/// The kernel's.
+pub fn create(family: Family, protocol: Protocol) -> io::Result<OwnedFd> {
+    let domain = match family {
+        Family::V4 => AddressFamily::INET,
+        Family::V6 => AddressFamily::INET6,
+    };
+    let (kind, protocol) = match protocol {
+        Protocol::Tcp => (rustix::net::SocketType::STREAM, ipproto::TCP),
+        Protocol::Udp => (rustix::net::SocketType::DGRAM, ipproto::UDP),
+        Protocol::UdpLite => (rustix::net::SocketType::DGRAM, ipproto::UDPLITE),
+    };
+    Ok(rustix::net::socket_with(domain, kind, SocketFlags::CLOEXEC, Some(protocol))?)
+}
+
+/// Family and protocol of a socket; `None` if it is none of those that ucr knows (another family, MPTCP, raw).
+///
+/// # Errors
+/// If the kernel refuses the question.
+pub fn kind(socket: BorrowedFd<'_>) -> Result<Option<(Family, Protocol)>, StateError> {
+    let family = state::int(socket, libc::SO_DOMAIN, "SO_DOMAIN")?;
+    let protocol = state::int(socket, libc::SO_PROTOCOL, "SO_PROTOCOL")?;
+    Ok(Family::from_raw(family).zip(Protocol::from_raw(protocol)))
+}
+
+/// Reads a socket's state.
+///
+/// # Errors
+/// If the kernel refuses a question, or its memory makes no sense.
+pub fn read(
+    socket: BorrowedFd<'_>,
+    sk: u64,
+    defaults: &InetDefaults,
+    memory: &Memory,
+) -> Result<InetDetails, Unknown<StateError>> {
+    let (family, protocol) = (defaults.family, defaults.protocol);
+    let sock = memory.inet_sock(sk, protocol.is_datagram())?;
+    let state = TcpState::from_raw(sock.state).ok_or_else(|| {
+        let source = io::Error::other(format!("state {} is none of TCP's", sock.state));
+        state::failed("sk_state", socket, source)
+    })?;
+    let settings = state::settings(socket, &defaults.general)?;
+    let mut not_restorable = settings.not_restorable;
+    not_restorable.extend(lost(&sock));
+    if sock.has_upper_layer {
+        not_restorable.push(NotRestorable::UpperLayer { name: upper_layer(socket) });
+    }
+    let local = local(socket)?;
+    let mut options = all_options(socket, protocol)?;
+    options.retain(|option| !defaults.options.contains(option));
+    let has_ended = state == TcpState::Closed && is_past(local, &sock);
+    let was_connected = has_ended || !matches!(state, TcpState::Closed | TcpState::Listening);
+    options.retain(|option| !(was_connected && is_moot(option, protocol, local)));
+    tell_segment(&mut options, &sock, state);
+    if protocol.is_datagram() || !was_connected {
+        tell_interface(&mut options, &sock);
+    }
+    let (datagrams, held_back) = match protocol.is_datagram() {
+        true => (memory.datagrams(sk)?, memory.held_back(sk)?),
+        false => (Vec::new(), None),
+    };
+    let (mut tcp, mut remote) = (None, remote(socket)?);
+    if protocol == Protocol::Tcp && !matches!(state, TcpState::Closed | TcpState::Listening) {
+        let found = tcp::read(socket, sk, memory)?;
+        not_restorable.extend(found.lost);
+        tcp = Some(Box::new(found.tcp));
+        remote = Some(match remote {
+            Some(remote) => remote,
+            None => asked_for(sk, family, local, memory)?,
+        });
+    }
+    let is_heard = remote.is_some() || has_ended;
+    let groups = memory.memberships(sk, family, protocol.is_datagram())?;
+    let inet = Inet {
+        family,
+        protocol,
+        local: Some(local).filter(|local| !local.is_nothing() && !has_ended),
+        remote,
+        options,
+        memberships: groups
+            .into_iter()
+            .map(|group| Membership {
+                group: group.group,
+                interface: group.interface,
+                excludes: group.excludes,
+                sources: group.sources,
+            })
+            .collect(),
+        turn: sock.turn,
+        datagrams: datagrams
+            .into_iter()
+            .map(|raw| Datagram { data: raw.data, from: raw.from, to: raw.to })
+            .collect(),
+        held_back: held_back.map(|raw| HeldBack { data: raw.data, to: raw.to }),
+        tcp,
+        waiting: Vec::new(),
+    };
+    let listens = protocol == Protocol::Tcp && state == TcpState::Listening;
+    let flags = rustix::fs::fcntl_getfl(socket)
+        .map_err(|errno| state::failed("F_GETFL", socket, errno.into()))?;
+    let flags = libc::c_int::try_from(flags.bits()).unwrap_or_default();
+    let cookie = rustix::net::sockopt::socket_cookie(socket)
+        .map_err(|errno| state::failed("SO_COOKIE", socket, errno.into()))?;
+    Ok(InetDetails {
+        inode: state::inode(socket)?,
+        cookie,
+        status_flags: flags & STATUS_FLAGS,
+        shutdown: Shutdown(sock.shutdown & Shutdown::BOTH.0),
+        backlog: listens.then_some(sock.backlog),
+        waiting: if listens { memory.tcp_waiting(sk, family)? } else { Vec::new() },
+        options: general_options(settings.options, is_heard),
+        filter: settings.filter,
+        notification: state::notification(socket)?,
+        state,
+        inet,
+        not_restorable,
+    })
+}
+
+/// Whether the address is that of a connection which has ended: the port is not the socket's any more, and somebody
+/// else's by now, its listener's for one.
+fn is_past(local: Endpoint, sock: &InetSock) -> bool {
+    local.port != 0 && sock.port == 0
+}
+
+/// `SOL_SOCKET` options as far as somebody has set them. `is_heard`: it is connected, or was.
+fn general_options(mut options: Vec<SocketOption>, is_heard: bool) -> Vec<SocketOption> {
+    let lock = options.iter().find(|option| option.name == libc::SO_BUF_LOCK);
+    let locked = lock.and_then(|lock| sockopt::as_int(&lock.value)).unwrap_or_default();
+    options.retain(|option| match option.name {
+        // Without a lock the kernel chooses the size, and changes it as it goes.
+        libc::SO_SNDBUF => locked & SEND_LOCKED != 0,
+        libc::SO_RCVBUF => locked & RECEIVE_LOCKED != 0,
+        // The kernel notes here where the last packet of a connection came.
+        libc::SO_INCOMING_CPU => !is_heard,
+        _ => true,
+    });
+    options
+}
+
+/// Whether the value of an option says nothing about what was set, since the socket is connected, or was.
+fn is_moot(option: &InetOption, protocol: Protocol, local: Endpoint) -> bool {
+    match (option.level, option.number) {
+        // Of a connection they say what was agreed upon, and not what was set.
+        (
+            libc::SOL_TCP,
+            libc::TCP_FASTOPEN | libc::TCP_FASTOPEN_KEY | libc::TCP_MAXSEG | libc::TCP_WINDOW_CLAMP,
+        ) => true,
+        // What was accepted has these from the other end's request: by which interface, and with how long a life.
+        (libc::SOL_IP, libc::IP_MULTICAST_IF | libc::IP_MULTICAST_TTL)
+        | (libc::SOL_IPV6, libc::IPV6_MULTICAST_IF | libc::IPV6_MULTICAST_HOPS) => {
+            protocol == Protocol::Tcp
+        }
+        // Nothing but IPv6 can come to an address of IPv6: `bind` sets it there, and whoever got his address by
+        // `connect` or `accept` may not have it. It is of no use to him.
+        (libc::SOL_IPV6, libc::IPV6_V6ONLY) => local.unmapped().family() == Family::V6,
+        _ => false,
+    }
+}
+
+/// `IP_MULTICAST_IF` tells of the address that was given, but not of the interface.
+fn tell_interface(options: &mut Vec<InetOption>, sock: &InetSock) {
+    const LEVEL: i32 = libc::SOL_IP;
+    const NUMBER: i32 = libc::IP_MULTICAST_IF;
+    if sock.multicast_interface == 0 {
+        return;
+    }
+    let is_it = |option: &InetOption| (option.level, option.number) == (LEVEL, NUMBER);
+    let address = match options.iter().position(is_it) {
+        Some(at) => options.remove(at).value,
+        None => vec![0; 4],
+    };
+    // `struct ip_mreqn`: the group, which does not matter here, our address, the interface.
+    let value = [&[0; 4], address.as_slice(), &sock.multicast_interface.to_ne_bytes()].concat();
+    options.push(InetOption { level: LEVEL, number: NUMBER, value });
+    options.sort_by_key(|option| inet_options::rank(option.level, option.number));
+}
+
+/// `TCP_MAXSEG` of a connection as it was set.
+fn tell_segment(options: &mut Vec<InetOption>, sock: &InetSock, state: TcpState) {
+    if sock.user_mss == 0 || matches!(state, TcpState::Closed | TcpState::Listening) {
+        return;
+    }
+    let value = i32::from(sock.user_mss).to_ne_bytes().to_vec();
+    options.push(InetOption { level: libc::SOL_TCP, number: libc::TCP_MAXSEG, value });
+    options.sort_by_key(|option| inet_options::rank(option.level, option.number));
+}
+
+/// What cannot be given to another socket.
+fn lost(sock: &InetSock) -> Vec<NotRestorable> {
+    let is_closed = TcpState::from_raw(sock.state) == Some(TcpState::Closed);
+    let all = [
+        (sock.error != 0, NotRestorable::PendingError),
+        (sock.told > 0, NotRestorable::ErrorQueue { entries: sock.told }),
+        (sock.is_chosen, NotRestorable::ReuseportProgram),
+        (sock.is_signed, NotRestorable::Signed),
+        (sock.is_cut, NotRestorable::Cut),
+        (is_closed && sock.has_urgent, NotRestorable::Urgent),
+        (is_closed && sock.queued > 0, NotRestorable::Leftover),
+    ];
+    all.into_iter().filter_map(|(is_there, what)| is_there.then_some(what)).collect()
+}
+
+/// What stands on top of TCP, by its name.
+fn upper_layer(socket: BorrowedFd<'_>) -> String {
+    let name = sockopt::get_at(socket, libc::SOL_TCP, libc::TCP_ULP, MAX_LEN).unwrap_or_default();
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    if name.is_empty() { "a protocol without a name".to_owned() } else { Escaped(name).to_string() }
+}
+
+fn all_options(socket: BorrowedFd<'_>, protocol: Protocol) -> Result<Vec<InetOption>, StateError> {
+    let mut options = Vec::new();
+    for &Known { level, number, name, .. } in inet_options::of(protocol) {
+        match sockopt::get_at(socket, level, number, MAX_LEN) {
+            // Of lists there are none.
+            Ok(value) if value.is_empty() => {}
+            Ok(value) => options.push(InetOption { level, number, value }),
+            Err(error) if options::is_unknown(&error) || is_not_for_it(&error) => {}
+            Err(error) => return Err(state::failed(name, socket, error)),
+        }
+    }
+    Ok(options)
+}
+
+/// Whether the kernel says by this that a socket in this state has no such thing.
+fn is_not_for_it(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::EINVAL))
+}
+
+/// `getsockname(2)`.
+///
+/// # Errors
+/// If the kernel refuses the question.
+pub fn local(socket: BorrowedFd<'_>) -> Result<Endpoint, StateError> {
+    let name = rustix::net::getsockname(socket)
+        .map_err(|errno| state::failed("getsockname", socket, errno.into()))?;
+    endpoint(name).map_err(|source| state::failed("getsockname", socket, source))
+}
+
+fn remote(socket: BorrowedFd<'_>) -> Result<Option<Endpoint>, StateError> {
+    match rustix::net::getpeername(socket) {
+        Ok(Some(name)) => {
+            endpoint(name).map(Some).map_err(|source| state::failed("getpeername", socket, source))
+        }
+        Ok(None) | Err(rustix::io::Errno::NOTCONN) => Ok(None),
+        Err(errno) => Err(state::failed("getpeername", socket, errno.into())),
+    }
+}
+
+/// Where a connection that does not stand yet is to lead, which `getpeername` does not tell.
+fn asked_for(
+    sk: u64,
+    family: Family,
+    local: Endpoint,
+    memory: &Memory,
+) -> Result<Endpoint, MemoryError> {
+    let (_, remote) = memory.tcp_remote(sk, family)?;
+    let is_of_link = matches!(remote.address, IpAddr::V6(six) if six.is_unicast_link_local());
+    Ok(Endpoint { scope: if is_of_link { local.scope } else { 0 }, ..remote })
+}
+
+/// Both ends of a TCP socket that is connected, or about to be.
+///
+/// # Errors
+/// If the kernel refuses a question, or its memory makes no sense.
+pub fn ends(
+    socket: BorrowedFd<'_>,
+    sk: u64,
+    family: Family,
+    memory: &Memory,
+) -> Result<Option<(Endpoint, Endpoint)>, Unknown<StateError>> {
+    let (state, remote) = memory.tcp_remote(sk, family)?;
+    if matches!(state, TcpState::Closed | TcpState::Listening) {
+        return Ok(None);
+    }
+    Ok(Some((local(socket)?, remote)))
+}
+
+fn endpoint(address: rustix::net::SocketAddrAny) -> io::Result<Endpoint> {
+    core::net::SocketAddr::try_from(address).map(Endpoint::from).map_err(io::Error::from)
+}
+
+/// Sets an option so that reading it gives its value again.
+///
+/// # Errors
+/// The kernel's, and `InvalidInput` for an option that is not in the table.
+pub fn set(socket: BorrowedFd<'_>, option: &InetOption) -> io::Result<()> {
+    let known = inet_options::known(option.level, option.number);
+    let known = known.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    sockopt::set_at(socket, known.level, known.number, &option.value)
+}

@@ -1,0 +1,172 @@
+//! Internet sockets that were made, held against the image.
+
+use std::os::fd::AsRawFd as _;
+
+use super::waiting::{self, is_same_state};
+use super::{Check, Difference, Field, Insight, ObserveError, Shown, indexed, value};
+use crate::image::{Datagram, HeldBack, Image, Inet, Membership, Role, Socket, SocketIndex};
+use crate::model::inet::{Endpoint, Over, TcpState};
+use crate::model::{Count, inet_options};
+use crate::process::inet::{self, InetDetails, Usual};
+use crate::process::state::StateError;
+use crate::process::states::Unknown;
+use crate::process::tcp;
+use crate::restore::execute::Restored;
+use crate::snapshot::memory::{MemoryError, RawWaiting};
+
+/// Reads every internet socket that was made, and compares it.
+///
+/// # Errors
+///
+/// If one cannot be read.
+pub fn look_at_inet(
+    image: &Image,
+    restored: &Restored,
+    insight: Option<&Insight>,
+) -> Result<Vec<Difference>, ObserveError> {
+    let (mut differences, mut usual) = (Vec::new(), Usual::default());
+    let clients = waiting::clients(image);
+    let mut read = |index: SocketIndex, wanted: &Inet| {
+        let failed = |source| ObserveError::State { socket: index, source };
+        let descriptor = restored.socket(index).ok_or(ObserveError::NotMade(index))?;
+        let place = insight.and_then(|insight| Some((insight, insight.socks.get(&index)?)));
+        let (insight, sk) = place.ok_or(ObserveError::NotMade(index))?;
+        let defaults = usual.of(wanted.family, wanted.protocol).map_err(failed)?;
+        let found = inet::read(descriptor, *sk, defaults, &insight.memory);
+        found.map_err(|unknown| match unknown {
+            Unknown::OutOfReach(source) | Unknown::Refused(source) => failed(source),
+            Unknown::Senseless(error) => failed(senseless(error, descriptor.as_raw_fd())),
+        })
+    };
+    let mut listeners = Vec::new();
+    for (index, socket) in indexed(image) {
+        let Some(wanted) = socket.inet.as_deref() else { continue };
+        let found = read(index, wanted)?;
+        let is_client = clients.contains_key(&index);
+        let mut check = Check { socket: index, differences: &mut differences };
+        check.inet(socket, wanted, &found, is_client);
+        if !wanted.waiting.is_empty() {
+            listeners.push((index, wanted, found.waiting));
+        }
+    }
+    for (index, wanted, found) in listeners {
+        let content = |raw: &RawWaiting, client: SocketIndex| {
+            let place = insight.and_then(|insight| Some((insight, insight.socks.get(&client)?)));
+            let (insight, sk) = place.ok_or(ObserveError::NotMade(client))?;
+            let failed = |error| {
+                let source = senseless(error, -1);
+                ObserveError::State { socket: client, source }
+            };
+            let to_come = tcp::sent(*sk, &insight.memory).map_err(failed)?;
+            let (_, came) = tcp::waiting(raw.sk, client, &insight.memory).map_err(failed)?;
+            Ok((came, to_come))
+        };
+        waiting::compare(image, (index, wanted), &found, &mut differences, &content)?;
+    }
+    Ok(differences)
+}
+
+fn senseless(error: MemoryError, fd: i32) -> StateError {
+    let source = std::io::Error::other(error);
+    StateError::Read { operation: "the kernel's memory", fd, source }
+}
+
+impl Check<'_> {
+    fn inet(&mut self, socket: &Socket, wanted: &Inet, found: &InetDetails, is_client: bool) {
+        let Inet { family, protocol, .. } = *wanted;
+        let kind = Over(found.inet.protocol, found.inet.family);
+        self.equal(Field::Type, &Over(protocol, family), &kind);
+        self.equal(Field::Name, &Shown(wanted.local), &Shown(found.inet.local));
+        self.equal(Field::PeerName, &Shown(wanted.remote), &Shown(found.inet.remote));
+        let flags = socket.status_flags & !libc::O_ASYNC;
+        self.equal(Field::StatusFlags, &flags, &found.status_flags);
+        self.equal(Field::Shutdown, &socket.shutdown, &found.shutdown);
+        // One that waits to be accepted is made anew, by both ends.
+        let is_as_it_was = is_client && is_same_state(state(socket, wanted), found.state);
+        if !is_as_it_was {
+            self.equal(Field::Role, &state(socket, wanted), &found.state);
+        }
+        if let Role::Listening { backlog } = socket.role {
+            self.equal(Field::Backlog, &Shown(Some(backlog)), &Shown(found.backlog));
+        }
+        self.options(&socket.options, &found.options);
+        self.filter(socket.filter.as_ref(), found.filter.as_ref());
+        self.inet_options(wanted, &found.inet);
+        let groups = |all: &[Membership]| {
+            let mut all: Vec<_> = all.iter().map(|one| format!("{one:?}")).collect();
+            // The kernel keeps those of IPv4 and of IPv6 apart.
+            all.sort();
+            all.join(", ")
+        };
+        self.equal(
+            Field::Memberships,
+            &groups(&wanted.memberships),
+            &groups(&found.inet.memberships),
+        );
+        self.datagrams(&wanted.datagrams, &found.inet.datagrams);
+        let held_back = |inet: &Inet| {
+            let held_back = inet.held_back.as_ref();
+            Shown(held_back.map(|HeldBack { data, to }| {
+                let (length, sum) = (data.len(), crc32fast::hash(data));
+                format!("{length} bytes (CRC {sum:08x}) to {}", to.unmapped())
+            }))
+        };
+        self.equal(Field::HeldBack, &held_back(wanted), &held_back(&found.inet));
+        if let (Some(wanted), Some(found), false) = (&wanted.tcp, &found.inet.tcp, is_client) {
+            self.tcp(wanted, found);
+        }
+        for lost in &found.not_restorable {
+            self.differs(Field::NotRestorable, "none", lost);
+        }
+    }
+
+    fn inet_options(&mut self, wanted: &Inet, found: &Inet) {
+        let of = |inet: &Inet, level, number| {
+            let mut all = inet.options.iter();
+            let option = all.find(|o| (o.level, o.number) == (level, number));
+            option.map(|option| option.value.clone())
+        };
+        for known in inet_options::TABLE {
+            let (level, number) = (known.level, known.number);
+            let (wanted, found) = (of(wanted, level, number), of(found, level, number));
+            if wanted != found {
+                let field = Field::InetOption(level, number);
+                self.differs(field, value(wanted.as_deref()), value(found.as_deref()));
+            }
+        }
+    }
+
+    /// What came from the network meanwhile stands behind what was there.
+    fn datagrams(&mut self, wanted: &[Datagram], found: &[Datagram]) {
+        if found.len() < wanted.len() {
+            let shown = |all: &[Datagram]| Count(all.len(), "datagram").to_string();
+            return self.differs(Field::Queue, shown(wanted), shown(found));
+        }
+        for (number, (wanted, found)) in wanted.iter().zip(found).enumerate() {
+            let content = |datagram: &Datagram| (datagram.data.clone(), source(datagram));
+            if content(wanted) != content(found) {
+                let shown = |datagram: &Datagram| {
+                    let (length, sum) = (datagram.data.len(), crc32fast::hash(&datagram.data));
+                    format!("{length} bytes (CRC {sum:08x}) from {}", source(datagram))
+                };
+                self.differs(Field::Message(number), shown(wanted), shown(found));
+            }
+        }
+    }
+}
+
+/// Where it came from. By which interface, an address of a link says; it has come by another one since.
+fn source(datagram: &Datagram) -> Endpoint {
+    Endpoint { scope: 0, ..datagram.from.unmapped() }
+}
+
+/// In which state it is to be.
+fn state(socket: &Socket, inet: &Inet) -> TcpState {
+    match (socket.role, &inet.tcp) {
+        (Role::Listening { .. }, _) => TcpState::Listening,
+        (_, Some(tcp)) => tcp.state,
+        // UDP borrows these two.
+        (Role::Connected, None) => TcpState::Established,
+        _ => TcpState::Closed,
+    }
+}
