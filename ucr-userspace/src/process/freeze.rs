@@ -22,7 +22,11 @@ use nix::{
 use rustix::process::WaitOptions;
 
 use super::procfs::{self, ProcError};
-use crate::{model::Pid, sys::tracee};
+use super::stops::{self, Heard};
+use crate::{
+    model::Pid,
+    sys::{parasite::Registers, tracee},
+};
 
 /// How long one thread may take to stop. It is at once unless the thread sits in the kernel where
 /// it cannot be interrupted.
@@ -180,6 +184,37 @@ impl Frozen {
         &self.pids
     }
 
+    /// A thread of a process that others may have make calls: it stands, and no signal is on its way to it.
+    ///
+    /// # Errors
+    /// [`FreezeError::Died`], and what the kernel refuses.
+    pub fn thread_at_hand(&mut self, pid: Pid) -> Result<Pid, FreezeError> {
+        let mut own = self.threads.iter_mut().filter(|(_, (of, _))| *of == pid).peekable();
+        let first = own.peek().map(|(thread, _)| **thread).ok_or(FreezeError::Died(pid))?;
+        if let Some((thread, _)) = own.find(|(_, (_, signal))| *signal == 0) {
+            return Ok(*thread);
+        }
+        // All are about to receive something. The first one does so; it stops again before it runs.
+        let Some((_, signal)) = self.threads.get_mut(&first) else {
+            return Err(FreezeError::Died(pid));
+        };
+        for _ in 0..ROUNDS {
+            let refused = |source| FreezeError::Refused { pid, thread: first, source };
+            ptrace::interrupt(unistd::Pid::from_raw(first.0))
+                .map_err(|errno| refused(errno.into()))?;
+            tracee::resume(first.0, *signal).map_err(refused)?;
+            match wait_for_stop(pid, first)? {
+                Stop::Stopped(0) => {
+                    *signal = 0;
+                    return Ok(first);
+                }
+                Stop::Stopped(next) => *signal = next,
+                Stop::Zombie | Stop::Gone => return Err(FreezeError::Died(pid)),
+            }
+        }
+        Err(FreezeError::Growing(pid))
+    }
+
     /// How many threads of a process were stopped.
     #[must_use]
     pub fn threads_of(&self, pid: Pid) -> usize {
@@ -219,7 +254,7 @@ impl Frozen {
         let (first, others): (Vec<_>, Vec<_>) =
             threads.into_iter().partition(|(thread, (pid, _))| thread == pid);
         for (thread, _) in others.into_iter().chain(first) {
-            while !matches!(wait(thread, WaitOptions::empty())?, Waited::Ended) {}
+            while stops::hear(thread, WaitOptions::empty())? != Heard::Ended {}
         }
         Ok(())
     }
@@ -262,6 +297,12 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         for (thread, (_, signal)) in &self.threads {
             // It may have been killed meanwhile; nothing is left to be done for it then.
+            if *signal == 0
+                && let Ok(registers) = Registers::of(thread.0)
+                && let Some(mended) = registers.mended()
+            {
+                mended.give(thread.0).ok();
+            }
             tracee::detach(thread.0, *signal).ok();
         }
     }
@@ -307,11 +348,13 @@ fn wait_for_stop(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_micros(20);
     loop {
-        let waited = wait(thread, WaitOptions::NOHANG);
-        match waited.map_err(|source| FreezeError::Refused { pid, thread, source })? {
-            Waited::Stopped(signal) => return Ok(Stop::Stopped(signal)),
-            Waited::Ended => return Ok(Stop::Gone),
-            Waited::Nothing => {}
+        let heard = stops::hear(thread, WaitOptions::NOHANG);
+        match heard.map_err(|source| FreezeError::Refused { pid, thread, source })? {
+            // A signal was faster than we.
+            Heard::Receives(signal) => return Ok(Stop::Stopped(signal)),
+            Heard::Stands | Heard::AtCall | Heard::Otherwise => return Ok(Stop::Stopped(0)),
+            Heard::Ended => return Ok(Stop::Gone),
+            Heard::Nothing => {}
         }
         if Instant::now() > deadline {
             let state = procfs::status(thread).map_or('?', |status| status.state);
@@ -320,37 +363,6 @@ fn wait_for_stop(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
         // There is no descriptor to wait on for a tracee's stop.
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(5));
-    }
-}
-
-/// What was heard of a thread.
-enum Waited {
-    /// It stands. By our request or by job control: 0; on the way to receiving a signal that was
-    /// faster than we: its number, of whatever kind.
-    Stopped(i32),
-    /// It ended, and that has been heard of.
-    Ended,
-    /// Nothing yet.
-    Nothing,
-}
-
-fn wait(thread: Pid, options: WaitOptions) -> io::Result<Waited> {
-    // `__WALL`: threads too. The crate has no name for it.
-    let options = options | WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned());
-    let raw = rustix::process::Pid::from_raw(thread.0).ok_or(io::ErrorKind::InvalidInput)?;
-    loop {
-        return match rustix::process::waitpid(Some(raw), options) {
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(rustix::io::Errno::CHILD) => Ok(Waited::Ended),
-            Err(errno) => Err(errno.into()),
-            Ok(None) => Ok(Waited::Nothing),
-            Ok(Some((_, status))) => Ok(match status.stopping_signal() {
-                // The kind of stop stands above the signal; 0 is a signal on its way.
-                Some(signal) if status.as_raw() >> 16 == 0 => Waited::Stopped(signal),
-                Some(_) => Waited::Stopped(0),
-                None => Waited::Ended,
-            }),
-        };
     }
 }
 

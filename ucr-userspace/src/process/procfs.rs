@@ -71,6 +71,8 @@ pub struct Status {
     pub tracer: Pid,
     /// One letter, as `ps` shows it.
     pub state: char,
+    /// Whether its system calls are filtered (seccomp).
+    pub is_filtered: bool,
 }
 
 /// The state of a process or thread.
@@ -99,6 +101,8 @@ fn parse_status(bytes: &[u8]) -> Option<Status> {
         parent: pid("PPid")?,
         tracer: pid("TracerPid")?,
         state: field("State")?.chars().next()?,
+        // A kernel without seccomp has no such line.
+        is_filtered: field("Seccomp").is_some_and(|mode| mode != "0"),
     })
 }
 
@@ -164,6 +168,50 @@ pub fn tree(root: Pid) -> Result<Vec<Pid>, ProcError> {
     Ok(found)
 }
 
+/// A part of a process's address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Its first address.
+    pub start: u64,
+    /// The address behind it.
+    pub end: u64,
+    /// Whether it is code.
+    pub is_executable: bool,
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// The file's device, as `makedev` makes it.
+    pub device: u64,
+    /// The file's inode; 0 if there is none.
+    pub inode: u64,
+}
+
+/// The address space of a process, in ascending order, as far as it can be read.
+///
+/// # Errors
+/// See [`ProcError`].
+pub fn mappings(pid: Pid) -> Result<Vec<Mapping>, ProcError> {
+    let bytes = read(PathBuf::from(format!("/proc/{pid}/maps")))?;
+    // Old programs have a page at a fixed address that only executes.
+    let readable = bytes.split(|b| *b == b'\n').filter(|line| !line.ends_with(b"[vsyscall]"));
+    Ok(readable.filter_map(parse_mapping).collect())
+}
+
+fn parse_mapping(line: &[u8]) -> Option<Mapping> {
+    // What is behind the inode is a path, of any bytes.
+    let mut words = line.split(|b| *b == b' ').map(|word| std::str::from_utf8(word).ok());
+    let mut next = || words.next().flatten();
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let (start, end) = next()?.split_once('-')?;
+    let rights = next()?;
+    let offset = hex(next()?)?;
+    let (major, minor) = next()?.split_once(':')?;
+    let number = |text| u32::from_str_radix(text, 16).ok();
+    let device = libc::makedev(number(major)?, number(minor)?);
+    let inode = next()?.parse().ok()?;
+    let is_executable = rights.starts_with('r') && rights.contains('x');
+    Some(Mapping { start: hex(start)?, end: hex(end)?, is_executable, offset, device, inode })
+}
+
 /// What this boot is called (`boot_id`).
 ///
 /// # Errors
@@ -213,6 +261,11 @@ mod tests {
         assert_eq!(split_arguments(b"a\0\0\xff\0"), [&b"a"[..], b"", b"\xff"]);
         assert_eq!(split_arguments(b"setproctitle: x"), [b"setproctitle: x"]);
         assert_eq!(parse_status(b"Name:\tx\n"), None);
+        assert_eq!(parse_mapping(b"nonsense"), None);
+        let line = b"7f0000001000-7f0000003000 r-xp 00028000 fd:01 4711      /lib/\xff y";
+        let mapping = parse_mapping(line).expect("a mapping");
+        assert_eq!((mapping.start, mapping.end), (0x7f00_0000_1000, 0x7f00_0000_3000));
+        assert_eq!((mapping.offset, mapping.inode, mapping.is_executable), (0x28000, 4711, true));
         assert_eq!(parse_pids(b"12 7 \n").collect::<Vec<_>>(), [Pid(12), Pid(7)]);
     }
 }

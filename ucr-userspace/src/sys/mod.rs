@@ -13,6 +13,7 @@ pub mod janitor;
 pub mod load;
 pub mod message;
 pub mod notify;
+pub mod parasite;
 pub mod peer;
 pub mod readiness;
 pub mod repair;

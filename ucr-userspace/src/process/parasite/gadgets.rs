@@ -1,0 +1,113 @@
+//! Finds instructions in the memory of a process that it has anyway: through them the first call is made,
+//! and the way back leads. Nothing is written into its code.
+
+use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt as _};
+
+use memchr::memmem;
+
+use crate::{
+    model::Pid,
+    process::procfs::{self, Mapping, ProcError},
+    sys::parasite::{CALL, Gadgets, RETURN},
+};
+
+/// Read at a time.
+const PIECE: usize = 256 * 1024;
+
+/// What was found, for the next process with the same files.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// By device, inode and offset of a mapping: where in it each of the patterns is, if it is.
+    files: HashMap<(u64, u64, u64), [Option<u64>; 2]>,
+}
+
+/// Why there are none.
+#[derive(Debug, thiserror::Error)]
+pub enum NoGadgets {
+    /// Its mappings could not be read.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// A program like no other.
+    #[error("there is no code in it that {0}")]
+    Missing(&'static str),
+}
+
+impl Known {
+    /// Finds them in a stopped process.
+    ///
+    /// # Errors
+    /// See [`NoGadgets`].
+    pub fn find(&mut self, pid: Pid, memory: &File) -> Result<Gadgets, NoGadgets> {
+        let mappings = procfs::mappings(pid)?;
+        let mut found = [None; 2];
+        // C libraries, which have both, are files; what belongs to no file comes last.
+        let (files, others): (Vec<_>, Vec<_>) =
+            mappings.iter().filter(|mapping| mapping.is_executable).partition(|m| m.inode != 0);
+        for mapping in files.into_iter().chain(others) {
+            let inside = self.look(mapping, memory);
+            for (found, inside) in found.iter_mut().zip(inside) {
+                *found = found.or(inside.map(|offset| mapping.start + offset));
+            }
+            if let [Some(call), Some(sigreturn)] = found {
+                return Ok(Gadgets { call, sigreturn });
+            }
+        }
+        let [call, _] = found;
+        let missing = if call.is_none() { "makes a system call" } else { "ends a signal handler" };
+        Err(NoGadgets::Missing(missing))
+    }
+
+    fn look(&mut self, mapping: &Mapping, memory: &File) -> [Option<u64>; 2] {
+        let key = (mapping.device, mapping.inode, mapping.offset);
+        // Who has the same file may have written over it; so what was found there is looked at again.
+        if mapping.inode != 0
+            && let Some(known) = self.files.get(&key)
+            && stands(mapping, *known, memory)
+        {
+            return *known;
+        }
+        let found = search(mapping, memory).unwrap_or_default();
+        self.files.insert(key, found);
+        found
+    }
+}
+
+fn patterns() -> [Vec<&'static [u8]>; 2] {
+    [vec![CALL], RETURN.to_vec()]
+}
+
+fn stands(mapping: &Mapping, known: [Option<u64>; 2], memory: &File) -> bool {
+    patterns().iter().zip(known).all(|(patterns, offset)| {
+        let Some(offset) = offset else { return true };
+        patterns.iter().any(|pattern| {
+            let mut bytes = vec![0; pattern.len()];
+            let read = memory.read_exact_at(&mut bytes, mapping.start + offset);
+            read.is_ok() && bytes == *pattern
+        })
+    })
+}
+
+fn search(mapping: &Mapping, memory: &File) -> io::Result<[Option<u64>; 2]> {
+    let patterns = patterns();
+    let overlap = patterns.iter().flatten().map(|pattern| pattern.len()).max().unwrap_or(1) - 1;
+    let length = usize::try_from(mapping.end - mapping.start).unwrap_or(0);
+    let mut found = [None; 2];
+    let mut from = 0;
+    while from < length {
+        let mut bytes = vec![0; PIECE.min(length - from)];
+        let start = u64::try_from(from).unwrap_or_default();
+        // Pages behind the end of a file cannot be read.
+        let read = memory.read_at(&mut bytes, mapping.start + start)?;
+        bytes.truncate(read);
+        for (found, patterns) in found.iter_mut().zip(&patterns) {
+            let first = patterns.iter().filter_map(|pattern| memmem::find(&bytes, pattern)).min();
+            let first = first.and_then(|at| u64::try_from(at).ok()).map(|at| start + at);
+            *found = found.or(first);
+        }
+        if found.iter().all(Option::is_some) || read <= overlap {
+            break;
+        }
+        from += read - overlap;
+    }
+    Ok(found)
+}

@@ -1,0 +1,559 @@
+//! Has a stopped process make system calls, without a trace.
+//!
+//! A thread that stands still is given registers with which it makes one call, by an instruction that
+//! its own code has; on its stack, below all that is in use, stands a signal frame. So whoever lets go of
+//! it at any moment (ucr may be killed), the thread goes on by itself: the call returns to the code that
+//! ends a signal handler, and the kernel puts back all registers, the signal mask, and begins an
+//! interrupted call again. By two such calls memory is mapped for code of ours and its data. That code
+//! does lists of calls, one for each byte that comes through a channel, and when the channel is closed it
+//! does a last list, unmaps itself, and returns by the same frame. Nothing of it needs anybody who watches.
+//!
+//! It is not seen by the program: all signals are blocked meanwhile, what is changed of its stack is put
+//! back, and its other threads stand still.
+
+mod gadgets;
+mod order;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::{File as Memory, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::fs::FileExt as _,
+    },
+    time::Duration,
+};
+
+use nix::{
+    sys::{
+        ptrace,
+        signal::{Signal, kill},
+    },
+    unistd,
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{RecvFlags, recv},
+    process::{PidfdFlags, PidfdGetfdFlags, WaitOptions, pidfd_getfd, pidfd_open},
+};
+
+pub use self::{
+    gadgets::{Known, NoGadgets},
+    order::{Else, File, MOST_FILES, Order},
+};
+
+use self::order::Finished;
+use super::{
+    freeze::{FreezeError, Frozen},
+    procfs::{self, ProcError},
+    stops::{self, Heard},
+};
+use crate::{
+    model::Pid,
+    sys::{
+        message::{self, Along},
+        parasite::{Entry, Gadgets, Head, Registers, code, extended_state, frame, is_shadowed},
+        tracee,
+    },
+};
+
+/// Of the code, and of all parts of the mapping.
+const PAGE: u64 = 4096;
+/// For the code's stack, behind the head of the data.
+const STACK: u64 = 1024;
+/// How often it is looked whether a thread that is about a list still runs.
+const GLANCE: Duration = Duration::from_millis(5);
+/// A signal that cannot be blocked may stop the thread so often until a call is given up.
+const STOPS: u32 = 1000;
+
+/// Why a process makes no calls for us.
+#[derive(Debug, thiserror::Error)]
+pub enum ParasiteError {
+    /// It runs 32-bit code.
+    #[error("process {0} runs 32-bit code, in which ucr makes no calls")]
+    Narrow(Pid),
+    /// Its calls are filtered.
+    #[error("the system calls of process {0} are filtered (seccomp), and ucr's would be as well")]
+    Filtered(Pid),
+    /// Returns are checked by the processor.
+    #[error(
+        "process {0} has a shadow stack, which lets nobody return to where he did not come from"
+    )]
+    Shadowed(Pid),
+    /// Nothing to make calls with.
+    #[error("process {pid}: {why}")]
+    Gadgets {
+        /// Which process.
+        pid: Pid,
+        /// What is missing.
+        #[source]
+        why: NoGadgets,
+    },
+    /// It died.
+    #[error("process {0} died while calls were made in it")]
+    Died(Pid),
+    /// Our code in it is not as it should be.
+    #[error("process {pid} was to receive {signal} in the middle of a call")]
+    Disturbed {
+        /// Which process.
+        pid: Pid,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// A thread of it could not be had.
+    #[error(transparent)]
+    Freeze(#[from] FreezeError),
+    /// `/proc` could not be read.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// Something of ours.
+    #[error("{operation} process {pid}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// With which process.
+        pid: Pid,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refuses a call that the process makes for us.
+    #[error("{call}, made by process {pid}")]
+    Refused {
+        /// Which call.
+        call: &'static str,
+        /// By whom.
+        pid: Pid,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ParasiteError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Freeze(error) => error.hint(),
+            Self::Refused { call: "socketpair", source, .. }
+                if source.raw_os_error() == Some(libc::EMFILE) =>
+            {
+                Some("raise its limit of descriptors first: prlimit --nofile --pid PID")
+            }
+            _ => None,
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, ParasiteError>;
+
+/// What a thread was about, and is about again afterwards.
+#[derive(Debug)]
+struct Before {
+    registers: Registers,
+    mask: u64,
+    /// Where its stack was written to, and what stood there.
+    stack: (u64, Vec<u8>),
+}
+
+/// A stopped process that makes calls. It is left when this is dropped.
+#[derive(Debug)]
+pub struct Parasite {
+    pid: Pid,
+    thread: Pid,
+    memory: Memory,
+    gadgets: Gadgets,
+    before: Before,
+    /// The mapping: where it begins, and its size; 0 if there is none yet.
+    mapping: (u64, u64),
+    /// Our end, and the number of the other one in the process.
+    channel: Option<(OwnedFd, i32)>,
+    /// Whether it was to stop meanwhile, which cannot be blocked: it does so afterwards.
+    is_to_stop: bool,
+    has_left: bool,
+}
+
+impl Parasite {
+    /// Enters a stopped process. There will be `room` bytes for each order.
+    ///
+    /// # Errors
+    /// See [`ParasiteError`]; the process is as it was.
+    pub fn enter(frozen: &mut Frozen, pid: Pid, room: usize, known: &mut Known) -> Result<Self> {
+        let thread = frozen.thread_at_hand(pid)?;
+        let io = |operation| move |source| ParasiteError::Io { operation, pid, source };
+        if procfs::status(thread)?.is_filtered {
+            return Err(ParasiteError::Filtered(pid));
+        }
+        if is_shadowed(thread.0) {
+            return Err(ParasiteError::Shadowed(pid));
+        }
+        let registers = Registers::of(thread.0).map_err(io("read the registers of"))?;
+        if !registers.is_native() {
+            return Err(ParasiteError::Narrow(pid));
+        }
+        let mask = tracee::signal_mask(thread.0).map_err(io("read the signal mask of"))?;
+        let extended = extended_state(thread.0).map_err(io("read the vector registers of"))?;
+        let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"));
+        let memory = memory.map_err(io("open the memory of"))?;
+        let gadgets = known.find(pid, &memory);
+        let gadgets = gadgets.map_err(|why| ParasiteError::Gadgets { pid, why })?;
+        let (at, bytes) = frame(&registers, mask, &extended, gadgets.sigreturn);
+        let mut stood = vec![0; bytes.len()];
+        memory.read_exact_at(&mut stood, at).map_err(io("read the stack of"))?;
+        let options = ptrace::Options::PTRACE_O_TRACESYSGOOD;
+        let raw = unistd::Pid::from_raw(thread.0);
+        ptrace::setoptions(raw, options).map_err(|e| io("have calls told by")(e.into()))?;
+        let mut parasite = Self {
+            pid,
+            thread,
+            memory,
+            gadgets,
+            before: Before { registers, mask, stack: (at, stood) },
+            mapping: (0, 0),
+            channel: None,
+            is_to_stop: false,
+            has_left: false,
+        };
+        parasite.write(at, &bytes)?;
+        match parasite.settle(room) {
+            Ok(()) => Ok(parasite),
+            Err(error) => {
+                parasite.go().ok();
+                Err(error)
+            }
+        }
+    }
+
+    /// Which process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The number under which the process has its end of the channel.
+    #[must_use]
+    pub fn channel(&self) -> i32 {
+        self.channel.as_ref().map_or(-1, |(_, number)| *number)
+    }
+
+    /// An empty order.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        Order::new(self.data() + PAGE)
+    }
+
+    /// Has the process do what an order says, and tells what each call of its list returned, as the kernel
+    /// returns it; those that were not made any more are missing. `files` are sent along, for each
+    /// [`Order::receive`] what it receives.
+    ///
+    /// # Errors
+    /// The process died, or its memory has no room.
+    pub fn perform(&mut self, order: Order, files: &[Vec<BorrowedFd<'_>>]) -> Result<Vec<i64>> {
+        let calls = self.begin(order, files)?;
+        self.end(calls)
+    }
+
+    /// Begins what an order says: to be followed by [`end`](Self::end).
+    ///
+    /// # Errors
+    /// As [`perform`](Self::perform).
+    pub fn begin(&mut self, order: Order, files: &[Vec<BorrowedFd<'_>>]) -> Result<Calls> {
+        let Finished { at, memory, list, farewell, calls } = order.finish();
+        self.write(at, &memory)?;
+        // The farewell first: from the first call on there may be something to be taken back.
+        self.put(self.data() + 24, farewell)?;
+        self.put(self.data() + 16, list)?;
+        self.tell(&[])?;
+        for files in files {
+            self.tell(files)?;
+        }
+        Ok(Calls { list, count: calls })
+    }
+
+    /// Waits until it is done; see [`perform`](Self::perform).
+    ///
+    /// # Errors
+    /// As [`perform`](Self::perform).
+    pub fn end(&mut self, calls: Calls) -> Result<Vec<i64>> {
+        self.hear()?;
+        let mut entries = vec![0; calls.count * Entry::SIZE];
+        self.memory
+            .read_exact_at(&mut entries, calls.list)
+            .map_err(self.io("read what came of calls in"))?;
+        let results = entries.chunks_exact(Entry::SIZE).map(|entry| {
+            let result = entry.last_chunk::<8>().map(|bytes| i64::from_ne_bytes(*bytes));
+            result.unwrap_or(i64::MIN)
+        });
+        Ok(results.take_while(|result| *result != i64::MIN).collect())
+    }
+
+    /// Leaves the process as it was, but for what its calls have changed. It stands still.
+    ///
+    /// # Errors
+    /// The process died, or the kernel refuses something.
+    pub fn leave(mut self) -> Result<()> {
+        self.go()
+    }
+
+    fn io(&self, operation: &'static str) -> impl FnOnce(io::Error) -> ParasiteError + use<> {
+        let pid = self.pid;
+        move |source| match source.raw_os_error() {
+            Some(libc::ESRCH | libc::EPIPE | libc::ECONNRESET) => ParasiteError::Died(pid),
+            _ => ParasiteError::Io { operation, pid, source },
+        }
+    }
+
+    fn data(&self) -> u64 {
+        self.mapping.0 + PAGE
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.memory.write_all_at(bytes, at).map_err(self.io("write into the memory of"))
+    }
+
+    fn put(&self, at: u64, word: u64) -> Result<()> {
+        self.write(at, &word.to_ne_bytes())
+    }
+
+    /// Maps memory and begins the code.
+    fn settle(&mut self, room: usize) -> Result<()> {
+        // Head and stack have a page before the order's memory.
+        let room = u64::try_from(room).unwrap_or(u64::MAX / 2).next_multiple_of(PAGE);
+        let size = 2 * PAGE + room;
+        let bits = |flags: i32| u64::from(flags.cast_unsigned());
+        let anonymous = bits(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let code_rights = bits(libc::PROT_READ | libc::PROT_EXEC);
+        let map = [0, size, code_rights, anonymous, u64::MAX, 0];
+        // Blocked from the first call on; the frame is there already.
+        let start = self.call("mmap", libc::SYS_mmap, map)?;
+        self.mapping = (start, size);
+        let fixed = anonymous | bits(libc::MAP_FIXED);
+        let rights = bits(libc::PROT_READ | libc::PROT_WRITE);
+        let map = [start + PAGE, size - PAGE, rights, fixed, u64::MAX, 0];
+        self.call("mmap", libc::SYS_mmap, map)?;
+        let nothing = Order::new(self.data() + PAGE).finish();
+        self.write(nothing.at, &nothing.memory)?;
+        let head = Head {
+            list: nothing.list,
+            farewell: nothing.farewell,
+            back: self.before.stack.0,
+            call: self.gadgets.call,
+            mapping: start,
+            mapped: size,
+            ..Head::default()
+        };
+        self.write(self.data(), &head.bytes())?;
+        self.write(start, code())?;
+        let stack = self.data() + u64::try_from(Head::SIZE).unwrap_or_default() + STACK;
+        let registers = self.before.registers.beginning(start, self.data(), stack & !15);
+        registers.give(self.thread.0).map_err(self.io("set the registers of"))?;
+        let made = self.through_call()?;
+        self.check("socketpair", made)?;
+        let mut ends = [0; 8];
+        self.memory.read_exact_at(&mut ends, self.data()).map_err(self.io("read the memory of"))?;
+        let [a, b, c, d, e, f, g, h] = ends;
+        let (theirs, ours) = (i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes([e, f, g, h]));
+        // If we are killed before that, the code closes this end itself and sees the channel closed.
+        let raw =
+            rustix::process::Pid::from_raw(self.pid.0).ok_or(ParasiteError::Died(self.pid))?;
+        let process = pidfd_open(raw, PidfdFlags::empty());
+        let end = process.and_then(|process| pidfd_getfd(process, ours, PidfdGetfdFlags::empty()));
+        match end {
+            Ok(end) => self.channel = Some((end, theirs)),
+            Err(errno) => {
+                for end in [theirs, ours] {
+                    let end = u64::from(end.cast_unsigned());
+                    self.call("close", libc::SYS_close, [end, 0, 0, 0, 0, 0])?;
+                }
+                return Err(self.io("take a descriptor of")(errno.into()));
+            }
+        }
+        tracee::resume(self.thread.0, 0).map_err(self.io("resume"))
+    }
+
+    fn check(&self, call: &'static str, result: i64) -> Result<u64> {
+        match u64::try_from(result) {
+            Ok(result) => Ok(result),
+            Err(_) => {
+                let errno = i32::try_from(-result).unwrap_or(libc::EIO);
+                let source = io::Error::from_raw_os_error(errno);
+                Err(ParasiteError::Refused { call, pid: self.pid, source })
+            }
+        }
+    }
+
+    /// One call, by an instruction of the program; the thread stands behind it afterwards.
+    fn call(&mut self, name: &'static str, number: i64, arguments: [u64; 6]) -> Result<u64> {
+        let back = self.before.stack.0;
+        let registers = self.before.registers.calling(self.gadgets, back, number, arguments);
+        registers.give(self.thread.0).map_err(self.io("set the registers of"))?;
+        tracee::set_signal_mask(self.thread.0, u64::MAX).map_err(self.io("block signals of"))?;
+        let result = self.through_call()?;
+        self.check(name, result)
+    }
+
+    /// Lets the thread run up to the next call and through it.
+    fn through_call(&mut self) -> Result<i64> {
+        for _ in 0..2 {
+            self.run_until(Heard::AtCall, tracee::resume_to_call)?;
+        }
+        let registers = Registers::of(self.thread.0).map_err(self.io("read the registers of"))?;
+        Ok(registers.result())
+    }
+
+    /// Lets the thread run until something is heard of it.
+    fn run_until(
+        &mut self,
+        wanted: Heard,
+        resume: impl Fn(i32, i32) -> io::Result<()>,
+    ) -> Result<()> {
+        for _ in 0..STOPS {
+            resume(self.thread.0, 0).map_err(self.io("resume"))?;
+            if self.heard(WaitOptions::empty())? == wanted {
+                return Ok(());
+            }
+        }
+        let source = io::ErrorKind::TimedOut.into();
+        Err(ParasiteError::Io { operation: "get through a call of", pid: self.pid, source })
+    }
+
+    /// What is heard of the thread.
+    fn heard(&mut self, options: WaitOptions) -> Result<Heard> {
+        let heard = stops::hear(self.thread, options).map_err(self.io("wait for"))?;
+        match heard {
+            Heard::Ended => return Err(ParasiteError::Died(self.pid)),
+            Heard::Receives(libc::SIGSTOP) => self.is_to_stop = true,
+            // All others are blocked, but for those of a fault.
+            Heard::Receives(signal) => {
+                let signal = Signal::try_from(signal).unwrap_or(Signal::SIGSEGV);
+                return Err(ParasiteError::Disturbed { pid: self.pid, signal });
+            }
+            _ => {}
+        }
+        Ok(heard)
+    }
+
+    /// Sends a byte through the channel, and descriptors.
+    fn tell(&self, files: &[BorrowedFd<'_>]) -> Result<()> {
+        let Some((channel, _)) = &self.channel else { return Err(ParasiteError::Died(self.pid)) };
+        let files: Vec<i32> = files.iter().map(|file| file.as_raw_fd()).collect();
+        loop {
+            let sent =
+                message::send(channel.as_fd(), b"!", Along { files: &files, ..Along::default() });
+            match sent {
+                Ok(_) => return Ok(()),
+                // It has not received the ones before yet.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut waited = [PollFd::new(channel, PollFlags::OUT)];
+                    poll(&mut waited, None).map_err(|errno| self.io("wait for")(errno.into()))?;
+                }
+                Err(error) => return Err(self.io("send something to")(error)),
+            }
+        }
+    }
+
+    /// Waits until a list is done.
+    fn hear(&mut self) -> Result<()> {
+        let glance =
+            Timespec { tv_sec: 0, tv_nsec: i64::try_from(GLANCE.as_nanos()).unwrap_or_default() };
+        loop {
+            let Some((channel, _)) = &self.channel else {
+                return Err(ParasiteError::Died(self.pid));
+            };
+            let mut waited = [PollFd::new(channel, PollFlags::IN)];
+            match poll(&mut waited, Some(&glance)) {
+                Ok(0) => {}
+                Ok(_) => {
+                    let mut byte = [0; 1];
+                    let got = recv(channel, &mut byte[..], RecvFlags::empty());
+                    return match got {
+                        Ok((1, _)) => Ok(()),
+                        _ => Err(ParasiteError::Died(self.pid)),
+                    };
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(self.io("wait for")(errno.into())),
+            }
+            // A signal that cannot be blocked may have stopped it.
+            if self.heard(WaitOptions::NOHANG)? != Heard::Nothing {
+                tracee::resume(self.thread.0, 0).map_err(self.io("resume"))?;
+            }
+        }
+    }
+
+    /// Stops the thread wherever it is: before it runs any further.
+    fn stop(&mut self) -> Result<()> {
+        ptrace::interrupt(unistd::Pid::from_raw(self.thread.0))
+            .map_err(|errno| self.io("stop")(errno.into()))?;
+        for _ in 0..STOPS {
+            if self.heard(WaitOptions::empty())? == Heard::Stands {
+                return Ok(());
+            }
+            tracee::resume(self.thread.0, 0).map_err(self.io("resume"))?;
+        }
+        let source = io::ErrorKind::TimedOut.into();
+        Err(ParasiteError::Io { operation: "stop", pid: self.pid, source })
+    }
+
+    fn go(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.has_left, true) {
+            return Ok(());
+        }
+        let (start, size) = self.mapping;
+        if let Some((_, theirs)) = self.channel {
+            // The same list that is done if we are killed.
+            let mut farewell = [0; 8];
+            let at = self.data() + 24;
+            self.memory.read_exact_at(&mut farewell, at).map_err(self.io("read the memory of"))?;
+            self.put(self.data() + 16, u64::from_ne_bytes(farewell))?;
+            self.tell(&[])?;
+            match self.hear() {
+                // It waits for the next byte.
+                Ok(()) => self.stop()?,
+                // It stands.
+                Err(error @ ParasiteError::Disturbed { .. }) => tracing::error!(%error),
+                Err(error) => return Err(error),
+            }
+            let theirs = u64::from(theirs.cast_unsigned());
+            self.call("close", libc::SYS_close, [theirs, 0, 0, 0, 0, 0])?;
+        }
+        if size != 0 {
+            self.call("munmap", libc::SYS_munmap, [start, size, 0, 0, 0, 0])?;
+        }
+        // Behind a call it would not begin an interrupted one again.
+        ptrace::interrupt(unistd::Pid::from_raw(self.thread.0))
+            .map_err(|errno| self.io("stop")(errno.into()))?;
+        self.run_until(Heard::Stands, tracee::resume)?;
+        // In this order: the frame on the stack leads back as long as the registers do not.
+        tracee::set_signal_mask(self.thread.0, self.before.mask)
+            .map_err(self.io("set the signal mask of"))?;
+        self.before.registers.give(self.thread.0).map_err(self.io("set the registers of"))?;
+        let (at, stood) = &self.before.stack;
+        self.write(*at, stood)?;
+        if self.is_to_stop {
+            kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGSTOP)
+                .map_err(|errno| self.io("stop")(errno.into()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Parasite {
+    fn drop(&mut self) {
+        match self.go() {
+            Ok(()) | Err(ParasiteError::Died(_)) => {}
+            Err(error) => tracing::error!(%error, "failed to leave a process"),
+        }
+    }
+}
+
+/// Calls that are being made.
+#[derive(Debug)]
+#[must_use]
+pub struct Calls {
+    list: u64,
+    count: usize,
+}

@@ -1,0 +1,157 @@
+//! What a parasite is told to do: a list of calls, and the memory that they refer to.
+
+use crate::sys::parasite::{Entry, FIRST_IS_AT, FORGET_FIRST, LAST, MUST_GIVE, MUST_WORK};
+
+/// Descriptors in one message, at most (`SCM_MAX_FD`).
+pub const MOST_FILES: usize = 253;
+
+/// `struct cmsghdr` on a 64-bit machine, and `struct msghdr`.
+const CONTROL_HEAD: usize = 16;
+
+/// What is to be done if a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Else {
+    /// The next one.
+    GoOn,
+    /// Nothing more of this list.
+    Stop,
+    /// The same, also if it returns 0.
+    StopIfNothing,
+}
+
+/// A descriptor of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// By its number.
+    Number(i32),
+    /// By the address at which its number will stand, or -1.
+    At(u64),
+}
+
+/// Calls in their order.
+#[derive(Debug)]
+pub struct Order {
+    /// Where the memory begins in the process.
+    at: u64,
+    memory: Vec<u8>,
+    list: Vec<Entry>,
+    farewell: Vec<Entry>,
+}
+
+fn bits(number: i32) -> u64 {
+    i64::from(number).cast_unsigned()
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or_default()
+}
+
+impl Order {
+    /// One whose memory begins at an address.
+    pub(super) fn new(at: u64) -> Self {
+        Self { at, memory: Vec::new(), list: Vec::new(), farewell: Vec::new() }
+    }
+
+    /// Bytes in the memory of the process: their address.
+    pub fn put(&mut self, bytes: &[u8]) -> u64 {
+        self.memory.resize(self.memory.len().next_multiple_of(8), 0);
+        let at = self.at + length(&self.memory);
+        self.memory.extend_from_slice(bytes);
+        at
+    }
+
+    fn entry(number: i64, first: File, rest: &[u64], otherwise: Else) -> Entry {
+        let (first, at) = match first {
+            File::Number(number) => (bits(number), 0),
+            File::At(address) => (address, FIRST_IS_AT),
+        };
+        let mut arguments = [first, 0, 0, 0, 0, 0];
+        arguments.iter_mut().skip(1).zip(rest).for_each(|(to, from)| *to = *from);
+        let otherwise = match otherwise {
+            Else::GoOn => 0,
+            Else::Stop => MUST_WORK,
+            Else::StopIfNothing => MUST_WORK | MUST_GIVE,
+        };
+        Entry { number, arguments, flags: at | otherwise, result: i64::MIN }
+    }
+
+    /// A call whose first argument is a descriptor: its place in the list.
+    pub fn call(&mut self, number: i64, first: File, rest: &[u64], otherwise: Else) -> usize {
+        self.list.push(Self::entry(number, first, rest, otherwise));
+        self.list.len() - 1
+    }
+
+    /// Receives descriptors that will be sent along, [`MOST_FILES`] at most: where each one's number will
+    /// stand. When the parasite goes they are closed, whatever happens.
+    pub fn receive(&mut self, channel: i32, count: usize) -> Vec<File> {
+        let control = CONTROL_HEAD + count * 4;
+        let empty = vec![0xff; control.next_multiple_of(8)];
+        let control_at = self.put(&empty);
+        let byte = self.put(&[0; 8]);
+        let part = self.put(&[byte.to_ne_bytes(), 1_u64.to_ne_bytes()].concat());
+        let size = u64::try_from(empty.len()).unwrap_or_default();
+        // Name, its length, parts, their number, control, its length, flags.
+        let head = [0, 0, part, 1, control_at, size, 0].map(u64::to_ne_bytes).concat();
+        let head = self.put(&head);
+        let flags = u64::from(libc::MSG_CMSG_CLOEXEC.cast_unsigned());
+        self.call(libc::SYS_recvmsg, File::Number(channel), &[head, flags], Else::StopIfNothing);
+        let first = control_at + u64::try_from(CONTROL_HEAD).unwrap_or_default();
+        let places = (first..).step_by(4).take(count).map(File::At);
+        places
+            .inspect(|file| {
+                let mut entry = Self::entry(libc::SYS_close, *file, &[], Else::GoOn);
+                entry.flags |= FORGET_FIRST;
+                self.farewell.push(entry);
+            })
+            .collect()
+    }
+
+    /// What is done when the parasite goes.
+    pub fn finally(&mut self, number: i64, first: File, rest: &[u64]) {
+        self.farewell.push(Self::entry(number, first, rest, Else::GoOn));
+    }
+
+    /// The memory; the addresses of the list and of the farewell in it; how many calls the list has.
+    pub(super) fn finish(mut self) -> Finished {
+        let calls = self.list.len();
+        let last = Entry { number: LAST, ..Entry::default() };
+        let mut lists = [std::mem::take(&mut self.list), std::mem::take(&mut self.farewell)];
+        let addresses = lists.each_mut().map(|list| {
+            list.push(last);
+            let bytes: Vec<u8> = list.iter().flat_map(Entry::bytes).collect();
+            self.put(&bytes)
+        });
+        let [list, farewell] = addresses;
+        Finished { at: self.at, memory: self.memory, list, farewell, calls }
+    }
+}
+
+/// An order as it is written into the process.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) at: u64,
+    pub(super) memory: Vec<u8>,
+    pub(super) list: u64,
+    pub(super) farewell: u64,
+    pub(super) calls: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_received_is_closed_in_the_end() {
+        let mut order = Order::new(0x1000);
+        let files = order.receive(7, 3);
+        assert_eq!(files, [File::At(0x1010), File::At(0x1014), File::At(0x1018)]);
+        let done = order.call(libc::SYS_dup3, File::At(0x1014), &[9, 0], Else::GoOn);
+        let finished = order.finish();
+        assert_eq!((done, finished.calls), (1, 2));
+        let at = usize::try_from(finished.farewell - finished.at).expect("an offset");
+        let farewell = finished.memory.get(at..).expect("the farewell");
+        assert_eq!(farewell.len(), 4 * Entry::SIZE);
+        // Nothing has come yet.
+        assert_eq!(finished.memory.get(16..28), Some(&[0xff; 12][..]));
+    }
+}
