@@ -49,6 +49,14 @@ pub struct Collected {
 }
 
 impl CollectOptions {
+    /// These, with a policy for connections with processes outside where the user has named none.
+    #[must_use]
+    pub fn or_external(&self, rule: Rule) -> Self {
+        let mut options = self.clone();
+        options.external.insert(0, rule);
+        options
+    }
+
     /// Stops the process or tree and takes its sockets down; `then` is what would become of it.
     ///
     /// # Errors

@@ -118,31 +118,9 @@ fn print(args: &DumpArgs, shown: &Table, outcome: &Outcome) -> anyhow::Result<()
     if let Some(why) = shown.unpaired() {
         say(&format!("note: {UNPAIRED} could not be looked up: {why}"));
     }
-    for LeftOut { local, remote } in &outcome.left_out {
-        say(&format!(
-            "note: left out (--external): the connection from {remote} that {local} has not accepted"
-        ));
-    }
-    for obstacle in &outcome.obstacles {
-        say(&format!("cannot dump {obstacle}"));
-    }
-    for (hint, others) in hints(&outcome.obstacles) {
-        let more = match others {
-            0 => String::new(),
-            others => format!(" ({others} more like it: `ucr check` has a hint for each)"),
-        };
-        say(&format!("hint: {hint}{more}"));
-    }
-    if !outcome.obstacles.is_empty() {
-        let obstacles = Count(outcome.obstacles.len(), "obstacle");
-        say(&format!("refused: {obstacles}; nothing was written"));
-    } else if outcome.bytes.is_none() && is_refused_by_verdict(shown, args.collect.verify) {
-        say("refused: what was tracked and what the kernel says disagree; nothing was written");
-        say(
-            "hint: `ucr reconcile` repairs what was tracked; --verify warn writes the image as the \
-             kernel has it",
-        );
-    }
+    say_left_out(&outcome.left_out);
+    let is_refused = outcome.bytes.is_none();
+    say_why_not(shown, &outcome.obstacles, is_refused, args.collect.verify, "nothing was written");
     if args.collect.verify == Verify::Warn && shown.has_conflicts() {
         say("warning: written as the kernel has it, in spite of the conflicts");
     }
@@ -152,6 +130,44 @@ fn print(args: &DumpArgs, shown: &Table, outcome: &Outcome) -> anyhow::Result<()
         say(&format!("stopped for {}", millis(outcome.stopped)));
     }
     Ok(())
+}
+
+/// Says what the user did not want.
+pub(super) fn say_left_out(left_out: &[LeftOut]) {
+    for LeftOut { local, remote } in left_out {
+        say(&format!(
+            "note: left out (--external): the connection from {remote} that {local} has not accepted"
+        ));
+    }
+}
+
+/// Says what is in the way of an image, with hints, and what follows.
+pub(super) fn say_why_not(
+    shown: &Table,
+    obstacles: &[Placed],
+    is_refused: bool,
+    verify: Verify,
+    outcome: &str,
+) {
+    for obstacle in obstacles {
+        say(&format!("cannot dump {obstacle}"));
+    }
+    for (hint, others) in hints(obstacles) {
+        let more = match others {
+            0 => String::new(),
+            others => format!(" ({others} more like it: `ucr check` has a hint for each)"),
+        };
+        say(&format!("hint: {hint}{more}"));
+    }
+    if !obstacles.is_empty() {
+        let obstacles = Count(obstacles.len(), "obstacle");
+        say(&format!("refused: {obstacles}; {outcome}"));
+    } else if is_refused && is_refused_by_verdict(shown, verify) {
+        say(&format!("refused: what was tracked and what the kernel says disagree; {outcome}"));
+        say(
+            "hint: `ucr reconcile` repairs what was tracked; --verify warn goes on as the kernel has it",
+        );
+    }
 }
 
 fn is_refused_by_verdict(shown: &Table, verify: Verify) -> bool {

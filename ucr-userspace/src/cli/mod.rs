@@ -14,9 +14,11 @@ pub mod features;
 pub mod generate;
 pub mod graph;
 pub mod history;
+pub mod into;
 pub mod listing;
 pub mod ls;
 pub mod reconcile;
+pub mod refresh;
 pub mod report;
 pub mod restore;
 pub mod show;
@@ -65,6 +67,7 @@ enum Verb {
     Dump(dump::DumpArgs),
     Show(show::ShowArgs),
     Restore(restore::RestoreArgs),
+    Refresh(refresh::RefreshArgs),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
 }
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Verb::Dump(args) => dump::run(args, &pins),
         Verb::Show(args) => show::run(args),
         Verb::Restore(args) => restore::run(args, &pins, || Ok(unix_sockets()?)),
+        Verb::Refresh(args) => refresh::run(args, &pins, || Ok(unix_sockets()?)),
         Verb::Completions(args) => generate::completions(*args, Cli::command()),
         Verb::Man(args) => generate::man(args, Cli::command()),
     };

@@ -24,14 +24,15 @@ use crate::restore::collector::Collector;
 use crate::restore::execute::{Execution, Restored, execute};
 use crate::restore::leftover;
 use crate::restore::names::{self, Foreign, Here};
-use crate::restore::obstacle::{Obstacle, survey};
+use crate::restore::obstacle::{Obstacle, Takers, survey};
+use crate::restore::plan::step::Aside;
 use crate::restore::plan::{Plan, Spellings, plan_beneath};
 use crate::restore::program::{self, Program, ProgramError};
 use crate::restore::target;
 use crate::restore::undo::UndoProblem;
-use crate::restore::verify::{self, Insight};
+use crate::restore::verify::{self, Insight, Observed};
 use crate::restore::workers::Workers;
-use crate::snapshot::descriptors::Lister;
+use crate::snapshot::descriptors::{DescriptorError, Lister};
 use crate::tracer::pins::PinDirectory;
 
 /// Bring the sockets of an image back and run programs with them
@@ -95,28 +96,10 @@ pub fn run(
         found.with_context(|| format!("failed to find the directory {}", root.display()))
     });
     let root = root.transpose()?;
-    let root = root.as_ref().map(|root| root.as_bytes());
-    let first = Spellings::default();
-    let mut plan = plan_beneath(&image, &first, root).context("failed to plan the restore")?;
-    let spellings = names::spellings(&plan);
-    if !spellings.is_empty() {
-        plan = plan_beneath(&image, &spellings, root).context("failed to plan the restore")?;
-    }
-    tracing::debug!(steps = plan.steps.len(), "the restore is planned");
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let somaxconn = fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
-    let somaxconn = somaxconn.and_then(|number| number.trim().parse().ok());
+    let plan = planned(&image, root.as_ref().map(|root| root.as_bytes()))?;
     let foreign = if args.replace { Foreign::Replace } else { Foreign::Refuse };
-    let mut collector = Collector::of(&image);
-    let surveyed = loop {
-        let view = look().context("failed to take a snapshot of the live sockets")?;
-        let here = Here { boot_id: boot_id.trim(), view: &view, somaxconn };
-        match survey(&plan, &image, here, foreign, &mut programs) {
-            Err(obstacles) if collector.may_free(&obstacles).context("make a socket pair")? => {}
-            surveyed => break surveyed,
-        }
-    };
-    let (plan, mut obstacles) = match surveyed {
+    let mut takers = Takers::Programs(&mut programs);
+    let (plan, mut obstacles) = match surveyed(&plan, &image, foreign, &mut takers, &look)? {
         Ok(asides) => (plan.with_asides(asides), Vec::new()),
         Err(obstacles) => (plan, obstacles),
     };
@@ -143,9 +126,11 @@ pub fn run(
     let how = Execution { signals: Some(&signals), ..Execution::default() };
     let restored = execute(&plan, &image, how)?;
     tracing::debug!("the steps are taken");
-    let Some(mut restored) = verified(&image, &plan, restored, pins, look)? else {
+    let lister = || Lister::open(pins);
+    let Some((mut restored, observed)) = verified(&image, restored, lister, look)? else {
         return Ok(ExitCode::from(exit::FAILED));
     };
+    announce(&image, &plan, &restored, &observed);
     tracing::debug!("what was made is as it should be");
     if let Err(error) = restored.release() {
         say(&format!("the restore failed: let TCP connections go on: {}", one_line(&error)));
@@ -155,6 +140,41 @@ pub fn run(
     match target::launch(restored, &image, &programs, &signals) {
         Ok(never) => match never {},
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Plans a restore.
+pub(super) fn planned(image: &Image, root: Option<&[u8]>) -> anyhow::Result<Plan> {
+    let first = Spellings::default();
+    let mut plan = plan_beneath(image, &first, root).context("failed to plan the restore")?;
+    let spellings = names::spellings(&plan);
+    if !spellings.is_empty() {
+        plan = plan_beneath(image, &spellings, root).context("failed to plan the restore")?;
+    }
+    tracing::debug!(steps = plan.steps.len(), "the restore is planned");
+    Ok(plan)
+}
+
+/// Looks for all that is in the way, and waits for what the kernel is about to clear away.
+pub(super) fn surveyed(
+    plan: &Plan,
+    image: &Image,
+    foreign: Foreign,
+    takers: &mut Takers<'_>,
+    look: &impl Fn() -> anyhow::Result<View>,
+) -> anyhow::Result<Result<Vec<Aside>, Vec<Obstacle>>> {
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let somaxconn = fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    let somaxconn = somaxconn.and_then(|number| number.trim().parse().ok());
+    let in_place = matches!(takers, Takers::Processes);
+    let mut collector = Collector::of(image);
+    loop {
+        let view = look().context("failed to take a snapshot of the live sockets")?;
+        let here = Here { boot_id: boot_id.trim(), view: &view, somaxconn, in_place };
+        match survey(plan, image, here, foreign, takers) {
+            Err(obstacles) if collector.may_free(&obstacles).context("make a socket pair")? => {}
+            surveyed => return Ok(surveyed),
+        }
     }
 }
 
@@ -179,14 +199,14 @@ fn print_plan(plan: &Plan, obstacles: &[Obstacle], args: &RestoreArgs) -> io::Re
     output::unless_broken_pipe(written.and_then(|()| out.flush()))
 }
 
-fn refuse(obstacles: &[Obstacle]) {
+pub(super) fn refuse(obstacles: &[Obstacle]) {
     say(&format!("refused: {}", plural(obstacles.len(), "obstacle")));
     obstacles.iter().for_each(|obstacle| say(&obstacle.to_string()));
     let hints: BTreeSet<_> = obstacles.iter().filter_map(|obstacle| hint(obstacle)).collect();
     hints.iter().for_each(|hint| say(&format!("hint: {hint}")));
 }
 
-fn plural(count: usize, what: &str) -> String {
+pub(super) fn plural(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -211,19 +231,18 @@ fn note_of_pids(others: &BTreeMap<Pid, usize>, workers: &Workers) -> Option<Stri
     })
 }
 
-fn left_behind(problems: &[UndoProblem]) {
+pub(super) fn left_behind(problems: &[UndoProblem]) {
     problems.iter().for_each(|problem| say(&format!("left behind: {problem}")));
 }
 
-/// Holds what was made against the image. `None`: it differs, was undone, and it has been said.
-fn verified(
+/// Holds what was made against the image, and says what is different. `None`: something is, and all was undone.
+pub(super) fn verified(
     image: &Image,
-    plan: &Plan,
     restored: Restored,
-    pins: &PinDirectory,
+    lister: impl FnOnce() -> Result<Lister, DescriptorError>,
     look: impl Fn() -> anyhow::Result<View> + Sync,
-) -> anyhow::Result<Option<Restored>> {
-    let insight = Insight::open(image, &restored, || Lister::open(pins));
+) -> anyhow::Result<Option<(Restored, Vec<Option<Observed>>)>> {
+    let insight = Insight::open(image, &restored, lister);
     tracing::debug!("there is a way to read the sockets");
     let seen = insight.as_ref().ok().and_then(Option::as_ref);
     let (observed, view) = thread::scope(|threads| {
@@ -270,6 +289,11 @@ fn verified(
         left_behind(&restored.undo());
         return Ok(None);
     }
+    Ok(Some((restored, observed)))
+}
+
+/// Says what was restored, and what of it is not as it was.
+fn announce(image: &Image, plan: &Plan, restored: &Restored, observed: &[Option<Observed>]) {
     let sum = plan.summary;
     let mut parts = vec![
         plural(sum.listeners, "listener"),
@@ -286,8 +310,12 @@ fn verified(
         parts.push(format!("{} to be received", plural(sum.messages, "message")));
     }
     let sockets = plural(sum.sockets, "socket");
-    let line = format!("restored {sockets} ({}), verified: 0 differences", parts.join(", "));
-    say(&line);
+    say(&format!("restored {sockets} ({}), verified: 0 differences", parts.join(", ")));
+    note(image, restored, observed);
+}
+
+/// Says what is not as it was.
+pub(super) fn note(image: &Image, restored: &Restored, observed: &[Option<Observed>]) {
     if restored.substituted() > 0 {
         let messages = plural(restored.substituted(), "message");
         say(&format!(
@@ -295,9 +323,8 @@ fn verified(
         ));
     }
     let workers = restored.workers();
-    let others = verify::other_pids(image, &observed, workers.unavailable());
+    let others = verify::other_pids(image, observed, workers.unavailable());
     if let Some(note) = note_of_pids(&others, workers) {
         say(&note);
     }
-    Ok(Some(restored))
 }

@@ -45,6 +45,14 @@ pub struct Rule {
     policy: Policy,
 }
 
+impl Rule {
+    /// A policy for whoever has no rule of his own.
+    #[must_use]
+    pub const fn any(policy: Policy) -> Self {
+        Self { peer: Peer::Any, policy }
+    }
+}
+
 impl FromStr for Rule {
     type Err = String;
 

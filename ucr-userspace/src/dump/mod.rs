@@ -206,6 +206,19 @@ pub struct Dump {
     _lister: Lister,
 }
 
+/// Processes that stand still, and the image of their sockets.
+#[derive(Debug)]
+pub struct Standstill {
+    /// The image.
+    pub image: Image,
+    /// The processes.
+    pub frozen: Frozen,
+    /// Since when they stand still.
+    pub stopped_at: Instant,
+    /// What lists descriptors.
+    pub lister: Lister,
+}
+
 /// Whether there was a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracing {
@@ -251,6 +264,13 @@ impl Dump {
         drop(self.locking);
         drop(self.frozen);
         self.stopped_at.elapsed()
+    }
+
+    /// The image with the processes, which stand still, and since when they do.
+    #[must_use]
+    pub fn stay(self) -> Standstill {
+        let Self { image, frozen, stopped_at, _lister: lister, .. } = self;
+        Standstill { image, frozen, stopped_at, lister }
     }
 
     /// Ends the processes; returns how long they stood still. Their TCP connections stay locked until they are

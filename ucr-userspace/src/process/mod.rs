@@ -1,6 +1,7 @@
 //! A live process: what can be read from it and its sockets, and how it is stopped.
 
 pub mod beneath;
+pub mod epoll;
 pub mod files;
 pub mod filter;
 pub mod freeze;

@@ -88,13 +88,16 @@ pub fn status(pid: Pid) -> Result<Status, ProcError> {
     })
 }
 
+/// A line of `/proc/PID/status`, without its name.
+fn field<'a>(bytes: &'a [u8], name: &str) -> Option<&'a str> {
+    bytes.split(|b| *b == b'\n').find_map(|line| {
+        let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
+        std::str::from_utf8(value).ok().map(str::trim)
+    })
+}
+
 fn parse_status(bytes: &[u8]) -> Option<Status> {
-    let field = |name: &str| {
-        bytes.split(|b| *b == b'\n').find_map(|line| {
-            let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
-            std::str::from_utf8(value).ok().map(str::trim)
-        })
-    };
+    let field = |name| field(bytes, name);
     let pid = |name| field(name)?.parse().ok().map(Pid);
     Some(Status {
         process: pid("Tgid")?,
@@ -103,6 +106,46 @@ fn parse_status(bytes: &[u8]) -> Option<Status> {
         state: field("State")?.chars().next()?,
         // A kernel without seccomp has no such line.
         is_filtered: field("Seccomp").is_some_and(|mode| mode != "0"),
+    })
+}
+
+/// Effective user, effective group, and supplementary groups of a process.
+///
+/// # Errors
+/// See [`ProcError`].
+pub fn ids(pid: Pid) -> Result<(u32, u32, Vec<u32>), ProcError> {
+    let path = PathBuf::from(format!("/proc/{pid}/status"));
+    let bytes = read(path.clone())?;
+    let numbers = |name| -> Option<Vec<u32>> {
+        field(&bytes, name)?.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
+    };
+    // Real, effective, saved, file system.
+    let effective = |name| numbers(name)?.get(1).copied();
+    let ids = || Some((effective("Uid")?, effective("Gid")?, numbers("Groups")?));
+    ids().ok_or_else(|| ProcError {
+        path,
+        source: io::Error::new(io::ErrorKind::InvalidData, "a line is missing"),
+    })
+}
+
+/// How many descriptors a process may have, soft and hard (`RLIMIT_NOFILE`).
+///
+/// # Errors
+/// See [`ProcError`].
+pub fn descriptor_limit(pid: Pid) -> Result<(u64, u64), ProcError> {
+    let path = PathBuf::from(format!("/proc/{pid}/limits"));
+    let bytes = read(path.clone())?;
+    let limit = || {
+        let mut lines = bytes.split(|b| *b == b'\n');
+        let line = lines.find_map(|line| line.strip_prefix(b"Max open files"))?;
+        let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+        // There is no unlimited number of descriptors.
+        let mut next = || words.next()?.parse().ok();
+        Some((next()?, next()?))
+    };
+    limit().ok_or_else(|| ProcError {
+        path,
+        source: io::Error::new(io::ErrorKind::InvalidData, "a line is missing"),
     })
 }
 

@@ -98,6 +98,8 @@ pub enum ArmError {
 pub struct People {
     new: HashMap<Pid, Pid>,
     root: Option<Pid>,
+    /// They have their groups already.
+    are_settled: bool,
 }
 
 impl People {
@@ -106,7 +108,14 @@ impl People {
     pub fn of(image: &Image) -> Self {
         let root = image.processes.first().map(|process| process.pid);
         let own = Pid(getpid().as_raw_nonzero().get());
-        Self { new: root.map(|root| (root, own)).into_iter().collect(), root }
+        let new = root.map(|root| (root, own)).into_iter().collect();
+        Self { new, root, are_settled: false }
+    }
+
+    /// Processes that live: saved and new pid.
+    #[must_use]
+    pub fn living(people: impl IntoIterator<Item = (Pid, Pid)>) -> Self {
+        Self { new: people.into_iter().collect(), root: None, are_settled: true }
     }
 
     /// Another one.
@@ -127,7 +136,7 @@ impl People {
     /// A child whose saved process led a group leads one, too.
     fn lead(&self, owner: Owner) -> io::Result<()> {
         match owner {
-            Owner::Group(saved) if Some(saved) != self.root => {
+            Owner::Group(saved) if Some(saved) != self.root && !self.are_settled => {
                 let child = self.new.get(&saved).and_then(|pid| RawPid::from_raw(pid.0));
                 child.map_or(Ok(()), |child| Ok(setpgid(Some(child), Some(child))?))
             }
@@ -146,9 +155,10 @@ fn raw(owner: Owner) -> OwnerEx {
     OwnerEx { kind, pid }
 }
 
-/// Everybody outside the image who is to be told and cannot be.
+/// Everybody outside the image who is to be told and cannot be. `leads`: whether this process is to lead the group
+/// that the saved root led.
 #[must_use]
-pub fn check(image: &Image, boot_id: &str) -> Vec<OwnerError> {
+pub fn check(image: &Image, boot_id: &str, leads: bool) -> Vec<OwnerError> {
     let root = image.processes.first().map(|process| process.pid);
     let is_saved = |pid| image.processes.iter().any(|process| process.pid == pid);
     let told = (0..).map(SocketIndex).zip(&image.sockets);
@@ -156,7 +166,7 @@ pub fn check(image: &Image, boot_id: &str) -> Vec<OwnerError> {
     told.filter_map(|(socket, owner)| {
         let is_there = match owner {
             Owner::Nobody => return None,
-            Owner::Group(pid) if Some(pid) == root => {
+            Owner::Group(pid) if leads && Some(pid) == root => {
                 return (getpgrp() != getpid()).then_some(OwnerError::NoLeader { socket, owner });
             }
             Owner::Thread(pid) | Owner::Process(pid) | Owner::Group(pid) if is_saved(pid) => {
@@ -210,7 +220,7 @@ pub(super) fn swallow(restored: &Restored) {
 /// # Errors
 ///
 /// What the kernel refuses, and what is not as it was set.
-pub(super) fn arm(restored: &Restored, people: &People) -> Result<(), ArmError> {
+pub fn arm(restored: &Restored, people: &People) -> Result<(), ArmError> {
     for step in restored.arming() {
         let Step::Notify { socket, notification, flags } = *step else { continue };
         let owner = notification.owner;

@@ -2,11 +2,12 @@
 
 mod binding;
 mod connections;
+mod exchange;
 mod inet;
 mod tcp;
 mod waiting;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -16,7 +17,9 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags};
 
+use self::exchange::Exchange;
 use super::arm;
+use super::inside::Inside;
 use super::plan::Plan;
 use super::plan::step::{Holder, Step};
 use super::private::PrivateRoot;
@@ -44,6 +47,18 @@ pub struct Execution<'a> {
     pub fail_before: Option<usize>,
     /// Signals that are held back meanwhile: one that comes ends the restore between two steps.
     pub signals: Option<&'a HeldBack>,
+    /// Where the sockets are put.
+    pub places: Places,
+}
+
+/// In whose table of descriptors the sockets get the numbers that they had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Places {
+    /// In this process's, and that of its children.
+    #[default]
+    Ours,
+    /// In that of processes that live: here they have any number.
+    Others,
 }
 
 /// Why one step failed.
@@ -150,6 +165,8 @@ pub struct Restored {
     /// Where sockets are bound whose files are gone.
     private: Option<PrivateRoot>,
     undo: Undo,
+    /// What waits to take the place of other files, or has taken it.
+    exchange: Exchange,
     /// Where sockets are put at once.
     homes: HashMap<SocketIndex, RawFd>,
     /// `SO_MARK` of what is put into queues: packets of others hardly have it.
@@ -188,10 +205,28 @@ const STEPS: usize = 64;
 ///
 /// The first step that fails; everything before it is undone.
 pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restored, RestoreError> {
-    let reserved = Reserved::new(&Wanted::by(image))
+    execute_with(plan, image, how, Workers::default())
+}
+
+/// The same, with processes that make calls.
+///
+/// # Errors
+///
+/// As [`execute`].
+pub fn execute_with(
+    plan: &Plan,
+    image: &Image,
+    how: Execution<'_>,
+    workers: Workers,
+) -> Result<Restored, RestoreError> {
+    let (wanted, homes) = match how.places {
+        Places::Ours => (Wanted::by(image), homes(image)),
+        Places::Others => (Wanted::beside(image), HashMap::new()),
+    };
+    let reserved = Reserved::new(&wanted)
         .map_err(|error| RestoreError { failed: Failed::Reserve(error), left: Vec::new() })?;
     let mut restored = Restored {
-        workers: Workers::default(),
+        workers,
         substituted: 0,
         sockets: HashMap::new(),
         pairs: VecDeque::new(),
@@ -201,7 +236,8 @@ pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restore
         unreachable: HashMap::new(),
         private: None,
         undo: Undo::default(),
-        homes: homes(image),
+        exchange: Exchange::default(),
+        homes,
         mark: mark(),
         sharing: HashSet::new(),
         lock: None,
@@ -311,6 +347,11 @@ impl Restored {
         &self.workers
     }
 
+    /// The live processes that made calls.
+    pub fn take_inside(&mut self) -> BTreeMap<Pid, Inside> {
+        self.workers.take_inside()
+    }
+
     /// Takes everything back and says what could not be.
     #[must_use]
     pub fn undo(mut self) -> Vec<UndoProblem> {
@@ -324,7 +365,10 @@ impl Restored {
             let source = private.remove().err()?;
             Some(UndoProblem::Private { path, source })
         });
-        self.undo.undo().into_iter().chain(private).collect()
+        let mut problems = self.undo.undo();
+        problems.extend(private);
+        problems.extend(self.exchange.clear());
+        problems
     }
 
     /// Who is to be told by signals, as steps.
@@ -441,6 +485,7 @@ impl Restored {
                 self.sockets.remove(made).map(drop).ok_or(StepError::Missing(*made))
             }
             Step::LeavePrivate => self.leave_private(),
+            Step::Exchange { made, spot } => self.exchange(*made, spot),
             Step::Shutdown { socket, how } => {
                 let how = match *how {
                     Shutdown::RECEIVE => net::Shutdown::Read,

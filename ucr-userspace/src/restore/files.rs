@@ -3,7 +3,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
@@ -38,6 +38,11 @@ impl Entry {
     /// In an open directory.
     pub(super) fn at(directory: OwnedFd, name: Vec<u8>) -> Self {
         Self { directory, name }
+    }
+
+    /// The directory.
+    pub(super) fn directory_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 
     /// The directory, once more.
@@ -135,6 +140,25 @@ impl Entry {
             }
             result => Ok(result?),
         }
+    }
+
+    /// Exchanges what lies here for what lies there, on the same file system, in one instant.
+    ///
+    /// # Errors
+    ///
+    /// What `renameat2` refuses, as `ENOENT` if there is nothing.
+    pub(super) fn exchange(&self, with: &Self) -> io::Result<()> {
+        let (here, there) = (&self.directory, &with.directory);
+        Ok(renameat_with(here, self.name(), there, with.name(), RenameFlags::EXCHANGE)?)
+    }
+
+    /// The entry once more.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is free.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        Ok(Self::at(self.directory.try_clone()?, self.name.clone()))
     }
 
     /// The entry's own name, without the directory.

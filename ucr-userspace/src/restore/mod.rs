@@ -8,6 +8,8 @@ pub mod execute;
 pub mod files;
 mod forge;
 pub mod identity;
+pub mod inside;
+pub mod into;
 pub mod leftover;
 pub mod names;
 pub mod obstacle;

@@ -35,6 +35,8 @@ pub struct Here<'a> {
     pub view: &'a View,
     /// `net.core.somaxconn`, if it is known.
     pub somaxconn: Option<u32>,
+    /// Whether the sockets that the image is of live, and are replaced when all is done.
+    pub in_place: bool,
 }
 
 /// The kind of a file, for people.
@@ -77,6 +79,14 @@ pub enum NameError {
         /// Its inode, if it is known.
         owner: Option<u32>,
     },
+    /// An abstract name can be had once, and it is to be had before it is free.
+    #[error(
+        "{name} is an abstract name that the socket which is to be replaced has as long as it lives"
+    )]
+    InPlace {
+        /// The name, as it is shown.
+        name: String,
+    },
     /// A file that is not ours.
     #[error("{spot}: there is {kind}; it is left alone")]
     Foreign {
@@ -112,6 +122,9 @@ impl NameError {
             Self::Foreign { .. } => Some("--replace takes its place"),
             Self::NoPrivateRoot(_) => Some("run it as root, or with CAP_SYS_CHROOT"),
             Self::Live { .. } => Some("end the process that holds it first"),
+            Self::InPlace { .. } => Some(
+                "ucr does not replace such a socket in a live process yet; dump --kill and restore do",
+            ),
         }
     }
 }
@@ -152,7 +165,10 @@ pub fn survey(
         .filter_map(|(name, socket_type)| {
             let owner = Some(*holders.get(&(name.as_slice(), *socket_type))?);
             let name = UnixName::Abstract(name.clone()).to_string();
-            Some(NameError::Live { name, owner })
+            Some(match here.in_place {
+                true => NameError::InPlace { name },
+                false => NameError::Live { name, owner },
+            })
         })
         .collect();
     let same_boot = !image.origin.boot_id.is_empty() && image.origin.boot_id == here.boot_id;
@@ -161,7 +177,7 @@ pub fn survey(
     }
     let mut asides = Vec::new();
     for wanted in &plan.paths {
-        match look(wanted, same_boot, here.view, foreign) {
+        match look(wanted, same_boot, here, foreign) {
             Ok(aside) => asides.extend(aside),
             Err(error) => errors.push(error),
         }
@@ -186,7 +202,7 @@ fn holders(view: &View) -> HashMap<(&[u8], SocketType), u32> {
 fn look(
     wanted: &PathUse,
     same_boot: bool,
-    view: &View,
+    here: Here<'_>,
     foreign: Foreign,
 ) -> Result<Option<Aside>, NameError> {
     let spot = &wanted.spot;
@@ -198,17 +214,21 @@ fn look(
     let Some(facts) = entry.facts().map_err(unreachable("look at"))? else {
         return Ok(None);
     };
+    let is_own = same_boot
+        && facts.kind == FileType::Socket
+        && wanted.own.iter().any(|own| same_file(*own, facts.id));
+    if is_own && here.in_place {
+        // Its socket is the one that is replaced, and so is the file.
+        return Ok(None);
+    }
     if facts.kind == FileType::Socket && is_live(&entry, facts).map_err(unreachable("look at"))? {
         let file = VfsFile::from_stat(facts.id.device, facts.id.inode);
-        let mut holders = view.sockets.values().filter(|socket| socket.file == Some(file));
+        let mut holders = here.view.sockets.values().filter(|socket| socket.file == Some(file));
         // A listener rather than one of the connections that share its file.
         let first = holders.clone().find(|socket| socket.state != SocketState::Connected);
         let owner = first.or_else(|| holders.next()).map(|socket| socket.inode);
         return Err(NameError::Live { name: spot.to_string(), owner });
     }
-    let is_own = same_boot
-        && facts.kind == FileType::Socket
-        && wanted.own.iter().any(|own| same_file(*own, facts.id));
     let replaceable = foreign == Foreign::Replace && facts.kind != FileType::Directory;
     if is_own || replaceable {
         return Ok(Some(Aside { spot: spot.clone(), id: facts.id }));

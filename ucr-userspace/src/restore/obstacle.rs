@@ -5,6 +5,7 @@ use std::{collections::HashSet, io, os::fd::AsFd as _};
 use serde::{Serialize, Serializer};
 
 use super::arm::{self, OwnerError};
+use super::into::IntoError;
 use super::names::{self, Foreign, Here, NameError};
 use super::outside::{self, OutsideError};
 use super::plan::Plan;
@@ -61,6 +62,9 @@ pub enum Obstacle {
     /// A program cannot be executed.
     #[error(transparent)]
     Command(CommandError),
+    /// A live process cannot take it.
+    #[error(transparent)]
+    Into(IntoError),
 }
 
 impl Obstacle {
@@ -85,6 +89,7 @@ impl Obstacle {
             Self::Owner(error) => Some(error.hint()),
             Self::Outside(error) => Some(error.hint()),
             Self::Command(_) => None,
+            Self::Into(error) => error.hint(),
         }
     }
 
@@ -108,6 +113,7 @@ impl Serialize for Obstacle {
             Self::Owner(_) => "owner",
             Self::Outside(_) => "outside",
             Self::Command(_) => "command",
+            Self::Into(_) => "into",
         };
         let mut fields = serializer.serialize_struct("Obstacle", 3)?;
         fields.serialize_field("kind", kind)?;
@@ -115,6 +121,15 @@ impl Serialize for Obstacle {
         fields.serialize_field("hint", &self.hint())?;
         fields.end()
     }
+}
+
+/// Who gets the sockets.
+#[derive(Debug)]
+pub enum Takers<'a> {
+    /// Programs that are started.
+    Programs(&'a mut [Program]),
+    /// Processes that live.
+    Processes,
 }
 
 /// Looks for everything that a restore needs: names, backlogs, descriptor numbers, programs.
@@ -127,7 +142,7 @@ pub fn survey(
     image: &Image,
     here: Here<'_>,
     foreign: Foreign,
-    programs: &mut [Program],
+    takers: &mut Takers<'_>,
 ) -> Result<Vec<Aside>, Vec<Obstacle>> {
     let mut obstacles = Vec::new();
     let asides = names::survey(plan, image, here, foreign).unwrap_or_else(|errors| {
@@ -144,11 +159,17 @@ pub fn survey(
         }
     }
     obstacles.extend(congestion(image));
-    obstacles.extend(arm::check(image, here.boot_id).into_iter().map(Obstacle::Owner));
+    let leads = matches!(takers, Takers::Programs(_));
+    obstacles.extend(arm::check(image, here.boot_id, leads).into_iter().map(Obstacle::Owner));
     obstacles.extend(outside::check(plan, image, here).into_iter().map(Obstacle::Outside));
-    let limit = reserve::check(&Wanted::by(image));
-    obstacles.extend(limit.err().map(Obstacle::Descriptors));
-    obstacles.extend(program::resolve(programs).into_iter().map(Obstacle::Command));
+    let wanted = match takers {
+        Takers::Programs(_) => Wanted::by(image),
+        Takers::Processes => Wanted::beside(image),
+    };
+    obstacles.extend(reserve::check(&wanted).err().map(Obstacle::Descriptors));
+    if let Takers::Programs(programs) = takers {
+        obstacles.extend(program::resolve(programs).into_iter().map(Obstacle::Command));
+    }
     if obstacles.is_empty() { Ok(asides) } else { Err(obstacles) }
 }
 

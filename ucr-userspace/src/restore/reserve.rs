@@ -138,6 +138,12 @@ impl Wanted {
         Self { numbers, beside }
     }
 
+    /// Of an image whose sockets get their numbers in other processes.
+    #[must_use]
+    pub fn beside(image: &Image) -> Self {
+        Self { numbers: BTreeSet::new(), beside: image.sockets.len() }
+    }
+
     /// The lowest limit that all fit below.
     fn limit(&self) -> u64 {
         let number = self.numbers.last().copied().and_then(|number| u64::try_from(number).ok());

@@ -22,6 +22,8 @@ enum Deed {
     Astray { path: Vec<u8> },
     /// A file was renamed; `hidden` is where it is now.
     Moved { aside: Aside, hidden: Entry, name: Vec<u8> },
+    /// A file that was made has taken the place of another one, which is where the first was now.
+    Exchanged { spot: Spot, entry: Entry, id: FileId, hidden: Entry },
 }
 
 /// Something that could not be taken back.
@@ -54,6 +56,14 @@ pub enum UndoProblem {
         /// Why it cannot be moved back.
         source: io::Error,
     },
+    /// A file that was to be replaced is not where it was.
+    #[error("put back the socket file {spot}: {source}")]
+    Exchanged {
+        /// Where it was.
+        spot: Spot,
+        /// Why it is not there.
+        source: io::Error,
+    },
     /// The directory in which sockets were bound is still there.
     #[error("remove the private directory {}: {source}", Escaped(path))]
     Private {
@@ -80,7 +90,7 @@ pub struct Undo {
 impl Undo {
     fn remember(&mut self, deed: Deed) {
         match &deed {
-            Deed::Made { id, .. } => self.made.insert(*id, self.count),
+            Deed::Made { id, .. } | Deed::Exchanged { id, .. } => self.made.insert(*id, self.count),
             Deed::Moved { aside, .. } => self.moved.insert(aside.spot.clone(), self.count),
             Deed::Astray { .. } => None,
         };
@@ -93,10 +103,15 @@ impl Undo {
         self.remember(Deed::Made { spot, entry, id });
     }
 
+    /// Remembers that a file which was made has taken the place of the one that is at `hidden` now.
+    pub(super) fn exchanged(&mut self, spot: Spot, entry: Entry, id: FileId, hidden: Entry) {
+        self.remember(Deed::Exchanged { spot, entry, id, hidden });
+    }
+
     /// Where a file was made.
     pub(super) fn entry(&self, id: FileId) -> Option<&Entry> {
         match self.deeds.get(self.made.get(&id)?)? {
-            Deed::Made { entry, .. } => Some(entry),
+            Deed::Made { entry, .. } | Deed::Exchanged { entry, .. } => Some(entry),
             Deed::Astray { .. } | Deed::Moved { .. } => None,
         }
     }
@@ -182,6 +197,14 @@ impl Undo {
                 Deed::Made { spot, entry, id } => {
                     if let Err(source) = entry.unlink_if(id) {
                         problems.push(UndoProblem::Made { spot, source });
+                    }
+                }
+                // If another one lies there, somebody has replaced it since.
+                Deed::Exchanged { spot, entry, id, hidden } => {
+                    if entry.is(id)
+                        && let Err(source) = entry.exchange(&hidden)
+                    {
+                        problems.push(UndoProblem::Exchanged { spot, source });
                     }
                 }
                 Deed::Astray { path } => problems.push(UndoProblem::Astray { path }),

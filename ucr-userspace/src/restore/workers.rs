@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::net::{self, AddressFamily, SocketFlags};
 
 use super::identity::{Assumed, Own, same_groups};
+use super::inside::Inside;
 use super::plan::step::{Holder, Identity};
 use crate::model::Pid;
 use crate::model::name::Escaped;
@@ -76,6 +77,8 @@ pub struct Workers {
     /// The most recently used one last.
     alive: Vec<Kept>,
     unavailable: BTreeMap<Pid, Unavailable>,
+    /// Live processes that make calls themselves, by the pid that was saved.
+    inside: BTreeMap<Pid, Inside>,
     /// Whose connections wait at each listener, in order.
     connected: BTreeMap<Holder, VecDeque<Pid>>,
     own: Own,
@@ -88,12 +91,30 @@ fn own_pid() -> Pid {
 }
 
 impl Workers {
+    /// Those that have these among them, by the pids that were saved.
+    #[must_use]
+    pub fn with(inside: BTreeMap<Pid, Inside>) -> Self {
+        Self { inside, ..Self::default() }
+    }
+
+    /// Gives the live processes back.
+    pub fn take_inside(&mut self) -> BTreeMap<Pid, Inside> {
+        std::mem::take(&mut self.inside)
+    }
+
     /// Makes a call as somebody.
     ///
     /// # Errors
     ///
     /// What the kernel refuses: the ids, or the call.
     pub fn make(&mut self, identity: Option<&Identity>, call: Call<'_>) -> io::Result<Made> {
+        if let Some(wanted) = identity
+            && let Some(inside) = self.inside.get_mut(&wanted.pid)
+            && inside.is(wanted)
+            && let Some(ends) = inside.make(call)?
+        {
+            return Ok(Made { by: inside.pid(), ends });
+        }
         let is_wanted = |wanted: &&Identity| wanted.pid.0 > 0 && wanted.pid != own_pid();
         if let Some(wanted) = identity.filter(is_wanted)
             && self.get(wanted.pid).is_ok()
@@ -186,7 +207,7 @@ impl Workers {
 fn in_place(call: Call<'_>) -> io::Result<Vec<Ends>> {
     match call {
         Call::Listen(socket, backlog) => net::listen(socket, backlog)?,
-        Call::Connect(clients, name) => {
+        Call::Connect(clients, name, _) => {
             clients.iter().try_for_each(|client| addr::connect(*client, name))?;
         }
         Call::Pairs(socket_type, count) => {

@@ -34,7 +34,11 @@ pub(super) fn address(sun_path: &[u8]) -> io::Result<(Address, libc::socklen_t)>
 }
 
 /// The bytes of an address, and how many of them count.
-pub(super) fn bytes(sun_path: &[u8]) -> io::Result<([u8; 128], libc::socklen_t)> {
+///
+/// # Errors
+///
+/// `InvalidInput` for a name of no bytes or of too many.
+pub fn bytes(sun_path: &[u8]) -> io::Result<([u8; 128], libc::socklen_t)> {
     address(sun_path).map(|(address, length)| (address.0, length))
 }
 

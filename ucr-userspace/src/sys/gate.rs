@@ -110,7 +110,7 @@ fn pause() {
 }
 
 /// `read(2)`, again if a signal interrupts it.
-fn read(file: RawFd, buffer: &mut [u8]) -> Option<usize> {
+pub(super) fn read(file: RawFd, buffer: &mut [u8]) -> Option<usize> {
     loop {
         // SAFETY: the kernel writes at most as many bytes as the buffer has.
         let got = unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) };

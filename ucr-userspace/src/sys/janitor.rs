@@ -39,25 +39,31 @@ pub fn start(doomed: &[Doomed<'_>], gate: &mut Gate, process: Process<'_>) -> io
         gate::reap(pid);
         return gate::hear(ready);
     }
-    // SAFETY: as above.
-    match unsafe { gate::fork() } {
-        Ok(Fork::Child) => {}
-        Ok(Fork::Parent(_)) => gate::end(0),
-        Err(_) => {
-            gate::report(done.as_raw_fd(), gate::errno());
-            gate::end(1);
-        }
-    }
-    leave();
-    if let Err(errno) = close_others(&kept) {
-        gate::report(done.as_raw_fd(), errno);
-        gate::end(1);
-    }
+    leave_for_good(&kept, done.as_raw_fd());
     gate::report(done.as_raw_fd(), 0);
     if gate::wait(gate.reader(), process.as_raw_fd()) == News::Executed {
         doomed.iter().for_each(remove);
     }
     gate::end(0)
+}
+
+/// Becomes nobody's child, with no descriptors but these, which are sorted; if that cannot be, says so at `done`
+/// and ends. For a forked process.
+pub(super) fn leave_for_good(kept: &[RawFd], done: RawFd) {
+    // SAFETY: the child goes on with async-signal-safe calls, as this process does.
+    match unsafe { gate::fork() } {
+        Ok(Fork::Child) => {}
+        Ok(Fork::Parent(_)) => gate::end(0),
+        Err(_) => {
+            gate::report(done, gate::errno());
+            gate::end(1);
+        }
+    }
+    leave();
+    if let Err(errno) = close_others(kept) {
+        gate::report(done, errno);
+        gate::end(1);
+    }
 }
 
 /// The terminal, and the directory, which might be unmounted.

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod descriptor;
 pub mod filter;
 pub mod gate;
+pub mod guard;
 pub mod heap;
 pub mod janitor;
 pub mod load;

@@ -133,7 +133,7 @@ fn a_fault_at_any_step_leaves_nothing_behind() {
     let before = files(directory.path());
     let image = everything(directory.path());
     let seen = view();
-    let here = Here { boot_id: "another boot", view: &seen, somaxconn: None };
+    let here = Here { boot_id: "another boot", view: &seen, somaxconn: None, in_place: false };
     let plan = plan(&image).unwrap();
     let asides = survey(&plan, &image, here, Foreign::Replace).unwrap();
     // What is gone is bound elsewhere: the file at its name is in nobody's way.
@@ -147,7 +147,7 @@ fn a_fault_at_any_step_leaves_nothing_behind() {
         mine.filter(|name| own.contains(&name.as_str())).collect::<Vec<_>>()
     };
     for fail_before in 0..=plan.steps.len() {
-        let how = Execution { fail_before: Some(fail_before), signals: None };
+        let how = Execution { fail_before: Some(fail_before), ..Execution::default() };
         let error = execute(&plan, &image, how).unwrap_err();
         match &error.failed {
             Failed::Step { number, source: StepError::OnPurpose, .. } => {
@@ -428,7 +428,7 @@ fn a_signal_that_asks_to_end_undoes_the_restore() {
     let plan = plan(&image).unwrap();
     let held = HeldBack::begin().unwrap();
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT).unwrap();
-    let how = Execution { fail_before: None, signals: Some(&held) };
+    let how = Execution { signals: Some(&held), ..Execution::default() };
     let error = execute(&plan, &image, how).unwrap_err();
     assert!(error.left.is_empty(), "{error}");
     assert!(matches!(

@@ -89,12 +89,12 @@ fn a_fault_at_any_step_leaves_no_private_directory() {
     let shown = plan.to_string().replace(directory.path().to_str().unwrap(), "DIR");
     insta::assert_snapshot!(shown);
     let seen = view();
-    let here = Here { boot_id: "another boot", view: &seen, somaxconn: None };
+    let here = Here { boot_id: "another boot", view: &seen, somaxconn: None, in_place: false };
     let asides = survey(&plan, &image, here, Foreign::Replace).unwrap();
     assert_eq!(asides.len(), 1);
     let plan = plan.with_asides(asides);
     for fail_before in 0..=plan.steps.len() {
-        let how = Execution { fail_before: Some(fail_before), signals: None };
+        let how = Execution { fail_before: Some(fail_before), ..Execution::default() };
         let error = execute(&plan, &image, how).unwrap_err();
         let on_purpose = matches!(&error.failed, Failed::Step { source: StepError::OnPurpose, .. });
         assert!(on_purpose && error.left.is_empty(), "{error}");

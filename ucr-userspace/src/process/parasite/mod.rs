@@ -165,6 +165,7 @@ pub struct Parasite {
     pid: Pid,
     thread: Pid,
     memory: Memory,
+    process: OwnedFd,
     gadgets: Gadgets,
     before: Before,
     /// The mapping: where it begins, and its size; 0 if there is none yet.
@@ -200,6 +201,9 @@ impl Parasite {
         let memory = memory.map_err(io("open the memory of"))?;
         let gadgets = known.find(pid, &memory);
         let gadgets = gadgets.map_err(|why| ParasiteError::Gadgets { pid, why })?;
+        let raw = rustix::process::Pid::from_raw(pid.0).ok_or(ParasiteError::Died(pid))?;
+        let process = pidfd_open(raw, PidfdFlags::empty());
+        let process = process.map_err(|errno| io("open")(errno.into()))?;
         let (at, bytes) = frame(&registers, mask, &extended, gadgets.sigreturn);
         let mut stood = vec![0; bytes.len()];
         memory.read_exact_at(&mut stood, at).map_err(io("read the stack of"))?;
@@ -210,6 +214,7 @@ impl Parasite {
             pid,
             thread,
             memory,
+            process,
             gadgets,
             before: Before { registers, mask, stack: (at, stood) },
             mapping: (0, 0),
@@ -251,7 +256,11 @@ impl Parasite {
     ///
     /// # Errors
     /// The process died, or its memory has no room.
-    pub fn perform(&mut self, order: Order, files: &[Vec<BorrowedFd<'_>>]) -> Result<Vec<i64>> {
+    pub fn perform(
+        &mut self,
+        order: &mut Order,
+        files: &[Vec<BorrowedFd<'_>>],
+    ) -> Result<Vec<i64>> {
         let calls = self.begin(order, files)?;
         self.end(calls)
     }
@@ -260,7 +269,7 @@ impl Parasite {
     ///
     /// # Errors
     /// As [`perform`](Self::perform).
-    pub fn begin(&mut self, order: Order, files: &[Vec<BorrowedFd<'_>>]) -> Result<Calls> {
+    pub fn begin(&mut self, order: &mut Order, files: &[Vec<BorrowedFd<'_>>]) -> Result<Calls> {
         let Finished { at, memory, list, farewell, calls } = order.finish();
         self.write(at, &memory)?;
         // The farewell first: from the first call on there may be something to be taken back.
@@ -288,6 +297,43 @@ impl Parasite {
             result.unwrap_or(i64::MIN)
         });
         Ok(results.take_while(|result| *result != i64::MIN).collect())
+    }
+
+    /// The numbers of descriptors, as they stand in its memory by now: -1 for what there is not.
+    ///
+    /// # Errors
+    /// The process died.
+    pub fn numbers(&self, files: &[File]) -> Result<Vec<i32>> {
+        let number = |file: &File| match *file {
+            File::Number(number) => Ok(number),
+            File::At(at) => {
+                let mut bytes = [0; 4];
+                self.memory.read_exact_at(&mut bytes, at).map_err(self.io("read the memory of"))?;
+                Ok(i32::from_ne_bytes(bytes))
+            }
+        };
+        files.iter().map(number).collect()
+    }
+
+    /// A duplicate of one of its descriptors.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn duplicate(&self, number: i32) -> Result<OwnedFd> {
+        let file = pidfd_getfd(&self.process, number, PidfdGetfdFlags::empty());
+        file.map_err(|errno| self.io("take a descriptor of")(errno.into()))
+    }
+
+    /// What a call returned, or why it failed.
+    ///
+    /// # Errors
+    /// [`ParasiteError::Refused`].
+    pub fn check(&self, call: &'static str, result: i64) -> Result<u64> {
+        u64::try_from(result).map_err(|_| {
+            let errno = i32::try_from(-result).unwrap_or(libc::EIO);
+            let source = io::Error::from_raw_os_error(errno);
+            ParasiteError::Refused { call, pid: self.pid, source }
+        })
     }
 
     /// Leaves the process as it was, but for what its calls have changed. It stands still.
@@ -357,32 +403,18 @@ impl Parasite {
         let [a, b, c, d, e, f, g, h] = ends;
         let (theirs, ours) = (i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes([e, f, g, h]));
         // If we are killed before that, the code closes this end itself and sees the channel closed.
-        let raw =
-            rustix::process::Pid::from_raw(self.pid.0).ok_or(ParasiteError::Died(self.pid))?;
-        let process = pidfd_open(raw, PidfdFlags::empty());
-        let end = process.and_then(|process| pidfd_getfd(process, ours, PidfdGetfdFlags::empty()));
+        let end = self.duplicate(ours);
         match end {
             Ok(end) => self.channel = Some((end, theirs)),
-            Err(errno) => {
+            Err(error) => {
                 for end in [theirs, ours] {
                     let end = u64::from(end.cast_unsigned());
                     self.call("close", libc::SYS_close, [end, 0, 0, 0, 0, 0])?;
                 }
-                return Err(self.io("take a descriptor of")(errno.into()));
+                return Err(error);
             }
         }
         tracee::resume(self.thread.0, 0).map_err(self.io("resume"))
-    }
-
-    fn check(&self, call: &'static str, result: i64) -> Result<u64> {
-        match u64::try_from(result) {
-            Ok(result) => Ok(result),
-            Err(_) => {
-                let errno = i32::try_from(-result).unwrap_or(libc::EIO);
-                let source = io::Error::from_raw_os_error(errno);
-                Err(ParasiteError::Refused { call, pid: self.pid, source })
-            }
-        }
     }
 
     /// One call, by an instruction of the program; the thread stands behind it afterwards.

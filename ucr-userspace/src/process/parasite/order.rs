@@ -28,12 +28,15 @@ pub enum File {
     At(u64),
 }
 
-/// Calls in their order.
+/// Calls in their order, with the memory that they refer to. When they are made others may follow, which refer
+/// to the same memory.
 #[derive(Debug)]
 pub struct Order {
     /// Where the memory begins in the process.
     at: u64,
     memory: Vec<u8>,
+    /// How much of it is in the process already.
+    written: usize,
     list: Vec<Entry>,
     farewell: Vec<Entry>,
 }
@@ -49,7 +52,7 @@ fn length(bytes: &[u8]) -> u64 {
 impl Order {
     /// One whose memory begins at an address.
     pub(super) fn new(at: u64) -> Self {
-        Self { at, memory: Vec::new(), list: Vec::new(), farewell: Vec::new() }
+        Self { at, memory: Vec::new(), written: 0, list: Vec::new(), farewell: Vec::new() }
     }
 
     /// Bytes in the memory of the process: their address.
@@ -96,14 +99,25 @@ impl Order {
         let flags = u64::from(libc::MSG_CMSG_CLOEXEC.cast_unsigned());
         self.call(libc::SYS_recvmsg, File::Number(channel), &[head, flags], Else::StopIfNothing);
         let first = control_at + u64::try_from(CONTROL_HEAD).unwrap_or_default();
-        let places = (first..).step_by(4).take(count).map(File::At);
+        let places: Vec<_> = (first..).step_by(4).take(count).map(File::At).collect();
+        places.iter().for_each(|file| self.close_finally(*file));
         places
-            .inspect(|file| {
-                let mut entry = Self::entry(libc::SYS_close, *file, &[], Else::GoOn);
-                entry.flags |= FORGET_FIRST;
-                self.farewell.push(entry);
-            })
-            .collect()
+    }
+
+    /// Closes a descriptor; nobody closes it once more.
+    pub fn close(&mut self, file: File) {
+        let mut entry = Self::entry(libc::SYS_close, file, &[], Else::GoOn);
+        if matches!(file, File::At(_)) {
+            entry.flags |= FORGET_FIRST;
+        }
+        self.list.push(entry);
+    }
+
+    /// Closes a descriptor when the parasite goes, unless it is closed by then.
+    pub fn close_finally(&mut self, file: File) {
+        let mut entry = Self::entry(libc::SYS_close, file, &[], Else::GoOn);
+        entry.flags |= FORGET_FIRST;
+        self.farewell.push(entry);
     }
 
     /// What is done when the parasite goes.
@@ -111,18 +125,20 @@ impl Order {
         self.farewell.push(Self::entry(number, first, rest, Else::GoOn));
     }
 
-    /// The memory; the addresses of the list and of the farewell in it; how many calls the list has.
-    pub(super) fn finish(mut self) -> Finished {
+    /// What is to be written into the process. The list is empty afterwards.
+    pub(super) fn finish(&mut self) -> Finished {
         let calls = self.list.len();
         let last = Entry { number: LAST, ..Entry::default() };
-        let mut lists = [std::mem::take(&mut self.list), std::mem::take(&mut self.farewell)];
-        let addresses = lists.each_mut().map(|list| {
+        let list = std::mem::take(&mut self.list);
+        let [list, farewell] = [list, self.farewell.clone()].map(|mut list| {
             list.push(last);
             let bytes: Vec<u8> = list.iter().flat_map(Entry::bytes).collect();
             self.put(&bytes)
         });
-        let [list, farewell] = addresses;
-        Finished { at: self.at, memory: self.memory, list, farewell, calls }
+        let from = std::mem::replace(&mut self.written, self.memory.len());
+        let memory = self.memory.get(from..).unwrap_or_default();
+        let at = self.at + u64::try_from(from).unwrap_or_default();
+        Finished { at, memory: memory.to_vec(), list, farewell, calls }
     }
 }
 

@@ -62,7 +62,7 @@ fn calls_leave_no_trace() {
         order.call(libc::SYS_getpid, File::Number(0), &[], Else::GoOn);
         order.call(libc::SYS_close, File::Number(999), &[], Else::Stop);
         order.call(libc::SYS_getpid, File::Number(0), &[], Else::GoOn);
-        let results = parasite.perform(order, &[]).expect("perform");
+        let results = parasite.perform(&mut order, &[]).expect("perform");
         assert_eq!(results, [i64::from(victim.pid().0), -i64::from(libc::EBADF)]);
         assert_ne!(look(), before);
         parasite.leave().expect("leave");
@@ -85,7 +85,7 @@ fn descriptors_go_over_and_are_closed_unless_they_are_put_somewhere() {
     let received = order.receive(parasite.channel(), 2);
     order.call(libc::SYS_dup3, *received.last().expect("two"), &[77, 0], Else::GoOn);
     let files = vec![sent.iter().map(AsFd::as_fd).collect()];
-    let results = parasite.perform(order, &files).expect("perform");
+    let results = parasite.perform(&mut order, &files).expect("perform");
     assert_eq!(results, [1, 77]);
     parasite.leave().expect("leave");
     drop(frozen);
@@ -109,7 +109,7 @@ fn a_process_that_is_let_go_of_in_the_middle_goes_on_by_itself() {
     let mut order = parasite.order();
     order.receive(parasite.channel(), 1);
     let root = fs::File::open("/").expect("open");
-    parasite.perform(order, &[vec![root.as_fd()]]).expect("perform");
+    parasite.perform(&mut order, &[vec![root.as_fd()]]).expect("perform");
     assert_ne!(look(&victim), before);
     // What the kernel does at our end.
     parasite.has_left = true;

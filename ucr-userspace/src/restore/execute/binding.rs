@@ -24,7 +24,7 @@ const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Mode of a socket's inode in sockfs (`sock_alloc`), which becomes that of its file.
 const SOCKET_MODE: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 
-fn failed((call, source): Failure) -> StepError {
+pub(super) fn failed((call, source): Failure) -> StepError {
     StepError::Call { call, source }
 }
 
@@ -39,6 +39,7 @@ impl Restored {
             (UnixName::Pathname(_), Landing::ByName) => self.bind_by_name(made, place),
             (UnixName::Pathname(_), Landing::Nowhere) => self.bind_nowhere(made, place),
             (UnixName::Pathname(_), Landing::At(spot)) => self.bind_at(made, place, spot),
+            (UnixName::Pathname(_), Landing::Over(spot)) => self.bind_over(made, place, spot),
             (name, _) => addr::bind(self.get(made)?, &name.to_sun_path()).map_err(call("bind")),
         }
     }
@@ -143,8 +144,8 @@ impl Restored {
 
     /// Opens a file that was made for a socket and stays.
     fn own_file(&self, made: Holder, id: FileId) -> Result<OwnedFd, StepError> {
-        let entry = self.undo.entry(id).ok_or(StepError::Missing(made))?;
-        let file = entry.open().map_err(call("open"))?;
+        let entry = self.exchange.entry(made).or_else(|| self.undo.entry(id));
+        let file = entry.ok_or(StepError::Missing(made))?.open().map_err(call("open"))?;
         if !same_file(Facts::of(&file).map_err(call("statx"))?.id, id) {
             return Err(call("open")(io::Error::other("another file lies there now")));
         }

@@ -47,8 +47,9 @@ impl Restored {
         let find = |client| sockets.get(&client).ok_or(StepError::Missing(client));
         let clients = alike(steps).map(|client| find(client).map(AsFd::as_fd));
         let clients = clients.collect::<Result<Vec<_>, StepError>>()?;
-        let (name, _file) = self.way_to(listener, place)?;
-        let made = self.workers.make(identity, Call::Connect(&clients, &name));
+        let (name, file) = self.way_to(listener, place)?;
+        let file = file.as_ref().map(AsFd::as_fd);
+        let made = self.workers.make(identity, Call::Connect(&clients, &name, file));
         let by = made.map_err(call("connect"))?.by;
         let count = clients.len();
         for _ in 0..count {

@@ -38,7 +38,7 @@ pub use self::binders::{file_spot, named_spot};
 pub use self::paths::{PathUse, Spellings};
 
 use self::binders::{Binder, Key, Link, Links, binder, indexed, link, mark_contested};
-use self::spot::Landing;
+use self::spot::{Landing, Spot};
 use self::step::{Aside, Holder, Identity, Step};
 use crate::image::datagrams::{Order, order};
 use crate::image::validate::{self, Invalid};
@@ -147,8 +147,31 @@ impl Plan {
     #[must_use]
     pub fn binds_privately(&self) -> bool {
         self.steps.iter().any(|step| {
-            matches!(step, Step::Bind { landing: Landing::Nowhere | Landing::At(_), .. })
+            let Step::Bind { place, landing, .. } = step else { return false };
+            place.path().is_some() && *landing != Landing::ByName
         })
+    }
+
+    /// The plan for sockets whose predecessors live until all is done: their files take the place of others,
+    /// as the last thing that is done with names.
+    #[must_use]
+    pub fn in_place(mut self) -> Self {
+        let mut exchanges = Vec::new();
+        for step in &mut self.steps {
+            let Step::Bind { made, place, landing } = step else { continue };
+            let spot = match landing {
+                Landing::ByName => place.path().map(Spot::here),
+                Landing::At(spot) => Some(spot.clone()),
+                Landing::Nowhere | Landing::Over(_) => None,
+            };
+            if let Some(spot) = spot {
+                *landing = Landing::Over(spot.clone());
+                exchanges.push(Step::Exchange { made: *made, spot });
+            }
+        }
+        // Behind their attributes: whoever finds the new file has the rights of the old one.
+        self.steps.extend(exchanges);
+        self
     }
 }
 

@@ -67,6 +67,9 @@ pub enum Landing {
     Nowhere,
     /// It is made beneath a root directory of its own in the directory where it is to be, and renamed.
     At(Spot),
+    /// The same, but it waits there until it takes the place of the file that is there now, whose socket
+    /// still lives.
+    Over(Spot),
 }
 
 /// A path without `.` and empty components; from several, one behind the other.

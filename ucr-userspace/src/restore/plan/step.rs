@@ -220,6 +220,13 @@ pub enum Step {
     },
     /// Remove the directory in which files were made that are nowhere.
     LeavePrivate,
+    /// Exchange the file of a socket that was bound elsewhere for what lies where it is to be.
+    Exchange {
+        /// Whose.
+        made: Holder,
+        /// Where.
+        spot: Spot,
+    },
     /// Make a netlink socket with its address and groups.
     Netlink {
         /// Which one.
@@ -333,6 +340,7 @@ impl fmt::Display for Step {
                     Landing::ByName => Ok(()),
                     Landing::Nowhere => f.write_str(" (privately: the file is gone)"),
                     Landing::At(spot) => write!(f, " (privately: the file goes to {spot})"),
+                    Landing::Over(spot) => write!(f, " (privately: the file is to replace {spot})"),
                 }
             }
             Self::Listen { made, backlog, identity } => {
@@ -380,6 +388,7 @@ impl fmt::Display for Step {
             }
             Self::Close { made } => write!(f, "close {made}"),
             Self::LeavePrivate => f.write_str("remove the private directory"),
+            Self::Exchange { made, spot } => write!(f, "exchange {spot} for the file of {made}"),
             Self::Shutdown { socket, how } => {
                 write!(f, "shut down socket {}: {how}", socket.0)
             }

@@ -35,8 +35,8 @@ pub enum Call<'a> {
     /// `listen`.
     Listen(BorrowedFd<'a>, i32),
     /// `connect` of each of these, which are [`MOST_CALLS`] at most, to these `sun_path` bytes; the first that
-    /// fails is the last.
-    Connect(&'a [BorrowedFd<'a>], &'a [u8]),
+    /// fails is the last. If the bytes lead to an open file by its number here, that is it.
+    Connect(&'a [BorrowedFd<'a>], &'a [u8], Option<BorrowedFd<'a>>),
     /// `socketpair` of this `SOCK_*` type, close-on-exec, so many times, which are [`MOST_CALLS`] at most.
     Pairs(i32, usize),
 }
@@ -125,7 +125,7 @@ impl Worker {
         self.has_groups |= groups.is_some();
         match call {
             Call::Listen(socket, backlog) => desk.put(desk::LISTEN, socket.as_raw_fd(), backlog),
-            Call::Connect(clients, name) => {
+            Call::Connect(clients, name, _) => {
                 if clients.len() > MOST_CALLS {
                     return Err(io::ErrorKind::InvalidInput.into());
                 }

@@ -1,0 +1,144 @@
+//! Sockets into processes that live: what `ucr refresh` and `ucr restore --into` have in common.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::exit;
+use super::report::say;
+use super::restore::{left_behind, note, planned, plural, refuse, surveyed, verified};
+use crate::causes::one_line;
+use crate::dump::Standstill;
+use crate::kernel::interrupts::HeldBack;
+use crate::model::{Pid, View};
+use crate::process::parasite::Parasite;
+use crate::restore::arm::{self, People};
+use crate::restore::execute::{Execution, Places, Restored, execute_with};
+use crate::restore::into::{self, Placed, Standing, Target};
+use crate::restore::names::Foreign;
+use crate::restore::obstacle::{Obstacle, Takers};
+use crate::restore::workers::Workers;
+
+/// What was done.
+#[derive(Clone, Copy, Debug)]
+pub struct Replaced {
+    /// Sockets of the image.
+    pub sockets: usize,
+    /// Of these, those that stay as they are.
+    pub kept: usize,
+    /// What was put where.
+    pub placed: Placed,
+    /// For how long the processes stood still.
+    pub stopped: Duration,
+}
+
+/// Replaces what stands in stopped processes by what an image says. They go on when this returns. If it was not
+/// done, everything is as before and it has been said why; what is returned then is the exit status.
+///
+/// # Errors
+///
+/// What failed; everything is as before, unless it says otherwise.
+pub fn replace(
+    standstill: Standstill,
+    targets: &[Target],
+    foreign: Foreign,
+    look: impl Fn() -> anyhow::Result<View> + Sync,
+) -> anyhow::Result<Result<Replaced, u8>> {
+    let Standstill { image, mut frozen, stopped_at, mut lister } = standstill;
+    let image = &image;
+    let plan = planned(image, None)?;
+    let mut obstacles = Vec::new();
+    let standing = into::look(image, targets, &mut lister).unwrap_or_else(|errors| {
+        obstacles.extend(errors.into_iter().map(Obstacle::Into));
+        Standing::default()
+    });
+    let surveyed = surveyed(&plan, image, foreign, &mut Takers::Processes, &look)?;
+    let plan = match surveyed {
+        Ok(asides) => plan.in_place().with_asides(asides),
+        Err(more) => {
+            obstacles.extend(more);
+            plan
+        }
+    };
+    if !obstacles.is_empty() {
+        drop(frozen);
+        refuse(&obstacles);
+        return Ok(Err(exit::REFUSED));
+    }
+    tracing::debug!("nothing is in the way");
+    let signals = HeldBack::begin().context("hold back signals")?;
+    let inside = match into::enter(&mut frozen, targets, &standing) {
+        Ok(inside) => inside,
+        Err(error) => {
+            drop(frozen);
+            refuse(&[Obstacle::Into(error)]);
+            return Ok(Err(exit::REFUSED));
+        }
+    };
+    tracing::debug!("the processes are entered");
+    let how = Execution { signals: Some(&signals), places: Places::Others, ..Execution::default() };
+    let mut restored = execute_with(&plan, image, how, Workers::with(inside))?;
+    tracing::debug!("the steps are taken");
+    let inside = restored.take_inside();
+    let mut parasites: BTreeMap<Pid, Parasite> =
+        inside.into_iter().map(|(saved, inside)| (saved, inside.into_parasite())).collect();
+    let Some((mut restored, observed)) = verified(image, restored, || Ok(lister), look)? else {
+        return Ok(Err(exit::FAILED));
+    };
+    tracing::debug!("what was made is as it should be");
+    let people = People::living(targets.iter().map(|target| (target.saved, target.pid)));
+    let armed = arm::arm(&restored, &people);
+    let placed = match armed.map_err(anyhow::Error::from) {
+        Ok(()) => into::place(&mut restored, targets, &standing, &mut parasites)
+            .context("put the new sockets in their places"),
+        Err(error) => Err(error),
+    };
+    let placed = match placed {
+        Ok(placed) => placed,
+        Err(error) => return Err(undone(error, restored)),
+    };
+    tracing::debug!("they are in their places");
+    for parasite in parasites.into_values() {
+        let pid = parasite.pid();
+        if let Err(error) = parasite.leave() {
+            say(&format!("warning: leave process {pid}: {}", one_line(&error)));
+        }
+    }
+    drop(frozen);
+    let stopped = stopped_at.elapsed();
+    left_behind(&restored.finish());
+    note(image, &restored, &observed);
+    Ok(Ok(Replaced { sockets: image.sockets.len(), kept: standing.kept(), placed, stopped }))
+}
+
+fn undone(error: anyhow::Error, restored: Restored) -> anyhow::Error {
+    left_behind(&restored.undo());
+    error
+}
+
+/// One line for people.
+pub(super) fn tell(replaced: &Replaced, processes: usize) {
+    let Replaced { sockets, kept, placed, stopped } = *replaced;
+    let mut more = Vec::new();
+    if kept > 0 {
+        more.push(format!("{kept} kept"));
+    }
+    if placed.registrations > 0 {
+        let registrations = plural(placed.registrations, "registration");
+        more.push(format!("{registrations} of epoll renewed"));
+    }
+    let more = match more.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", more.join(", ")),
+    };
+    let processes = match processes {
+        1 => "1 process".to_owned(),
+        many => format!("{many} processes"),
+    };
+    say(&format!(
+        "refreshed {} of {processes}{more}, verified: 0 differences; stopped for {:.1} ms",
+        plural(sockets, "socket"),
+        stopped.as_secs_f64() * 1000.0
+    ));
+}

@@ -1,0 +1,204 @@
+//! Into processes that live: what stands at the descriptor numbers of an image is replaced.
+//!
+//! The new sockets are made while the old ones live, in this process. Files take the place of files
+//! (`plan::in_place`). Then every process receives what it is to have and waits at one barrier; whoever
+//! opens it, opens it for all, and from there each goes on by itself, also if nobody is left to watch
+//! ([`crate::process::parasite`]). So there are either the old sockets or the new ones.
+
+mod place;
+mod standing;
+
+use std::collections::BTreeMap;
+use std::io;
+
+pub use self::place::{Placed, Unplaced, place};
+pub use self::standing::{Descriptor, Standing, look};
+
+use super::inside::Inside;
+use crate::image::{Image, SocketIndex};
+use crate::model::Pid;
+use crate::model::name::Escaped;
+use crate::process::freeze::Frozen;
+use crate::process::parasite::{Known, Parasite, ParasiteError};
+use crate::process::procfs::ProcError;
+use crate::snapshot::descriptors::DescriptorError;
+
+/// Memory for orders, in bytes: always, and for each descriptor and each registration of an event poll. (A call in a
+/// list takes 72; each has some.)
+const ROOM: usize = 64 * 1024;
+const ROOM_EACH: usize = 512;
+
+/// A process of the image, and the one that gets its sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its pid in the image.
+    pub saved: Pid,
+    /// The live process.
+    pub pid: Pid,
+}
+
+/// Why sockets cannot be replaced in a live process.
+#[derive(Debug, thiserror::Error)]
+pub enum IntoError {
+    /// Its address can be had by one socket only.
+    #[error(
+        "socket {} is none of unix: its address is not free as long as the one that it replaces lives",
+        socket.0
+    )]
+    Family {
+        /// Which socket.
+        socket: SocketIndex,
+    },
+    /// There is no such descriptor.
+    #[error("descriptor {fd} of process {pid} is not open: there is nothing to replace")]
+    NotOpen {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+    },
+    /// It is no socket.
+    #[error("descriptor {fd} of process {pid} is no socket but {}", Escaped(what))]
+    NoSocket {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+        /// What it is, as the kernel calls it.
+        what: Vec<u8>,
+    },
+    /// The old one would live on.
+    #[error(
+        "descriptor {fd} of process {pid} is a socket that is to be replaced elsewhere, and the image has none for it"
+    )]
+    HeldAlso {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+    },
+    /// Two sockets of the image for one that lives.
+    #[error(
+        "descriptor {fd} of process {pid} is one socket with others that the image has as several"
+    )]
+    Shared {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+    },
+    /// A thread has descriptors of its own.
+    #[error("thread {thread} of process {pid} has a table of descriptors of its own")]
+    OwnTable {
+        /// Which process.
+        pid: Pid,
+        /// Which thread.
+        thread: Pid,
+    },
+    /// Requests may hold sockets that no descriptor leads to.
+    #[error(
+        "descriptor {fd} of process {pid} is an io_uring, whose requests and files may hold the old sockets"
+    )]
+    Ring {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+    },
+    /// It waits to be armed again, and no registration begins so.
+    #[error(
+        "event poll {poll} of process {pid} has told once of descriptor {fd} and is to be told when to do so \
+         again (EPOLLONESHOT): no new registration begins like that"
+    )]
+    Spent {
+        /// Whose.
+        pid: Pid,
+        /// Which event poll.
+        poll: i32,
+        /// The number that it was registered under.
+        fd: i32,
+    },
+    /// The number leads elsewhere by now.
+    #[error(
+        "event poll {poll} of process {pid} watches a socket by the number {fd}, which leads elsewhere by now"
+    )]
+    Elsewhere {
+        /// Whose.
+        pid: Pid,
+        /// Which event poll.
+        poll: i32,
+        /// The number that it was registered under.
+        fd: i32,
+    },
+    /// The process makes no calls for us.
+    #[error(transparent)]
+    Parasite(#[from] ParasiteError),
+    /// `/proc` could not be read.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// Descriptors could not be listed.
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
+    /// A link of `/proc` could not be read.
+    #[error("read what descriptor {fd} of process {pid} is")]
+    Look {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl IntoError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Family { .. } => Some(
+                "ucr replaces only unix sockets in a live process yet; dump --kill and restore do",
+            ),
+            Self::NotOpen { .. }
+            | Self::NoSocket { .. }
+            | Self::HeldAlso { .. }
+            | Self::Shared { .. } => {
+                Some("the process has changed since the image was made: dump it again")
+            }
+            Self::Spent { .. } => {
+                Some("try again: it is armed again when the program has seen to it")
+            }
+            Self::Parasite(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Enters every process, so that it makes calls.
+///
+/// # Errors
+///
+/// The first that cannot be entered; all are as they were.
+pub fn enter(
+    frozen: &mut Frozen,
+    targets: &[Target],
+    standing: &Standing,
+) -> Result<BTreeMap<Pid, Inside>, IntoError> {
+    let mut known = Known::default();
+    let mut entered = BTreeMap::new();
+    for target in targets {
+        let size = standing.size_of(target.pid);
+        let room = ROOM + ROOM_EACH * size;
+        let parasite = Parasite::enter(frozen, target.pid, room, &mut known)?;
+        entered.insert(target.saved, Inside::new(parasite)?);
+    }
+    Ok(entered)
+}
+
+/// Whether a socket of the image is left to whoever has it.
+fn kept(image: &Image) -> impl Fn(SocketIndex) -> bool + use<> {
+    let kept: std::collections::BTreeSet<_> =
+        image.connections.iter().filter_map(crate::image::Connection::kept).collect();
+    move |socket| kept.contains(&socket)
+}

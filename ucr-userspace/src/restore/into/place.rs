@@ -1,0 +1,254 @@
+//! Gives live processes what was made for them, all at one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::process::{Pid as RawPid, Resource, Rlimit, prlimit};
+
+use super::standing::Changes;
+use super::{Standing, Target};
+use crate::image::SocketIndex;
+use crate::model::Pid;
+use crate::process::parasite::{Else, File, MOST_FILES, Order, Parasite, ParasiteError};
+use crate::process::procfs::{self, ProcError};
+use crate::restore::execute::Restored;
+use crate::sys::guard::Barrier;
+
+/// More than a process opens for the calls that are made in it.
+const SPARE: u64 = 16;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// Descriptors that have a new socket.
+    pub descriptors: usize,
+    /// Registrations of event polls that were renewed.
+    pub registrations: usize,
+}
+
+/// Why nothing was placed; or, of [`Unplaced::Half`], not everything.
+#[derive(Debug, thiserror::Error)]
+pub enum Unplaced {
+    /// A process makes no calls any more.
+    #[error(transparent)]
+    Parasite(#[from] ParasiteError),
+    /// `/proc` could not be read.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// It has no room for so many descriptors.
+    #[error("process {pid} has no room for {count} more descriptors (RLIMIT_NOFILE)")]
+    Full {
+        /// Which process.
+        pid: Pid,
+        /// How many more.
+        count: usize,
+    },
+    /// A call of ours.
+    #[error("{call}")]
+    Call {
+        /// Which.
+        call: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused what it does not refuse, after all had begun.
+    #[error(
+        "{call} in process {pid}, for descriptor {fd}: some sockets are the old ones, some the new ones"
+    )]
+    Half {
+        /// In which process.
+        pid: Pid,
+        /// Which call.
+        call: &'static str,
+        /// For which descriptor.
+        fd: i32,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn call<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Unplaced {
+    move |error| Unplaced::Call { call, source: error.into() }
+}
+
+/// What a call of a list was for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Wait,
+    Forget,
+    Put(i32),
+    Watch(i32),
+}
+
+struct Ready<'a> {
+    parasite: &'a mut Parasite,
+    order: Order,
+    purposes: Vec<Purpose>,
+}
+
+/// Puts every socket at its numbers and renews what watches them.
+///
+/// # Errors
+///
+/// See [`Unplaced`]; but for [`Unplaced::Half`], everything stands as before.
+pub fn place(
+    restored: &mut Restored,
+    targets: &[Target],
+    standing: &Standing,
+    parasites: &mut BTreeMap<Pid, Parasite>,
+) -> Result<Placed, Unplaced> {
+    let (barrier, others) = restored.take_barrier().map_err(call("make a pipe"))?;
+    let mut ready = Vec::new();
+    for (saved, parasite) in parasites {
+        let target = targets.iter().find(|target| target.saved == *saved);
+        let Some(changes) = target.and_then(|target| standing.changes.get(&target.pid)) else {
+            continue;
+        };
+        ready.push(prepare(restored, parasite, changes, &barrier)?);
+    }
+    let mut begun = Vec::new();
+    let mut failed = None;
+    for ready in &mut ready {
+        match ready.parasite.begin(&mut ready.order, &[]) {
+            Ok(calls) => begun.push(calls),
+            Err(error) => {
+                failed = Some(Unplaced::from(error));
+                break;
+            }
+        }
+    }
+    // If it stays closed, those that wait learn it, and do nothing.
+    let opened = match &failed {
+        None => barrier.open(ready.len() + others).map_err(call("let all go on")),
+        Some(_) => {
+            drop(barrier);
+            Ok(())
+        }
+    };
+    failed = failed.or(opened.err());
+    let mut placed = Placed::default();
+    for (ready, calls) in ready.iter_mut().zip(begun) {
+        let results = ready.parasite.end(calls).map_err(Unplaced::from);
+        match results.and_then(|results| judge(ready, &results)) {
+            Ok(done) => {
+                placed.descriptors += done.descriptors;
+                placed.registrations += done.registrations;
+            }
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(placed), Err)
+}
+
+/// Sends a process what it is to have, and says what it is to do with it when the barrier opens.
+fn prepare<'a>(
+    restored: &Restored,
+    parasite: &'a mut Parasite,
+    changes: &Changes,
+    barrier: &Barrier,
+) -> Result<Ready<'a>, Unplaced> {
+    let mut order = parasite.order();
+    let sockets: BTreeSet<SocketIndex> = changes.descriptors.iter().map(|d| d.socket).collect();
+    make_room(parasite, &mut order, changes, sockets.len() + 1)?;
+    let mut sent: Vec<BorrowedFd<'_>> = vec![barrier.reader()];
+    for socket in &sockets {
+        let found = restored.socket(*socket).ok_or(io::ErrorKind::NotFound);
+        sent.push(found.map_err(call("find a socket"))?);
+    }
+    let mut received = Vec::new();
+    let files: Vec<Vec<_>> = sent.chunks(MOST_FILES).map(<[_]>::to_vec).collect();
+    for files in &files {
+        received.extend(order.receive(parasite.channel(), files.len()));
+    }
+    parasite.perform(&mut order, &files)?;
+    let numbers = parasite.numbers(&received)?;
+    if numbers.contains(&-1) {
+        return Err(Unplaced::Full { pid: parasite.pid(), count: sent.len() });
+    }
+    let mut numbers = numbers.into_iter().map(File::Number);
+    let gate = numbers.next().unwrap_or(File::Number(-1));
+    let new: BTreeMap<SocketIndex, File> = sockets.into_iter().zip(numbers).collect();
+    let mut purposes = vec![Purpose::Wait];
+    let byte = order.put(&[0]);
+    order.call(libc::SYS_read, gate, &[byte, 1], Else::StopIfNothing);
+    let number = |number: i32| u64::from(number.cast_unsigned());
+    for watch in &changes.registrations {
+        let poll = File::Number(watch.poll);
+        let rest = [number(libc::EPOLL_CTL_DEL), number(watch.fd), 0];
+        // Another process may have the same event poll, and have been quicker.
+        order.call(libc::SYS_epoll_ctl, poll, &rest, Else::GoOn);
+        purposes.push(Purpose::Forget);
+    }
+    for descriptor in &changes.descriptors {
+        let from = new.get(&descriptor.socket).copied().unwrap_or(File::Number(-1));
+        let flags = if descriptor.close_on_exec { libc::O_CLOEXEC } else { 0 };
+        let rest = [number(descriptor.fd), number(flags)];
+        order.call(libc::SYS_dup3, from, &rest, Else::GoOn);
+        purposes.push(Purpose::Put(descriptor.fd));
+    }
+    for watch in &changes.registrations {
+        let event = order.put(&event(watch.events, watch.data));
+        let rest = [number(libc::EPOLL_CTL_ADD), number(watch.fd), event];
+        order.call(libc::SYS_epoll_ctl, File::Number(watch.poll), &rest, Else::GoOn);
+        purposes.push(Purpose::Watch(watch.fd));
+    }
+    Ok(Ready { parasite, order, purposes })
+}
+
+/// `struct epoll_event`, which is packed on x86-64.
+fn event(events: u32, data: u64) -> Vec<u8> {
+    let padding = size_of::<libc::epoll_event>() - size_of::<u32>() - size_of::<u64>();
+    [&events.to_ne_bytes()[..], &vec![0; padding], &data.to_ne_bytes()].concat()
+}
+
+/// Raises a process's limit of descriptors, if it has no room for so many more. It puts it back itself when the
+/// parasite goes.
+fn make_room(
+    parasite: &mut Parasite,
+    order: &mut Order,
+    changes: &Changes,
+    count: usize,
+) -> Result<(), Unplaced> {
+    let pid = parasite.pid();
+    let (soft, hard) = procfs::descriptor_limit(pid)?;
+    let highest = u64::try_from(changes.highest).unwrap_or_default();
+    let count = u64::try_from(count).unwrap_or(u64::MAX / 2);
+    let needed = highest + 1 + count + SPARE;
+    if needed <= soft {
+        return Ok(());
+    }
+    let before = order.put(&[soft.to_ne_bytes(), hard.to_ne_bytes()].concat());
+    let itself = File::Number(0);
+    let kind = u64::from(libc::RLIMIT_NOFILE);
+    order.finally(libc::SYS_prlimit64, itself, &[kind, before, 0]);
+    parasite.perform(order, &[])?;
+    let raised = Rlimit { current: Some(needed), maximum: Some(hard.max(needed)) };
+    let raw = RawPid::from_raw(pid.0);
+    prlimit(raw, Resource::Nofile, raised).map_err(call("raise RLIMIT_NOFILE"))?;
+    Ok(())
+}
+
+/// Whether every call did what it was for.
+fn judge(ready: &Ready<'_>, results: &[i64]) -> Result<Placed, Unplaced> {
+    let pid = ready.parasite.pid();
+    let mut placed = Placed::default();
+    let half = |call: &'static str, fd: i32, result: i64| {
+        let errno = i32::try_from(-result).unwrap_or(libc::EIO);
+        let source = io::Error::from_raw_os_error(errno);
+        Unplaced::Half { pid, call, fd, source }
+    };
+    for (purpose, result) in ready.purposes.iter().zip(results) {
+        match (*purpose, *result) {
+            (Purpose::Wait | Purpose::Forget, _) => {}
+            (Purpose::Put(_), 0..) => placed.descriptors += 1,
+            (Purpose::Watch(_), 0..) => placed.registrations += 1,
+            (Purpose::Watch(_), error) if error == -i64::from(libc::EEXIST) => {}
+            (Purpose::Put(fd), error) => return Err(half("dup3", fd, error)),
+            (Purpose::Watch(fd), error) => return Err(half("epoll_ctl", fd, error)),
+        }
+    }
+    Ok(placed)
+}

@@ -1,0 +1,125 @@
+//! A process that puts files back where they were if this one dies before all is done.
+//!
+//! Like [`super::janitor`] it is nobody's child, and has no descriptors but those it needs. It waits at the
+//! gate at which those wait who are to get something: whoever opens it opens it for all.
+
+use std::ffi::CString;
+use std::io::{self, PipeReader, PipeWriter, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use super::gate::{self, Fork};
+use super::janitor;
+
+/// Closed until somebody opens it, once, for all who wait; if he dies before, they learn that as well. Each
+/// reads one byte, or the end.
+#[derive(Debug)]
+pub struct Barrier {
+    reader: PipeReader,
+    writer: PipeWriter,
+}
+
+impl Barrier {
+    /// A closed one.
+    ///
+    /// # Errors
+    ///
+    /// What `pipe2` refuses.
+    pub fn new() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        Ok(Self { reader, writer })
+    }
+
+    /// Where to wait.
+    #[must_use]
+    pub fn reader(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+
+    /// Lets so many through, all or none.
+    ///
+    /// # Errors
+    ///
+    /// What `write` refuses; nobody goes through then.
+    pub fn open(mut self, waiting: usize) -> io::Result<()> {
+        // A pipe takes up to `PIPE_BUF` bytes, 4096, in one piece.
+        if waiting > 4096 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        match self.writer.write(&vec![0; waiting])? {
+            written if written == waiting => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+}
+
+/// A file that has taken the place of another one.
+#[derive(Clone, Debug)]
+pub struct Swapped<'a> {
+    /// Directory and name of the place.
+    pub place: (BorrowedFd<'a>, CString),
+    /// The same of where the other one is now.
+    pub other: (BorrowedFd<'a>, CString),
+    /// Inode number of the file that is to go back: if it is not in that place, nothing is done.
+    pub inode: u64,
+}
+
+/// Starts one.
+///
+/// # Errors
+///
+/// What `pipe2`, `fork` or `close_range` refuses.
+pub fn start(swapped: &[Swapped<'_>], barrier: &Barrier) -> io::Result<()> {
+    let (ready, done) = io::pipe()?;
+    let gate = barrier.reader.as_raw_fd();
+    let of = |file: &Swapped<'_>| [file.place.0.as_raw_fd(), file.other.0.as_raw_fd()];
+    let mut kept: Vec<RawFd> = swapped.iter().flat_map(of).collect();
+    kept.extend([gate, done.as_raw_fd()]);
+    kept.sort_unstable();
+    kept.dedup();
+    // SAFETY: the child makes async-signal-safe calls only, on what was prepared above, and ends
+    // by `end`.
+    if let Fork::Parent(pid) = unsafe { gate::fork() }? {
+        drop(done);
+        gate::reap(pid);
+        return gate::hear(ready);
+    }
+    janitor::leave_for_good(&kept, done.as_raw_fd());
+    gate::report(done.as_raw_fd(), 0);
+    let mut byte = [0; 1];
+    // An error tells nothing: then everything stays as it is.
+    if gate::read(gate, &mut byte) == Some(0) {
+        swapped.iter().rev().for_each(put_back);
+    }
+    gate::end(0)
+}
+
+fn put_back(file: &Swapped<'_>) {
+    let (place, name) = (file.place.0.as_raw_fd(), file.place.1.as_ptr());
+    let (other, other_name) = (file.other.0.as_raw_fd(), file.other.1.as_ptr());
+    let mut found = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the name is a string with a NUL; the kernel fills the struct.
+    let result =
+        unsafe { libc::fstatat(place, name, found.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW) };
+    if result < 0 {
+        return;
+    }
+    // SAFETY: the kernel has filled it, as it said.
+    let found = unsafe { found.assume_init() };
+    if found.st_ino == file.inode {
+        // SAFETY: both names are strings with a NUL.
+        unsafe {
+            libc::syscall(
+                libc::SYS_renameat2,
+                place,
+                name,
+                other,
+                other_name,
+                libc::RENAME_EXCHANGE,
+            )
+        };
+        // What was made is of no use to anybody.
+        // SAFETY: the name is a string with a NUL.
+        unsafe { libc::unlinkat(other, other_name, 0) };
+    }
+}
