@@ -57,6 +57,12 @@ impl CollectOptions {
         options
     }
 
+    /// Whether its descendants are dumped as well.
+    #[must_use]
+    pub fn is_tree(&self) -> bool {
+        self.tree
+    }
+
     /// Stops the process or tree and takes its sockets down; `then` is what would become of it.
     ///
     /// # Errors

@@ -48,6 +48,9 @@ pub struct DumpArgs {
     /// Let the process or tree go on (the default)
     #[arg(long)]
     leave_running: bool,
+    /// Leave the process or tree stopped (SIGSTOP) once the image is safely written, for `ucr restore --into`
+    #[arg(long, conflicts_with_all = ["kill", "leave_running"])]
+    leave_stopped: bool,
     /// For how long TCP connections stay locked at most: with --kill, until they are restored. The other end is
     /// kept waiting and learns nothing; when the time is over, what it sends is answered with a reset. As 90s, 10m, 2h
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
@@ -75,6 +78,9 @@ pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
         Ok(Some(_)) if args.kill => {
             let _signals = HeldBack::begin().context("hold back signals")?;
             dumped.kill().with_context(|| format!("end process {pid}"))?
+        }
+        Ok(Some(_)) if args.leave_stopped => {
+            dumped.leave_stopped().with_context(|| format!("leave process {pid} stopped"))?
         }
         _ => dumped.go_on(),
     };

@@ -1,24 +1,31 @@
 //! Sockets into processes that live: what `ucr refresh` and `ucr restore --into` have in common.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
 
 use super::exit;
 use super::report::say;
 use super::restore::{left_behind, note, planned, plural, refuse, surveyed, verified};
 use crate::causes::one_line;
 use crate::dump::Standstill;
+use crate::image::Image;
 use crate::kernel::interrupts::HeldBack;
 use crate::model::{Pid, View};
-use crate::process::parasite::Parasite;
+use crate::process::freeze::freeze_each;
+use crate::process::parasite::{Known, Parasite};
+use crate::process::procfs;
 use crate::restore::arm::{self, People};
 use crate::restore::execute::{Execution, Places, Restored, execute_with};
 use crate::restore::into::{self, Placed, Standing, Target};
 use crate::restore::names::Foreign;
 use crate::restore::obstacle::{Obstacle, Takers};
 use crate::restore::workers::Workers;
+use crate::snapshot::descriptors::Lister;
+use crate::tracer::pins::PinDirectory;
 
 /// What was done.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +40,7 @@ pub struct Replaced {
     pub stopped: Duration,
 }
 
-/// Replaces what stands in stopped processes by what an image says. They go on when this returns. If it was not
+/// Replaces what stands in stopped processes by what an image says; `known` is what was found out about them before. They go on when this returns. If it was not
 /// done, everything is as before and it has been said why; what is returned then is the exit status.
 ///
 /// # Errors
@@ -41,6 +48,7 @@ pub struct Replaced {
 /// What failed; everything is as before, unless it says otherwise.
 pub fn replace(
     standstill: Standstill,
+    mut known: Known,
     targets: &[Target],
     foreign: Foreign,
     look: impl Fn() -> anyhow::Result<View> + Sync,
@@ -53,7 +61,8 @@ pub fn replace(
         obstacles.extend(errors.into_iter().map(Obstacle::Into));
         Standing::default()
     });
-    let surveyed = surveyed(&plan, image, foreign, &mut Takers::Processes, &look)?;
+    let surveyed =
+        surveyed(&plan, image, foreign, &mut Takers::Processes(standing.replaced()), &look)?;
     let plan = match surveyed {
         Ok(asides) => plan.in_place().with_asides(asides),
         Err(more) => {
@@ -68,7 +77,7 @@ pub fn replace(
     }
     tracing::debug!("nothing is in the way");
     let signals = HeldBack::begin().context("hold back signals")?;
-    let inside = match into::enter(&mut frozen, targets, &standing) {
+    let inside = match into::enter(&mut frozen, targets, &standing, &mut known) {
         Ok(inside) => inside,
         Err(error) => {
             drop(frozen);
@@ -110,6 +119,57 @@ pub fn replace(
     left_behind(&restored.finish());
     note(image, &restored, &observed);
     Ok(Ok(Replaced { sockets: image.sockets.len(), kept: standing.kept(), placed, stopped }))
+}
+
+/// `ucr restore --into`.
+///
+/// # Errors
+///
+/// As [`replace`], and processes that cannot be stopped.
+pub(super) fn restore(
+    image: Image,
+    pairs: &[(Pid, Pid)],
+    foreign: Foreign,
+    pins: &PinDirectory,
+    look: impl Fn() -> anyhow::Result<View> + Sync,
+) -> anyhow::Result<ExitCode> {
+    let is_saved = |pid: &Pid| image.processes.iter().any(|process| process.pid == *pid);
+    if let Some((old, _)) = pairs.iter().find(|(old, _)| !is_saved(old)) {
+        say(&format!("process {old} is not in the image"));
+        return Ok(ExitCode::from(exit::USAGE));
+    }
+    let now =
+        |saved: Pid| pairs.iter().find(|(old, _)| *old == saved).map_or(saved, |(_, new)| *new);
+    let saved = image.processes.iter().map(|process| process.pid);
+    let targets: Vec<_> = saved.map(|saved| Target { saved, pid: now(saved) }).collect();
+    let pids: Vec<Pid> = targets.iter().map(|target| target.pid).collect();
+    let different: BTreeSet<Pid> = pids.iter().copied().collect();
+    if different.len() < pids.len() {
+        say("two processes of the image cannot become one");
+        return Ok(ExitCode::from(exit::USAGE));
+    }
+    let stopped: Vec<Pid> = pids
+        .iter()
+        .copied()
+        .filter(|pid| procfs::status(*pid).is_ok_and(|s| s.state == 'T'))
+        .collect();
+    let lister = Lister::open(pins)?;
+    let mut known = Known::default();
+    known.learn(&pids);
+    let stopped_at = Instant::now();
+    let frozen = freeze_each(&pids).context("stop the processes")?;
+    let processes = pids.len();
+    let standstill = Standstill { image, frozen, stopped_at, lister };
+    let replaced = match replace(standstill, known, &targets, foreign, look)? {
+        Ok(replaced) => replaced,
+        Err(status) => return Ok(ExitCode::from(status)),
+    };
+    for pid in stopped {
+        kill(nix::unistd::Pid::from_raw(pid.0), Signal::SIGCONT)
+            .with_context(|| format!("let process {pid} go on, which was left stopped"))?;
+    }
+    tell(&replaced, processes);
+    Ok(ExitCode::from(exit::OK))
 }
 
 fn undone(error: anyhow::Error, restored: Restored) -> anyhow::Error {

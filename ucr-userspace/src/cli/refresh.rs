@@ -14,6 +14,7 @@ use super::report::say;
 use crate::dump::external::{Policy, Rule, Then};
 use crate::lock;
 use crate::model::{Pid, View};
+use crate::process::{parasite::Known, procfs};
 use crate::render::{dump::Table, obstacle::Placed, output::unless_broken_pipe};
 use crate::restore::into::Target;
 use crate::restore::names::Foreign;
@@ -50,7 +51,12 @@ pub fn run(
     look: impl Fn() -> anyhow::Result<View> + Sync,
 ) -> anyhow::Result<ExitCode> {
     let options = args.collect.or_external(Rule::any(Policy::Keep));
-    let collected = options.collect(Pid(args.pid), Then::GoOn, lock::USUAL, pins)?;
+    let mut known = Known::default();
+    let pid = Pid(args.pid);
+    let likely =
+        if args.collect.is_tree() { procfs::tree(pid).unwrap_or_default() } else { vec![pid] };
+    known.learn(&likely);
+    let collected = options.collect(pid, Then::GoOn, lock::USUAL, pins)?;
     if collected.is_refused() {
         let Collected { dumped, hopeless, .. } = collected;
         let (table, obstacles) = (Table::of(&dumped), Placed::of(&dumped));
@@ -66,7 +72,7 @@ pub fn run(
     let standstill = collected.dumped.stay();
     let pids: Vec<Pid> = standstill.frozen.pids().to_vec();
     let targets: Vec<_> = pids.iter().map(|pid| Target { saved: *pid, pid: *pid }).collect();
-    let replaced = match replace(standstill, &targets, Foreign::Refuse, look)? {
+    let replaced = match replace(standstill, known, &targets, Foreign::Refuse, look)? {
         Ok(replaced) => replaced,
         Err(status) => return Ok(ExitCode::from(status)),
     };

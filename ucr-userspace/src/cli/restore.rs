@@ -13,6 +13,7 @@ use anyhow::Context;
 use nix::net::if_::if_nametoindex;
 
 use super::exit;
+use super::into;
 use super::report::{hint, say};
 use crate::causes::one_line;
 use crate::image::{Image, Interface, file, interfaces};
@@ -61,6 +62,17 @@ pub struct RestoreArgs {
     /// the root directory that ucr has.)
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Give the sockets to live processes: those with the saved pids, or for each saved pid OLD the process NEW. What
+    /// stands at the descriptor numbers is replaced (unix sockets only); a process that `ucr dump --leave-stopped`
+    /// has left stopped goes on
+    #[arg(
+        long,
+        value_name = "OLD=NEW",
+        num_args = 0..,
+        value_parser = pair,
+        conflicts_with_all = ["exec", "command", "root", "dry_run"]
+    )]
+    pub into: Option<Vec<(Pid, Pid)>>,
     /// The command for one saved process; once for each of a tree
     #[arg(long, value_name = "PID=COMMAND", conflicts_with = "command")]
     pub exec: Vec<OsString>,
@@ -84,6 +96,10 @@ pub fn run(
     let mut image = file::read(&args.file)?;
     let unknown = interfaces::renumber(&mut image, |name| if_nametoindex(name).ok());
     tracing::debug!(sockets = image.sockets.len(), "the image is read");
+    if let Some(pairs) = &args.into {
+        let foreign = if args.replace { Foreign::Replace } else { Foreign::Refuse };
+        return into::restore(image, pairs, foreign, pins, look);
+    }
     let mut programs = match programs(args, &image) {
         Ok(programs) => programs,
         Err(error) => {
@@ -166,7 +182,10 @@ pub(super) fn surveyed(
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let somaxconn = fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
     let somaxconn = somaxconn.and_then(|number| number.trim().parse().ok());
-    let in_place = matches!(takers, Takers::Processes);
+    let in_place = match takers {
+        Takers::Processes(replaced) => Some(*replaced),
+        Takers::Programs(_) => None,
+    };
     let mut collector = Collector::of(image);
     loop {
         let view = look().context("failed to take a snapshot of the live sockets")?;
@@ -176,6 +195,15 @@ pub(super) fn surveyed(
             surveyed => return Ok(surveyed),
         }
     }
+}
+
+/// `OLD=NEW`.
+fn pair(text: &str) -> Result<(Pid, Pid), String> {
+    let parsed = text.split_once('=').and_then(|(old, new)| {
+        let pid = |text: &str| text.parse().ok().filter(|pid| *pid > 0).map(Pid);
+        Some((pid(old)?, pid(new)?))
+    });
+    parsed.ok_or_else(|| format!("`{text}` is not OLD=NEW, two pids"))
 }
 
 fn programs(args: &RestoreArgs, image: &Image) -> Result<Vec<Program>, ProgramError> {

@@ -266,6 +266,16 @@ impl Dump {
         self.stopped_at.elapsed()
     }
 
+    /// Leaves the processes stopped by job control; returns how long they stood still so far.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn leave_stopped(self) -> io::Result<Duration> {
+        drop(self.locking);
+        self.frozen.leave_stopped()?;
+        Ok(self.stopped_at.elapsed())
+    }
+
     /// The image with the processes, which stand still, and since when they do.
     #[must_use]
     pub fn stay(self) -> Standstill {

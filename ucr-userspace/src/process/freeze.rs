@@ -155,26 +155,70 @@ pub fn freeze(root: Pid, scope: Scope) -> Result<Frozen, FreezeError> {
     if status.process != root {
         return Err(FreezeError::Thread { thread: root, process: status.process });
     }
-    let mut frozen = Frozen { pids: Vec::new(), threads: BTreeMap::new() };
-    for _ in 0..ROUNDS {
-        let pids = match scope {
-            Scope::Process => vec![root],
-            Scope::Tree => procfs::tree(root).map_err(look)?,
-        };
-        if let Some(pid) = pids.iter().find(|pid| pid.0 == unistd::getpid().as_raw()) {
-            return Err(FreezeError::Ourselves(*pid));
-        }
-        let before = frozen.threads.len();
-        for pid in &pids {
-            frozen.stop_process(*pid, root)?;
-        }
-        frozen.pids = pids.into_iter().filter(|pid| frozen.threads.contains_key(pid)).collect();
-        if frozen.threads.len() == before {
-            // A whole round found nothing new, while everything known stood still.
-            return Ok(frozen);
+    Frozen::by(root, || match scope {
+        Scope::Process => Ok(vec![root]),
+        Scope::Tree => procfs::tree(root).map_err(look),
+    })
+}
+
+/// Stops these processes and no others.
+///
+/// # Errors
+/// See [`FreezeError`].
+pub fn freeze_each(pids: &[Pid]) -> Result<Frozen, FreezeError> {
+    let first = pids.first().copied().unwrap_or_default();
+    for pid in pids {
+        let status = procfs::status(*pid).map_err(|source| match source.is_gone() {
+            true => FreezeError::NoSuchProcess(*pid),
+            false => FreezeError::Proc { pid: *pid, source },
+        })?;
+        if status.process != *pid {
+            return Err(FreezeError::Thread { thread: *pid, process: status.process });
         }
     }
-    Err(FreezeError::Growing(root))
+    let frozen = Frozen::by(first, || Ok(pids.to_vec()))?;
+    match pids.iter().find(|pid| !frozen.pids.contains(pid)) {
+        None => Ok(frozen),
+        Some(gone) => Err(FreezeError::NoSuchProcess(*gone)),
+    }
+}
+
+impl Frozen {
+    /// Stops whatever is listed, until a whole round finds nothing new.
+    fn by(
+        root: Pid,
+        list: impl Fn() -> Result<Vec<Pid>, FreezeError>,
+    ) -> Result<Self, FreezeError> {
+        let mut frozen = Self { pids: Vec::new(), threads: BTreeMap::new() };
+        for _ in 0..ROUNDS {
+            let pids = list()?;
+            if let Some(pid) = pids.iter().find(|pid| pid.0 == unistd::getpid().as_raw()) {
+                return Err(FreezeError::Ourselves(*pid));
+            }
+            let before = frozen.threads.len();
+            for pid in &pids {
+                frozen.stop_process(*pid, root)?;
+            }
+            frozen.pids = pids.into_iter().filter(|pid| frozen.threads.contains_key(pid)).collect();
+            if frozen.threads.len() == before {
+                // A whole round found nothing new, while everything known stood still.
+                return Ok(frozen);
+            }
+        }
+        Err(FreezeError::Growing(root))
+    }
+
+    /// Has every process stopped by job control (`SIGSTOP`) when it is let go of: before any of its threads runs.
+    ///
+    /// # Errors
+    /// The kernel's; some may be stopped by then.
+    pub fn leave_stopped(self) -> io::Result<()> {
+        for (thread, (pid, _)) in &self.threads {
+            // Each thread has its own, so that none runs until the first has taken its. `SIGCONT` takes all back.
+            tracee::send(pid.0, thread.0, libc::SIGSTOP)?;
+        }
+        Ok(())
+    }
 }
 
 impl Frozen {

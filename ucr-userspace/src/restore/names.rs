@@ -1,6 +1,6 @@
 //! Names that a plan needs and that are taken: which of them may be freed, and who holds the rest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 
@@ -35,8 +35,8 @@ pub struct Here<'a> {
     pub view: &'a View,
     /// `net.core.somaxconn`, if it is known.
     pub somaxconn: Option<u32>,
-    /// Whether the sockets that the image is of live, and are replaced when all is done.
-    pub in_place: bool,
+    /// The live sockets that are replaced when all is done, by their inodes, if any are.
+    pub in_place: Option<&'a HashSet<u32>>,
 }
 
 /// The kind of a file, for people.
@@ -165,7 +165,9 @@ pub fn survey(
         .filter_map(|(name, socket_type)| {
             let owner = Some(*holders.get(&(name.as_slice(), *socket_type))?);
             let name = UnixName::Abstract(name.clone()).to_string();
-            Some(match here.in_place {
+            let is_replaced =
+                here.in_place.is_some_and(|all| owner.is_some_and(|o| all.contains(&o)));
+            Some(match is_replaced {
                 true => NameError::InPlace { name },
                 false => NameError::Live { name, owner },
             })
@@ -217,7 +219,7 @@ fn look(
     let is_own = same_boot
         && facts.kind == FileType::Socket
         && wanted.own.iter().any(|own| same_file(*own, facts.id));
-    if is_own && here.in_place {
+    if is_own && here.in_place.is_some() {
         // Its socket is the one that is replaced, and so is the file.
         return Ok(None);
     }
@@ -227,6 +229,9 @@ fn look(
         // A listener rather than one of the connections that share its file.
         let first = holders.clone().find(|socket| socket.state != SocketState::Connected);
         let owner = first.or_else(|| holders.next()).map(|socket| socket.inode);
+        if here.in_place.is_some_and(|all| owner.is_some_and(|owner| all.contains(&owner))) {
+            return Ok(None);
+        }
         return Err(NameError::Live { name: spot.to_string(), owner });
     }
     let replaceable = foreign == Foreign::Replace && facts.kind != FileType::Directory;

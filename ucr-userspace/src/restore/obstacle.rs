@@ -128,8 +128,8 @@ impl Serialize for Obstacle {
 pub enum Takers<'a> {
     /// Programs that are started.
     Programs(&'a mut [Program]),
-    /// Processes that live.
-    Processes,
+    /// Processes that live, and which sockets are replaced there, by their inodes.
+    Processes(&'a HashSet<u32>),
 }
 
 /// Looks for everything that a restore needs: names, backlogs, descriptor numbers, programs.
@@ -164,7 +164,7 @@ pub fn survey(
     obstacles.extend(outside::check(plan, image, here).into_iter().map(Obstacle::Outside));
     let wanted = match takers {
         Takers::Programs(_) => Wanted::by(image),
-        Takers::Processes => Wanted::beside(image),
+        Takers::Processes(_) => Wanted::beside(image),
     };
     obstacles.extend(reserve::check(&wanted).err().map(Obstacle::Descriptors));
     if let Takers::Programs(programs) = takers {

@@ -77,3 +77,15 @@ pub fn register_set(thread: i32, kind: usize, room: usize) -> io::Result<Vec<u8>
     bytes.truncate(part.iov_len);
     Ok(bytes)
 }
+
+/// `tgkill(2)`: a signal for one thread.
+///
+/// # Errors
+/// `ESRCH` if it is gone.
+pub fn send(process: i32, thread: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: this call takes numbers and touches no memory.
+    match unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -133,7 +133,7 @@ fn a_fault_at_any_step_leaves_nothing_behind() {
     let before = files(directory.path());
     let image = everything(directory.path());
     let seen = view();
-    let here = Here { boot_id: "another boot", view: &seen, somaxconn: None, in_place: false };
+    let here = Here { boot_id: "another boot", view: &seen, somaxconn: None, in_place: None };
     let plan = plan(&image).unwrap();
     let asides = survey(&plan, &image, here, Foreign::Replace).unwrap();
     // What is gone is bound elsewhere: the file at its name is in nobody's way.

@@ -36,7 +36,7 @@ fn one_file_under_several_spellings_is_one_name() {
     assert_eq!(plan.paths.len(), 2);
     assert!(spellings(&plan).is_empty());
     let seen = view();
-    let here = Here { boot_id: "this boot", view: &seen, somaxconn: None, in_place: false };
+    let here = Here { boot_id: "this boot", view: &seen, somaxconn: None, in_place: None };
     let asides = survey(&plan, &b.0, here, Foreign::Refuse).unwrap();
     assert_eq!(asides.len(), 1);
     let restored = execute(&plan.with_asides(asides), &b.0, Execution::default()).unwrap();
@@ -69,7 +69,7 @@ fn foreign_files_are_left_alone_and_all_of_them_named() {
     b.listener(SocketType::Stream, abstract_name(b"ucr-test-live"));
     let plan = plan(&b.0).unwrap();
     let seen = view();
-    let here = Here { boot_id: "this boot", view: &seen, somaxconn: None, in_place: false };
+    let here = Here { boot_id: "this boot", view: &seen, somaxconn: None, in_place: None };
     let before = files(directory.path());
     let said = |foreign| {
         let errors = survey(&plan, &b.0, here, foreign).unwrap_err();
@@ -141,7 +141,7 @@ fn a_file_that_cannot_be_moved_back_is_named_with_its_hidden_path() {
     b.listener(SocketType::Stream, path_name(&path, present(0o600)));
     let plan = plan(&b.0).unwrap();
     let seen = view();
-    let here = Here { boot_id: "this boot", view: &seen, somaxconn: None, in_place: false };
+    let here = Here { boot_id: "this boot", view: &seen, somaxconn: None, in_place: None };
     let asides = survey(&plan, &b.0, here, Foreign::Replace).unwrap();
     let restored = execute(&plan.with_asides(asides), &b.0, Execution::default()).unwrap();
     fs::remove_file(&path).unwrap();
@@ -173,9 +173,9 @@ fn the_images_own_stale_file_is_replaced_within_one_boot_only() {
     b.listener(SocketType::Stream, path_name(&path, file));
     let plan = plan(&b.0).unwrap();
     let seen = view();
-    let rebooted = Here { boot_id: "another boot", view: &seen, somaxconn: None, in_place: false };
+    let rebooted = Here { boot_id: "another boot", view: &seen, somaxconn: None, in_place: None };
     assert!(survey(&plan, &b.0, rebooted, Foreign::Refuse).is_err());
-    let here = Here { boot_id: "this boot", view: &seen, somaxconn: None, in_place: false };
+    let here = Here { boot_id: "this boot", view: &seen, somaxconn: None, in_place: None };
     let plan = plan.clone().with_asides(survey(&plan, &b.0, here, Foreign::Refuse).unwrap());
 
     let restored = execute(&plan, &b.0, Execution::default()).unwrap();

@@ -23,7 +23,7 @@ fn own() -> Pid {
 /// What is missing in a boot.
 fn missing(image: &Image, boot_id: &str) -> Vec<String> {
     let seen = view();
-    let here = Here { boot_id, view: &seen, somaxconn: None, in_place: false };
+    let here = Here { boot_id, view: &seen, somaxconn: None, in_place: None };
     check(&plan(image).unwrap(), image, here).iter().map(ToString::to_string).collect()
 }
 

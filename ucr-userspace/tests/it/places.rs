@@ -89,7 +89,7 @@ fn a_fault_at_any_step_leaves_no_private_directory() {
     let shown = plan.to_string().replace(directory.path().to_str().unwrap(), "DIR");
     insta::assert_snapshot!(shown);
     let seen = view();
-    let here = Here { boot_id: "another boot", view: &seen, somaxconn: None, in_place: false };
+    let here = Here { boot_id: "another boot", view: &seen, somaxconn: None, in_place: None };
     let asides = survey(&plan, &image, here, Foreign::Replace).unwrap();
     assert_eq!(asides.len(), 1);
     let plan = plan.with_asides(asides);

@@ -33,6 +33,16 @@ pub enum NoGadgets {
 }
 
 impl Known {
+    /// Looks for them in processes that need not stand still yet: that takes milliseconds where a program's code is large.
+    /// What is not found, or not there any more, is looked for again.
+    pub fn learn(&mut self, pids: &[Pid]) {
+        for pid in pids {
+            if let Ok(memory) = File::open(format!("/proc/{pid}/mem")) {
+                self.find(*pid, &memory).ok();
+            }
+        }
+    }
+
     /// Finds them in a stopped process.
     ///
     /// # Errors

@@ -184,13 +184,13 @@ pub fn enter(
     frozen: &mut Frozen,
     targets: &[Target],
     standing: &Standing,
+    known: &mut Known,
 ) -> Result<BTreeMap<Pid, Inside>, IntoError> {
-    let mut known = Known::default();
     let mut entered = BTreeMap::new();
     for target in targets {
         let size = standing.size_of(target.pid);
         let room = ROOM + ROOM_EACH * size;
-        let parasite = Parasite::enter(frozen, target.pid, room, &mut known)?;
+        let parasite = Parasite::enter(frozen, target.pid, room, known)?;
         entered.insert(target.saved, Inside::new(parasite)?);
     }
     Ok(entered)

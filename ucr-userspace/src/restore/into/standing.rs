@@ -42,6 +42,8 @@ pub struct Standing {
     pub(super) changes: BTreeMap<Pid, Changes>,
     /// How many sockets of the image stay as they are.
     pub(super) kept: usize,
+    /// The sockets that are replaced, by their inodes.
+    replaced: HashSet<u32>,
 }
 
 impl Standing {
@@ -49,6 +51,12 @@ impl Standing {
     #[must_use]
     pub fn kept(&self) -> usize {
         self.kept
+    }
+
+    /// The live sockets that are replaced, by their inodes.
+    #[must_use]
+    pub fn replaced(&self) -> &HashSet<u32> {
+        &self.replaced
     }
 
     /// How many descriptors and registrations of a process change.
@@ -87,7 +95,7 @@ pub fn look(
     let mut replaced: HashMap<u64, SocketIndex> = HashMap::new();
     for target in targets {
         let pid = target.pid;
-        let changes = standing.changes.entry(pid).or_default();
+        let mut changes = Changes::default();
         for saved in image.descriptors.iter().filter(|saved| saved.pid == target.saved) {
             if kept(saved.socket) {
                 continue;
@@ -97,6 +105,7 @@ pub fn look(
                 errors.push(other_than_a_socket(pid, fd));
                 continue;
             };
+            standing.replaced.extend(u32::try_from(there.socket.inode));
             if *replaced.entry(there.socket.sk).or_insert(saved.socket) != saved.socket {
                 errors.push(IntoError::Shared { pid, fd });
             }
@@ -106,6 +115,7 @@ pub fn look(
                 close_on_exec: saved.close_on_exec,
             });
         }
+        standing.changes.insert(pid, changes);
     }
     standing.kept = (0..).map(SocketIndex).zip(&image.sockets).filter(|(i, _)| kept(*i)).count();
     let changed = standing.changes.iter();

@@ -48,6 +48,10 @@ const CONTEXT: usize = 8 + 304;
 global_asm!(
     ".pushsection .rodata.ucr_parasite, \"a\", @progbits",
     ".balign 16",
+    ".globl ucr_parasite_begin",
+    ".globl ucr_parasite_end",
+    ".hidden ucr_parasite_begin",
+    ".hidden ucr_parasite_end",
     "ucr_parasite_begin:",
     // socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, &channel)
     "mov eax, 53",
