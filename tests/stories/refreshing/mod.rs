@@ -22,10 +22,11 @@ const REFRESHES: usize = 20;
 const TALK: &str = include_str!("../../../xtask/src/refresh/programs/talk.py");
 const LAUNCHER: &str = include_str!("../../../xtask/src/refresh/programs/launcher.py");
 
-/// A command that runs a client's code.
-fn client(code: &str, path: &Path, arguments: &[&str]) -> Command {
+/// A command that runs the code of clients: those that stay, and newcomers, which come and go all the while.
+fn client(code: &str, path: &Path, connections: usize, newcomers: usize) -> Command {
     let path = path.to_str().expect("a path that is text");
-    python(&[TALK, code].concat(), &[&[path], arguments].concat())
+    let (connections, newcomers) = (connections.to_string(), newcomers.to_string());
+    python(&[TALK, code].concat(), &[path, &connections, &newcomers])
 }
 
 /// A client as it is heard. `talk.py` says what its lines are.
@@ -81,7 +82,8 @@ fn number(report: &Value, name: &str) -> usize {
     number.unwrap_or_else(|| panic!("no {name}: {report:#}"))
 }
 
-/// A server, and clients in another process, which keep so many connections.
+/// A server, and clients in another process, which keep so many connections. Nobody else comes meanwhile: a connection
+/// with somebody outside that is not accepted yet is in the way.
 fn with_clients_outside(
     world: &World,
     server: &mut Command,

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    os::unix::fs::chown,
     path::{Path, PathBuf},
 };
 
@@ -49,24 +50,18 @@ pub(super) struct Client {
     code: &'static str,
     /// Connections that stay.
     connections: u32,
-    /// More arguments, if it is outside.
-    outside: &'static [&'static str],
-    /// More arguments, if it is in the tree.
-    inside: &'static [&'static str],
 }
 
 impl Client {
     fn new(code: &'static str, connections: u32) -> Self {
-        Self { code, connections, outside: &[], inside: &[] }
+        Self { code, connections }
     }
 
-    /// The command that starts it. One more client comes and goes all the time.
-    pub(super) fn command(&self, path: &Path, is_inside: bool) -> Vec<String> {
+    /// The command that starts it.
+    pub(super) fn command(&self, path: &Path, newcomers: u32) -> Vec<String> {
         let code = [include_str!("programs/talk.py"), self.code].concat();
         let mut command = python(&code, path);
-        command.extend([self.connections.to_string(), "1".to_owned()]);
-        let more = if is_inside { self.inside } else { self.outside };
-        command.extend(more.iter().map(|&argument| argument.to_owned()));
+        command.extend([self.connections, newcomers].map(|number| number.to_string()));
         command
     }
 }
@@ -103,6 +98,25 @@ fn found(program: &str) -> Result<String> {
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// Debian's `nobody` and its group.
+const NOBODY: u32 = 65_534;
+
+/// The beginning of a command that is not run as root.
+pub(super) fn as_nobody() -> Vec<String> {
+    let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
+    let [setpriv, others, end] = ["setpriv", "--clear-groups", "--"].map(str::to_owned);
+    [setpriv].into_iter().chain(ids).chain([others, end]).collect()
+}
+
+/// A folder that belongs to `nobody`.
+pub(super) fn of_nobody(folder: &Path) -> Result<PathBuf> {
+    let own = folder.join("own");
+    fs::create_dir(&own).with_context(|| format!("create {}", own.display()))?;
+    chown(&own, Some(NOBODY), Some(NOBODY))
+        .with_context(|| format!("give {} to nobody", own.display()))?;
+    Ok(own)
 }
 
 /// With one server and nothing else.
@@ -180,15 +194,18 @@ const BUS: &str = r#"
         <allow send_destination="*" eavesdrop="true"/>
         <allow eavesdrop="true"/>
         <allow own="*"/>
+        <allow user="*"/>
     </policy>
 </busconfig>
 "#;
 
+/// Not as root: a bus that has the right to it opens a netlink socket, to tell the audit of what it refuses.
 fn dbus(folder: &Path) -> Result<Cast> {
-    let (path, file) = (folder.join("bus.sock"), folder.join("bus.conf"));
+    let (path, file) = (of_nobody(folder)?.join("bus.sock"), folder.join("bus.conf"));
     fs::write(&file, BUS.replace("PATH", &text(&path)))
         .with_context(|| format!("write {}", file.display()))?;
-    let mut command = vec![found("dbus-daemon")?, "--config-file".to_owned(), text(&file)];
+    let mut command = as_nobody();
+    command.extend([found("dbus-daemon")?, "--config-file".to_owned(), text(&file)]);
     // It would have a socket to the system's log.
     command.extend(words(&["--nofork", "--nopidfile", "--nosyslog"]));
     Ok(simple(command, path, Client::new(include_str!("programs/dbus.py"), 8)))
@@ -213,7 +230,5 @@ fn node(folder: &Path) -> Result<Cast> {
 fn agent(folder: &Path) -> Result<Cast> {
     let path = folder.join("agent.sock");
     let command = vec![found("ssh-agent")?, "-D".to_owned(), "-a".to_owned(), text(&path)];
-    let client = Client::new(include_str!("programs/agent.py"), 8);
-    // ssh-add is started again and again: in the tree, there would be other processes each time.
-    Ok(simple(command, path, Client { outside: &["1"], inside: &["0"], ..client }))
+    Ok(simple(command, path, Client::new(include_str!("programs/agent.py"), 8)))
 }

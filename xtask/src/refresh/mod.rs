@@ -23,7 +23,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::{commands, leftovers::Folder, setup};
 use cast::{PROGRAMS, Program};
-use play::{Outcome, Variant};
+use play::{Outcome, Scale, Variant};
 
 /// Replace the sockets of real programs while clients talk with them
 #[derive(clap::Args)]
@@ -31,6 +31,12 @@ pub(crate) struct Args {
     /// How often the sockets of each are replaced
     #[arg(long, default_value_t = 20)]
     refreshes: u32,
+    /// Clients in the tree that come and go all the while, beside those that stay
+    #[arg(long, default_value_t = 1)]
+    newcomers: u32,
+    /// The same outside: one that is not accepted yet is in the way of a refresh, which is refused then
+    #[arg(long, default_value_t = 0)]
+    newcomers_outside: u32,
     /// Only this program; may be given several times
     #[arg(long, value_name = "NAME", value_parser = names())]
     only: Vec<String>,
@@ -64,7 +70,12 @@ impl Args {
             for variant in Variant::ALL {
                 let stage = folder.path().join(format!("{}-{}", program.name, variant.word()));
                 fs::create_dir(&stage).with_context(|| format!("create {}", stage.display()))?;
-                let outcome = play::play(program, variant, self.refreshes, &ucr, &stage);
+                let newcomers = match variant {
+                    Variant::Outside => self.newcomers_outside,
+                    Variant::Inside => self.newcomers,
+                };
+                let scale = Scale { refreshes: self.refreshes, newcomers };
+                let outcome = play::play(program, variant, scale, &ucr, &stage);
                 show(program, variant, &outcome);
                 is_well &= outcome.errors.is_empty();
             }

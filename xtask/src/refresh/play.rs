@@ -62,6 +62,15 @@ impl Variant {
     }
 }
 
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scale {
+    /// How often the sockets are replaced.
+    pub(super) refreshes: u32,
+    /// Clients that come and go all the while.
+    pub(super) newcomers: u32,
+}
+
 /// What came out.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
@@ -82,14 +91,14 @@ pub(super) struct Outcome {
 pub(super) fn play(
     program: &Program,
     variant: Variant,
-    refreshes: u32,
+    scale: Scale,
     ucr: &Path,
     folder: &Path,
 ) -> Outcome {
     let mut outcome = Outcome::default();
     let played = (program.cast)(folder).and_then(|cast| {
-        let mut scene = Scene::begin(&cast, variant, ucr, folder)?;
-        let acted = scene.act(refreshes, &mut outcome);
+        let mut scene = Scene::begin(&cast, variant, scale.newcomers, ucr, folder)?;
+        let acted = scene.wait().and_then(|()| scene.act(scale.refreshes, &mut outcome));
         let heard = scene.talk.heard();
         outcome.operations = heard.operations;
         outcome.errors.append(&mut heard.errors);
@@ -118,10 +127,16 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    fn begin(cast: &Cast, variant: Variant, ucr: &'a Path, folder: &'a Path) -> Result<Self> {
+    fn begin(
+        cast: &Cast,
+        variant: Variant,
+        newcomers: u32,
+        ucr: &'a Path,
+        folder: &'a Path,
+    ) -> Result<Self> {
         let Some(last) = cast.servers.last() else { bail!("there is no server") };
         let is_inside = variant == Variant::Inside;
-        let client = cast.client.command(&last.path, is_inside);
+        let client = cast.client.command(&last.path, newcomers);
         let log = |name: &str| folder.join(name).with_extension("log");
         let mut logs = vec![log("client")];
         let mut processes = Vec::new();
@@ -154,13 +169,17 @@ impl<'a> Scene<'a> {
         let root = processes.get_mut(at - 1).context("the process to be refreshed")?.child().id();
         let root = i32::try_from(root).context("a process id")?;
         let logs = logs.into_iter().map(|log| (log, 0)).collect();
-        let mut scene = Self { variant, ucr, folder, processes, root, talk, logs };
-        scene.talk.until("its connections", |heard| heard.is_ready)?;
-        for (log, length) in &mut scene.logs {
-            *length =
-                fs::metadata(&*log).with_context(|| format!("look at {}", log.display()))?.len();
+        Ok(Self { variant, ucr, folder, processes, root, talk, logs })
+    }
+
+    /// Waits until all are there. What they have said so far is no complaint.
+    fn wait(&mut self) -> Result<()> {
+        self.talk.until("its connections were there", |heard| heard.is_ready)?;
+        for (log, length) in &mut self.logs {
+            let found = fs::metadata(&*log);
+            *length = found.with_context(|| format!("look at {}", log.display()))?.len();
         }
-        Ok(scene)
+        Ok(())
     }
 
     fn act(&mut self, refreshes: u32, outcome: &mut Outcome) -> Result<()> {

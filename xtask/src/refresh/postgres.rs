@@ -1,19 +1,14 @@
 //! A PostgreSQL of our own: it does not run as root, and does not go without a trace if it is killed.
 
 use std::{
-    fs,
-    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result};
 
-use super::cast::{Server, text};
+use super::cast::{self, Server, text};
 use crate::{commands, setup};
-
-/// Debian's `nobody` and its group.
-const NOBODY: u32 = 65_534;
 
 /// A cluster of databases, and how it is started.
 pub(super) struct Made {
@@ -24,10 +19,7 @@ pub(super) struct Made {
 /// Makes one in a folder.
 pub(super) fn make(folder: &Path) -> Result<Made> {
     let programs = programs(folder)?;
-    let own = folder.join("own");
-    fs::create_dir(&own).with_context(|| format!("create {}", own.display()))?;
-    chown(&own, Some(NOBODY), Some(NOBODY))
-        .with_context(|| format!("give {} to nobody", own.display()))?;
+    let own = cast::of_nobody(folder)?;
     let data = own.join("data");
 
     let mut initialise = programs.command("initdb");
@@ -71,12 +63,10 @@ impl Programs {
     /// A command that becomes one of them. Its memory that other processes could attach goes with it, by whatever
     /// it ends, since it is in a namespace of its own.
     fn command(&self, name: &str) -> Vec<String> {
-        let nobody = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
-        let mut command = ["unshare", "--ipc", "--", "setpriv"].map(str::to_owned).to_vec();
-        command.extend(nobody);
-        command.extend(["--clear-groups", "--", "env"].map(str::to_owned));
+        let mut command = ["unshare", "--ipc", "--"].map(str::to_owned).to_vec();
+        command.extend(cast::as_nobody());
         if let Some(libraries) = &self.libraries {
-            command.push(format!("LD_LIBRARY_PATH={}", libraries.display()));
+            command.extend(["env".to_owned(), format!("LD_LIBRARY_PATH={}", libraries.display())]);
         }
         command.push(text(&self.folder.join(name)));
         command

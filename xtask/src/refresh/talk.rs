@@ -46,7 +46,7 @@ impl Talk {
         &mut self.heard
     }
 
-    /// Waits until something holds. The first error that it tells of is one here as well.
+    /// Waits until something holds: what is said as what has come about. The first error that it tells of is one here as well.
     pub(super) fn until(&mut self, what: &str, holds: impl Fn(&Heard) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -60,7 +60,7 @@ impl Talk {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => self.heard.note(&line),
-                Err(RecvTimeoutError::Timeout) => bail!("waited in vain for {what}"),
+                Err(RecvTimeoutError::Timeout) => bail!("waited in vain until {what}"),
                 Err(RecvTimeoutError::Disconnected) => {
                     bail!("the client has ended before {what}");
                 }
@@ -71,13 +71,13 @@ impl Talk {
     /// Waits until each connection was used once more than is known by now.
     pub(super) fn goes_on(&mut self) -> Result<()> {
         let before = self.heard().slowest;
-        self.until("answers on all connections", |heard| heard.slowest > before)
+        self.until("answers on all connections had come", |heard| heard.slowest > before)
     }
 
     /// Has it come to an end, and waits for that.
     pub(super) fn end(&mut self) -> Result<()> {
         self.stdin = None;
-        self.until("the last answers", |heard| heard.is_over)
+        self.until("the last answers had come", |heard| heard.is_over)
     }
 }
 

@@ -1,6 +1,6 @@
-"""agent.py PATH CONNECTIONS NEWCOMERS LISTERS: clients of an SSH agent, which has a key from them.
+"""agent.py PATH CONNECTIONS NEWCOMERS: clients of an SSH agent, which has a key from them.
 
-Listers are programs, ssh-add, that are run one after the other.
+As many newcomers again are programs, ssh-add, that are run one after the other.
 """
 
 import os
@@ -97,12 +97,12 @@ def lister(talk, expected):
 
 def main():
     talk, path = Talk(), sys.argv[1]
-    connections, newcomers, listers = map(int, sys.argv[2:])
+    connections, newcomers = map(int, sys.argv[2:])
     expected = Expected(path)
     talk.run(
         *(client(talk, path, expected) for _ in range(connections)),
         *(newcomer(talk, path, expected) for _ in range(newcomers)),
-        *(lister(talk, expected) for _ in range(listers)),
+        *(lister(talk, expected) for _ in range(newcomers)),
     )
 
 
