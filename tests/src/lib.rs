@@ -20,6 +20,7 @@ pub mod needs;
 pub mod network;
 pub mod outside;
 pub mod perl;
+pub mod program;
 pub mod storm;
 pub mod ucr;
 pub mod verifier;
@@ -34,6 +35,7 @@ pub use self::{
     needs::Need,
     network::Host,
     perl::Perl,
+    program::Program,
     storm::Storm,
     ucr::{Answer, Ucr},
     victim::Victim,

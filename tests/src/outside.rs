@@ -1,6 +1,9 @@
 //! What can be seen of a process's sockets without asking it: `/proc` and sock_diag.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use ucr::{model::SeenSocket, snapshot::diag};
 
@@ -62,6 +65,44 @@ pub fn flags(pid: i32, fd: i32) -> i32 {
     let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).expect("an open descriptor");
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     flags.and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok()).expect("its flags")
+}
+
+/// What the epolls of a process watch: for each its descriptor, and of what it watches descriptor, events and data.
+///
+/// # Panics
+/// When the process is gone.
+#[must_use]
+pub fn registrations(pid: i32) -> BTreeSet<(i32, i32, u32, u64)> {
+    let folder = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("list a process's descriptors");
+    let infos = folder.flatten().filter_map(|entry| {
+        let epoll: i32 = entry.file_name().to_str()?.parse().ok()?;
+        Some((epoll, fs::read_to_string(entry.path()).ok()?))
+    });
+    let of = |line: &str| {
+        // `tfd:        6 events:       19 data:                6  pos:0 ino:a8f1 sdev:8`
+        let mut words = line.split_whitespace();
+        let mut next = |name: &str| words.find(|word| *word == name).and_then(|_| words.next());
+        let descriptor = next("tfd:")?.parse().ok()?;
+        let events = u32::from_str_radix(next("events:")?, 16).ok()?;
+        Some((descriptor, events, u64::from_str_radix(next("data:")?, 16).ok()?))
+    };
+    let mut found = BTreeSet::new();
+    for (epoll, info) in infos {
+        let watched = info.lines().filter_map(of);
+        found.extend(watched.map(|(descriptor, events, data)| (epoll, descriptor, events, data)));
+    }
+    found
+}
+
+/// The children of a process.
+///
+/// # Panics
+/// When it is gone.
+#[must_use]
+pub fn children(pid: i32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.expect("the children of a process");
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Whether some socket of our network namespace has this name (without a leading NUL).

@@ -14,7 +14,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    Ucr, Victim,
+    Ucr, Victim, outside,
     ucr::{NOBODY, OpenProgram, Started},
 };
 
@@ -174,9 +174,7 @@ impl World {
         unshare.arg(self.victim).arg(&control);
         let victim = Victim::start_with(unshare, &control);
         let parent = victim.child_id();
-        let children = format!("/proc/{parent}/task/{parent}/children");
-        let children = std::fs::read_to_string(children).expect("unshare's children");
-        let pid = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        let pid = outside::children(i32::try_from(parent).expect("a pid")).first().copied();
         (victim, pid.expect("its pid"))
     }
 

@@ -26,6 +26,8 @@ mod features;
 #[cfg(test)]
 mod internet;
 #[cfg(test)]
+mod refreshing;
+#[cfg(test)]
 mod restoring;
 #[cfg(test)]
 mod services;

@@ -27,6 +27,11 @@ pub(crate) fn unpacked_qemu() -> PathBuf {
     tools().join("qemu")
 }
 
+/// Where PostgreSQL is unpacked, as below `/`, if it is not installed.
+pub(crate) fn unpacked_postgres() -> PathBuf {
+    tools().join("postgresql")
+}
+
 /// The cargo that runs us, in the workspace's folder, with the tools that set-up installed in PATH.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -5,6 +5,7 @@ mod bench;
 mod commands;
 mod demo;
 mod leftovers;
+mod refresh;
 mod setup;
 mod test;
 mod tidy;
@@ -30,6 +31,7 @@ enum Verb {
     Setup(setup::Args),
     Test(test::Args),
     Demo(demo::Args),
+    RefreshPrograms(refresh::Args),
     Tidy(tidy::Args),
     Truth(truth::Args),
     Vm(vm::Args),
@@ -44,6 +46,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Setup(args) => args.run(),
         Verb::Test(args) => args.run(),
         Verb::Demo(args) => args.run(),
+        Verb::RefreshPrograms(args) => args.run(),
         Verb::Tidy(args) => args.run(),
         Verb::Truth(args) => args.run(),
         Verb::Vm(args) => args.run(),

@@ -7,11 +7,14 @@ use std::{
     process::Command,
 };
 
-use ucr_tests::{Need, needs, network::Stage, wait};
-
-use super::{
-    PYTHON, Program, content, dump_and_kill, has_begun, is_whole, length, python, size, watched,
+use ucr_tests::{
+    Need, Program, needs,
+    network::Stage,
+    program::{PYTHON, python},
+    wait,
 };
+
+use super::{content, dump_and_kill, has_begun, is_whole, length, size, watched};
 
 const SERVER: &str = include_str!("server.py");
 

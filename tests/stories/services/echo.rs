@@ -2,9 +2,14 @@
 
 use std::{net::UdpSocket, process::Stdio};
 
-use ucr_tests::{Need, Storm, needs, network::Stage, wait};
+use ucr_tests::{
+    Need, Program, Storm, needs,
+    network::Stage,
+    program::{PYTHON, python},
+    wait,
+};
 
-use super::{PYTHON, Program, dump_and_kill, python, watched};
+use super::{dump_and_kill, watched};
 
 const ECHO: &str = include_str!("echo.py");
 

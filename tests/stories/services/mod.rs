@@ -4,88 +4,24 @@
 mod curl;
 mod echo;
 mod nginx;
-mod redis;
+pub(crate) mod redis;
 
 use std::{
     fs::File,
-    io::{BufRead as _, BufReader, Read as _},
+    io::Read as _,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Command, Stdio},
     sync::OnceLock,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use ucr_tests::{World, wait};
-
-/// Debian's: the first one in `PATH` may be a script that takes long to find another one.
-const PYTHON: &str = "/usr/bin/python3";
-
-/// A program and what it says; it is killed when this is dropped.
-struct Program {
-    child: Child,
-    said: BufReader<ChildStdout>,
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _killed = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-impl Program {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("start a program");
-        let said = BufReader::new(child.stdout.take().expect("its output"));
-        Self { child, said }
-    }
-
-    fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).expect("a pid")
-    }
-
-    /// Waits until it has said that.
-    fn says(&mut self, expected: &str) {
-        let mut line = String::new();
-        self.said.read_line(&mut line).expect("read what a program says");
-        assert_eq!(line.trim_end(), expected);
-    }
-
-    /// Has it stand still.
-    fn stop(&self) {
-        kill(Pid::from_raw(self.pid()), Signal::SIGSTOP).expect("stop a program");
-        wait::for_state(self.pid(), 'T');
-    }
-
-    fn go_on(&self) {
-        kill(Pid::from_raw(self.pid()), Signal::SIGCONT).expect("let a program go on");
-    }
-
-    fn is_alive(&self) -> bool {
-        wait::is_alive(self.pid())
-    }
-
-    fn ends(&mut self) -> ExitStatus {
-        wait::for_end(&mut self.child)
-    }
-}
+use ucr_tests::{Program, World, wait};
 
 /// A world that is watched.
 fn watched() -> World {
     let world = crate::world();
     world.ucr.watch();
     world
-}
-
-/// A command that runs some Python.
-fn python(code: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(PYTHON);
-    command.args(["-c", code]).args(arguments).stdin(Stdio::null());
-    command
 }
 
 /// Dumps a program without a word to anybody. It has ended then. All that it has was seen live from its beginning.

@@ -7,11 +7,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use ucr_tests::{Host, Need, needs, network::Stage, outside, wait};
-
-use super::{
-    PYTHON, Program, content, dump_and_kill, has_begun, is_whole, length, python, size, watched,
+use ucr_tests::{
+    Host, Need, Program, needs,
+    network::Stage,
+    outside,
+    program::{PYTHON, python},
+    wait,
 };
+
+use super::{content, dump_and_kill, has_begun, is_whole, length, size, watched};
 
 const READER: &str = include_str!("reader.py");
 

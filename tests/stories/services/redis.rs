@@ -8,9 +8,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use ucr_tests::{Host, Need, World, needs, network::Stage, wait};
+use ucr_tests::{
+    Host, Need, Program, World, needs,
+    network::Stage,
+    program::{PYTHON, python},
+    wait,
+};
 
-use super::{Image, PYTHON, Program, dump_and_kill, length, python, watched};
+use super::{Image, dump_and_kill, length, watched};
 
 const PIPELINE: &str = include_str!("pipeline.py");
 const RELAY: &str = include_str!("relay.py");
@@ -24,11 +29,17 @@ fn can() -> bool {
     ])
 }
 
-/// Starts a server that saves its data, when it is told to, in the world's folder, and has what was saved there.
-fn redis(world: &World, options: &[&str]) -> Program {
+/// A server that saves its data, when it is told to, in the world's folder, and has what was saved there.
+pub(crate) fn command(world: &World, options: &[&str]) -> Command {
     let mut redis = Command::new(needs::find_program("redis-server").expect("redis-server"));
     redis.args(["--save", "", "--loglevel", "warning", "--dir"]).arg(world.folder()).args(options);
-    Program::start(redis.stdin(Stdio::null()))
+    redis.stdin(Stdio::null());
+    redis
+}
+
+/// Starts one.
+fn redis(world: &World, options: &[&str]) -> Program {
+    Program::start(&mut command(world, options))
 }
 
 /// The same, that listens at an address of a host.

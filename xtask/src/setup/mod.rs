@@ -12,6 +12,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    slice,
     time::Instant,
 };
 
@@ -78,6 +79,44 @@ pub(crate) fn ensure_vms() -> Result<Outcome> {
 /// Installs what benchmarks compare ucr with and is not there, saying so first.
 pub(crate) fn ensure_bench() -> Result<Outcome> {
     install_missing(&needs::BENCH, false)
+}
+
+/// Installs a message bus, if there is none, saying so first.
+pub(crate) fn ensure_dbus() -> Result<Outcome> {
+    install_missing(slice::from_ref(&needs::DBUS), false)
+}
+
+/// Installs Node, if it is not there, saying so first.
+pub(crate) fn ensure_node() -> Result<Outcome> {
+    install_missing(slice::from_ref(&needs::NODE), false)
+}
+
+/// Unpacks PostgreSQL, if it is not there, saying so first.
+pub(crate) fn ensure_postgres() -> Result<Outcome> {
+    let postgres = &needs::POSTGRES;
+    if (postgres.is_met)() {
+        return Ok(Outcome::NothingMissing);
+    }
+    if !apt::is_here() {
+        bail!("{}", without_apt(&[postgres], false));
+    }
+    announce(&[postgres], false);
+    let mut packages = apt::plan(postgres.packages)?.installed;
+    // A hundred megabytes that only its just-in-time compiler takes, which is not used.
+    packages.retain(|package| !package.starts_with("libllvm"));
+    let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+    timed("packages unpacked into .tools/", || {
+        apt::unpack(&packages, &commands::unpacked_postgres())
+    })?;
+    if !(postgres.is_met)() {
+        bail!("{} unpacked, but there still is not {}", packages.join(" "), postgres.what);
+    }
+    Ok(Outcome::Installed)
+}
+
+/// Where PostgreSQL's programs are.
+pub(crate) fn postgres() -> Option<PathBuf> {
+    needs::postgres()
 }
 
 fn install_missing(needs: &'static [Need], lacks_linker: bool) -> Result<Outcome> {

@@ -1,7 +1,8 @@
 //! What set-up knows how to get.
 
 use std::{
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -22,7 +23,7 @@ pub(super) struct Need {
 ///
 /// `gcc` comes along with `rustc-web`, `libllvm22` as well: they are named for systems that have a
 /// compiler for eBPF already.
-pub(super) const BUILDING: [Need; 8] = [
+pub(super) const BUILDING: [Need; 9] = [
     Need {
         what: "a C compiler, to link with",
         packages: &["gcc", "libc6-dev"],
@@ -73,6 +74,12 @@ pub(super) const BUILDING: [Need; 8] = [
         packages: &["python3"],
         elsewhere: "install Python 3 as /usr/bin/python3",
         is_met: || Path::new("/usr/bin/python3").is_file(),
+    },
+    Need {
+        what: "ssh-agent, a program whose sockets are replaced",
+        packages: &["openssh-client"],
+        elsewhere: "install OpenSSH's ssh-agent, ssh-add and ssh-keygen",
+        is_met: || ["ssh-agent", "ssh-add", "ssh-keygen"].into_iter().all(commands::is_in_path),
     },
 ];
 
@@ -134,6 +141,44 @@ pub(super) const BENCH: [Need; 3] = [
         is_met: || commands::is_in_path("criu"),
     },
 ];
+
+/// For `refresh-programs` only. Debian's package brings the program alone; it starts no bus.
+pub(super) const DBUS: Need = Need {
+    what: "dbus-daemon, whose sockets are replaced",
+    packages: &["dbus-daemon"],
+    elsewhere: "install D-Bus, so that dbus-daemon is in PATH",
+    is_met: || commands::is_in_path("dbus-daemon"),
+};
+
+/// For `refresh-programs` only.
+pub(super) const NODE: Need = Need {
+    what: "Node, of which a program's sockets are replaced",
+    packages: &["nodejs"],
+    elsewhere: "install Node, so that node is in PATH",
+    is_met: || commands::is_in_path("node"),
+};
+
+/// For `refresh-programs` only. Installed, it would make a cluster and start it: it is unpacked into `.tools/`, with
+/// what it depends on and is not there.
+pub(super) const POSTGRES: Need = Need {
+    what: "PostgreSQL, whose sockets are replaced",
+    packages: &["postgresql-15"],
+    elsewhere: "install PostgreSQL as Debian does, below /usr/lib/postgresql",
+    is_met: || postgres().is_some(),
+};
+
+/// Where PostgreSQL's programs are, in the newest version that is there.
+pub(super) fn postgres() -> Option<PathBuf> {
+    let places = [PathBuf::from("/"), commands::unpacked_postgres()];
+    places.into_iter().find_map(|place| {
+        let versions = fs::read_dir(place.join("usr/lib/postgresql")).ok()?;
+        let folders = versions.flatten().map(|version| version.path().join("bin"));
+        let has_all = |folder: &PathBuf| {
+            ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file())
+        };
+        folders.filter(has_all).max()
+    })
+}
 
 /// What `redis-server` is a link to in Debian's package of that name.
 pub(super) const REDIS_PROGRAM: &str = "/usr/bin/redis-check-rdb";

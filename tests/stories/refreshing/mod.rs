@@ -1,0 +1,145 @@
+//! Real programs go on while all their sockets are replaced, and so do those who talk with them.
+//!
+//! `cargo xtask refresh-programs` does the same with more programs; its clients are these.
+
+mod agent;
+mod asyncio;
+mod redis;
+
+use std::{
+    collections::BTreeMap,
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use ucr_tests::{Program, World, outside, program::python, wait};
+
+/// How often.
+const REFRESHES: usize = 20;
+
+const TALK: &str = include_str!("../../../xtask/src/refresh/programs/talk.py");
+const LAUNCHER: &str = include_str!("../../../xtask/src/refresh/programs/launcher.py");
+
+/// A command that runs the code of clients: those that stay, and newcomers, which come and go all the while.
+fn client(code: &str, path: &Path, connections: usize, newcomers: usize) -> Command {
+    let path = path.to_str().expect("a path that is text");
+    let (connections, newcomers) = (connections.to_string(), newcomers.to_string());
+    python(&[TALK, code].concat(), &[path, &connections, &newcomers])
+}
+
+/// A client as it is heard. `talk.py` says what its lines are.
+struct Talker {
+    program: Program,
+    /// Answers on the connection that has the fewest.
+    slowest: u64,
+}
+
+impl Talker {
+    /// Takes one that was started, once all its connections are there.
+    fn new(mut program: Program) -> Self {
+        program.says("ready");
+        Self { program, slowest: 0 }
+    }
+
+    /// Listens until something holds of a line.
+    fn until(&mut self, holds: impl Fn(&str, u64) -> bool) {
+        loop {
+            let line = self.program.line();
+            assert!(!line.starts_with("error"), "{line}");
+            if let Some(counts) = line.strip_prefix("talked ") {
+                let (_, slowest) = counts.split_once(' ').expect("two numbers");
+                self.slowest = slowest.parse().expect("a number");
+            }
+            if holds(&line, self.slowest) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until each of its connections was used once more than is known by now.
+    fn goes_on(&mut self) {
+        let before = self.slowest;
+        self.until(|_, slowest| slowest > before);
+    }
+
+    /// Has it come to an end: all that is on its way comes, and nothing is missing.
+    fn ends(&mut self) {
+        self.program.end_input();
+        self.until(|line, _| line == "over");
+    }
+}
+
+/// Replaces the sockets of a process and all below it; what ucr says of it.
+fn refresh(world: &World, root: i32) -> Value {
+    let root = root.to_string();
+    world.ucr.run(&["refresh", "--json", "--tree", "--pid", &root]).done().json()
+}
+
+fn number(report: &Value, name: &str) -> usize {
+    let number = report[name].as_u64().and_then(|number| usize::try_from(number).ok());
+    number.unwrap_or_else(|| panic!("no {name}: {report:#}"))
+}
+
+/// A server, and clients in another process, which keep so many connections. Nobody else comes meanwhile: a connection
+/// with somebody outside that is not accepted yet is in the way.
+fn with_clients_outside(
+    world: &World,
+    server: &mut Command,
+    path: &Path,
+    mut client: Command,
+    connections: usize,
+) {
+    let server = Program::start(server);
+    drop(wait::until("a server to listen", || UnixStream::connect(path).ok()));
+    let mut talker = Talker::new(Program::start(client.stdin(Stdio::piped())));
+    for _ in 0..REFRESHES {
+        talker.goes_on();
+        let before = outside::sockets(server.pid());
+        let report = refresh(world, server.pid());
+        assert!(number(&report, "replaced") > 0, "{report:#}");
+        assert!(number(&report, "kept") >= connections, "{report:#}");
+        let after = outside::sockets(server.pid());
+        let same = before.iter().filter(|(fd, inode)| after.get(fd) == Some(inode)).count();
+        assert!(same >= connections, "{same} of {} sockets are the same", before.len());
+    }
+    talker.goes_on();
+    talker.ends();
+    assert!(server.is_alive());
+}
+
+/// The sockets of several processes, each by who has it.
+fn sockets(pids: &[i32]) -> BTreeMap<(i32, i32), u32> {
+    let of =
+        |&pid: &i32| outside::sockets(pid).into_iter().map(move |(fd, inode)| ((pid, fd), inode));
+    pids.iter().flat_map(of).collect()
+}
+
+/// A server, and clients in the same tree.
+fn with_clients_inside(world: &World, server: &Command, path: &Path, client: &Command) {
+    let words = |command: &Command| -> Vec<String> {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        words.map(|word| word.to_str().expect("text").to_owned()).collect()
+    };
+    let server = json!({ "command": words(server), "path": path, "log": world.path("log") });
+    let plan = json!({ "servers": [server], "client": words(client) }).to_string();
+    let mut launcher = python(LAUNCHER, &[&plan]);
+    let mut talker = Talker::new(Program::start_group(launcher.stdin(Stdio::piped())));
+    let root = talker.program.pid();
+    let children = outside::children(root);
+    assert_eq!(children.len(), 2);
+    for _ in 0..REFRESHES {
+        talker.goes_on();
+        let before = sockets(&children);
+        let report = refresh(world, root);
+        assert_eq!(number(&report, "kept"), 0, "{report:#}");
+        let after = sockets(&children);
+        let same: Vec<_> =
+            before.iter().filter(|&(who, inode)| after.get(who) == Some(inode)).collect();
+        assert!(same.is_empty(), "the same as before: {same:?}");
+    }
+    talker.goes_on();
+    talker.ends();
+    assert!(wait::is_alive(children[0]), "the server has ended");
+}

@@ -1,0 +1,115 @@
+//! `cargo xtask refresh-programs`: real programs out of Debian's packages go on while all their unix sockets are
+//! replaced, again and again, by `ucr refresh`.
+//!
+//! Clients talk with each program all the while and hold every answer against the one expected. It is done twice:
+//! with the clients outside, whose connections are kept as they are, and with program and clients in one tree, where
+//! both ends of every connection are replaced. `UCR_BIN` names the `ucr` to use; without it, it is built.
+
+mod cast;
+mod play;
+mod postgres;
+mod procfs;
+mod talk;
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::builder::PossibleValuesParser;
+
+use crate::{commands, leftovers::Folder, setup};
+use cast::{PROGRAMS, Program};
+use play::{Outcome, Scale, Variant};
+
+/// Replace the sockets of real programs while clients talk with them
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How often the sockets of each are replaced
+    #[arg(long, default_value_t = 20)]
+    refreshes: u32,
+    /// Clients in the tree that come and go all the while, beside those that stay
+    #[arg(long, default_value_t = 1)]
+    newcomers: u32,
+    /// The same outside: one that is not accepted yet is in the way of a refresh, which is refused then
+    #[arg(long, default_value_t = 0)]
+    newcomers_outside: u32,
+    /// Only this program; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = names())]
+    only: Vec<String>,
+}
+
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(PROGRAMS.iter().map(|program| program.name))
+}
+
+impl Args {
+    /// Does it; fails if a client or a program noticed anything, or sockets were not replaced.
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        setup::ensure()?;
+        if !commands::is_root() {
+            bail!("sockets are taken from processes and given to them: run it as root");
+        }
+        let chosen: Vec<&Program> = PROGRAMS
+            .iter()
+            .filter(|program| self.only.is_empty() || self.only.iter().any(|n| n == program.name))
+            .collect();
+        for program in &chosen {
+            (program.ensure)()?;
+        }
+        let ucr = ucr()?;
+        let folder = Folder::new("ucr-refresh-")?;
+        // PostgreSQL does not run as root, and has its sockets in there.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))
+            .with_context(|| format!("open {} to others", folder.path().display()))?;
+        let mut is_well = true;
+        for program in chosen {
+            for variant in Variant::ALL {
+                let stage = folder.path().join(format!("{}-{}", program.name, variant.word()));
+                fs::create_dir(&stage).with_context(|| format!("create {}", stage.display()))?;
+                let newcomers = match variant {
+                    Variant::Outside => self.newcomers_outside,
+                    Variant::Inside => self.newcomers,
+                };
+                let scale = Scale { refreshes: self.refreshes, newcomers };
+                let outcome = play::play(program, variant, scale, &ucr, &stage);
+                show(program, variant, &outcome);
+                is_well &= outcome.errors.is_empty();
+            }
+        }
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn show(program: &Program, variant: Variant, outcome: &Outcome) {
+    let Outcome { sockets, replaced, kept, refreshes, operations, errors, longest } = outcome;
+    println!(
+        "{:<14} {:<14} sockets={sockets:<4} replaced={replaced:<4} kept={kept:<4} \
+         refreshes={refreshes:<3} operations={operations:<8} errors={} longest-stop={longest:.1} ms",
+        program.name,
+        variant.shown(),
+        errors.len(),
+    );
+    for error in errors {
+        println!("    {error}");
+    }
+}
+
+/// The `ucr` from the environment, or a fresh one.
+fn ucr() -> Result<PathBuf> {
+    if let Some(ucr) = env::var_os("UCR_BIN") {
+        return Ok(ucr.into());
+    }
+    println!("refresh-programs: building ucr");
+    let mut build = commands::cargo();
+    build.args(["build", "--quiet", "--package", "ucr-userspace"]);
+    if !build.status().context("run cargo")?.success() {
+        bail!("ucr could not be built");
+    }
+    // Cargo puts all programs of one profile in one folder, also ours.
+    let own = env::current_exe().context("find out where xtask is")?;
+    own.parent().map(|folder: &Path| folder.join("ucr")).context("find the built programs")
+}

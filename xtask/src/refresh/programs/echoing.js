@@ -1,0 +1,20 @@
+// echoing.js PATH: answers each line with itself, after the number of lines that came by this connection.
+
+const net = require("node:net");
+
+const server = net.createServer((connection) => {
+  let count = 0;
+  let pieces = [];
+  connection.on("data", (data) => {
+    let rest = data;
+    let end;
+    while ((end = rest.indexOf("\n")) >= 0) {
+      count += 1;
+      connection.write(Buffer.concat([Buffer.from(`${count} `), ...pieces, rest.subarray(0, end + 1)]));
+      pieces = [];
+      rest = rest.subarray(end + 1);
+    }
+    pieces.push(rest);
+  });
+});
+server.listen(process.argv[2]);
