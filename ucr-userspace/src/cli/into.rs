@@ -1,11 +1,13 @@
 //! Sockets into processes that live: what `ucr refresh` and `ucr restore --into` have in common.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
+use rustix::fs::fstat;
 
 use super::exit;
 use super::report::say;
@@ -20,12 +22,17 @@ use crate::process::parasite::{Known, Parasite};
 use crate::process::procfs;
 use crate::restore::arm::{self, People};
 use crate::restore::execute::{Execution, Places, Restored, execute_with};
+use crate::restore::into::ahead::Ahead;
 use crate::restore::into::{self, Placed, Standing, Target};
 use crate::restore::names::Foreign;
 use crate::restore::obstacle::{Obstacle, Takers};
 use crate::restore::workers::Workers;
 use crate::snapshot::descriptors::Lister;
+use crate::sys::guard::Barrier;
 use crate::tracer::pins::PinDirectory;
+
+/// From so many sockets on it is quicker to read them from the kernel's memory, when the programs for it are loaded.
+const SOME: usize = 64;
 
 /// What was done.
 #[derive(Clone, Copy, Debug)]
@@ -48,12 +55,16 @@ pub struct Replaced {
 /// What failed; everything is as before, unless it says otherwise.
 pub fn replace(
     standstill: Standstill,
-    mut known: Known,
+    known: &mut Known,
     targets: &[Target],
     foreign: Foreign,
+    ahead: Option<&mut Ahead>,
+    barrier: &Rc<Barrier>,
     look: impl Fn() -> anyhow::Result<View> + Sync,
 ) -> anyhow::Result<Result<Replaced, u8>> {
-    let Standstill { image, mut frozen, stopped_at, mut lister } = standstill;
+    let Standstill { mut image, mut frozen, stopped_at, mut lister } = standstill;
+    let adopted = ahead.as_ref().map(|ahead| ahead.adopt(&mut image)).transpose();
+    let adopted = adopted.context("duplicate a socket that was made ahead")?.unwrap_or_default();
     let image = &image;
     let plan = planned(image, None)?;
     let mut obstacles = Vec::new();
@@ -61,8 +72,11 @@ pub fn replace(
         obstacles.extend(errors.into_iter().map(Obstacle::Into));
         Standing::default()
     });
-    let surveyed =
-        surveyed(&plan, image, foreign, &mut Takers::Processes(standing.replaced()), &look)?;
+    // What was made ahead has its name already.
+    let own = adopted.values().filter_map(|socket| fstat(socket).ok());
+    let own = own.filter_map(|facts| u32::try_from(facts.st_ino).ok());
+    let ours: HashSet<u32> = standing.replaced().iter().copied().chain(own).collect();
+    let surveyed = surveyed(&plan, image, foreign, &mut Takers::Processes(&ours), &look)?;
     let plan = match surveyed {
         Ok(asides) => plan.in_place().with_asides(asides),
         Err(more) => {
@@ -77,7 +91,7 @@ pub fn replace(
     }
     tracing::debug!("nothing is in the way");
     let signals = HeldBack::begin().context("hold back signals")?;
-    let inside = match into::enter(&mut frozen, targets, &standing, &mut known) {
+    let inside = match into::enter(&mut frozen, targets, &standing, known) {
         Ok(inside) => inside,
         Err(error) => {
             drop(frozen);
@@ -86,21 +100,32 @@ pub fn replace(
         }
     };
     tracing::debug!("the processes are entered");
-    let how = Execution { signals: Some(&signals), places: Places::Others, ..Execution::default() };
+    let how = Execution {
+        signals: Some(&signals),
+        places: Places::Others,
+        adopted: Some(&adopted),
+        barrier: Some(barrier),
+        ..Execution::default()
+    };
     let mut restored = execute_with(&plan, image, how, Workers::with(inside))?;
     tracing::debug!("the steps are taken");
     let inside = restored.take_inside();
     let mut parasites: BTreeMap<Pid, Parasite> =
         inside.into_iter().map(|(saved, inside)| (saved, inside.into_parasite())).collect();
-    let Some((mut restored, observed)) = verified(image, restored, || Ok(lister), look)? else {
+    let Some((mut restored, observed)) = verified(image, restored, SOME, || Ok(lister), look)?
+    else {
         return Ok(Err(exit::FAILED));
     };
     tracing::debug!("what was made is as it should be");
     let people = People::living(targets.iter().map(|target| (target.saved, target.pid)));
     let armed = arm::arm(&restored, &people);
     let placed = match armed.map_err(anyhow::Error::from) {
-        Ok(()) => into::place(&mut restored, targets, &standing, &mut parasites)
-            .context("put the new sockets in their places"),
+        Ok(()) => {
+            let mut made = vec![&mut restored];
+            made.extend(ahead.map(|ahead| &mut ahead.restored));
+            into::place(&mut made, image, targets, &standing, &mut parasites, barrier)
+                .context("put the new sockets in their places")
+        }
         Err(error) => Err(error),
     };
     let placed = match placed {
@@ -148,6 +173,7 @@ pub(super) fn restore(
         say("two processes of the image cannot become one");
         return Ok(ExitCode::from(exit::USAGE));
     }
+    let barrier = Rc::new(Barrier::new().context("make a pipe")?);
     let stopped: Vec<Pid> = pids
         .iter()
         .copied()
@@ -160,7 +186,7 @@ pub(super) fn restore(
     let frozen = freeze_each(&pids).context("stop the processes")?;
     let processes = pids.len();
     let standstill = Standstill { image, frozen, stopped_at, lister };
-    let replaced = match replace(standstill, known, &targets, foreign, look)? {
+    let replaced = match replace(standstill, &mut known, &targets, foreign, None, &barrier, look)? {
         Ok(replaced) => replaced,
         Err(status) => return Ok(ExitCode::from(status)),
     };

@@ -2,6 +2,7 @@
 //! library, and print.
 
 pub mod access;
+pub mod ahead;
 pub mod ask;
 pub mod attach;
 pub mod check;

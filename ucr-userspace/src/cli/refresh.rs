@@ -2,22 +2,30 @@
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::json;
 
+use super::ahead::make;
 use super::collect::{CollectOptions, Collected};
 use super::dump::{say_left_out, say_why_not};
 use super::exit;
 use super::into::{replace, tell};
 use super::report::say;
+use super::restore::left_behind;
 use crate::dump::external::{Policy, Rule, Then};
+use crate::dump::obstacle::Obstacle;
 use crate::lock;
 use crate::model::{Pid, View};
 use crate::process::{parasite::Known, procfs};
 use crate::render::{dump::Table, obstacle::Placed, output::unless_broken_pipe};
 use crate::restore::into::Target;
+use crate::restore::into::ahead::{Ahead, alone};
 use crate::restore::names::Foreign;
+use crate::sys::guard::Barrier;
 use crate::tracer::pins::PinDirectory;
 
 /// Take the sockets out from under a running program and put new ones in their place
@@ -40,6 +48,48 @@ pub struct RefreshArgs {
     json: bool,
 }
 
+/// How long the program may take to let those in who wait for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it runs until it is looked at again, at first; each time twice as long, up to [`LONGEST`]. (Nothing tells
+/// when a queue is empty.)
+const PAUSE: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(50);
+
+struct Patience {
+    ends: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn begin() -> Self {
+        Self { ends: Instant::now() + PATIENCE, pause: PAUSE }
+    }
+
+    fn is_left(&self) -> bool {
+        Instant::now() < self.ends
+    }
+
+    fn pause(&mut self) {
+        thread::sleep(self.pause);
+        self.pause = (self.pause * 2).min(LONGEST);
+    }
+}
+
+/// Says why nothing is replaced.
+fn refused(args: &RefreshArgs, collected: Collected) -> ExitCode {
+    let Collected { dumped, hopeless, .. } = collected;
+    let (table, obstacles) = (Table::of(&dumped), Placed::of(&dumped));
+    let left_out = dumped.left_out.clone();
+    // Before anything is printed: a terminal may be slow.
+    drop(dumped);
+    say_left_out(&left_out);
+    say_why_not(&table, &obstacles, true, args.collect.verify, "nothing was replaced");
+    if let Some(error) = hopeless {
+        say(&format!("refused: it could not be restored: {error}; nothing was replaced"));
+    }
+    ExitCode::from(exit::REFUSED)
+}
+
 /// Runs the verb. `look` takes a snapshot of the live unix sockets.
 ///
 /// # Errors
@@ -56,26 +106,57 @@ pub fn run(
     let likely =
         if args.collect.is_tree() { procfs::tree(pid).unwrap_or_default() } else { vec![pid] };
     known.learn(&likely);
-    let collected = options.collect(pid, Then::GoOn, lock::USUAL, pins)?;
-    if collected.is_refused() {
-        let Collected { dumped, hopeless, .. } = collected;
-        let (table, obstacles) = (Table::of(&dumped), Placed::of(&dumped));
-        let left_out = dumped.left_out.clone();
-        drop(dumped);
-        say_left_out(&left_out);
-        say_why_not(&table, &obstacles, true, args.collect.verify, "nothing was replaced");
-        if let Some(error) = hopeless {
-            say(&format!("refused: it could not be restored: {error}; nothing was replaced"));
+    let barrier = Rc::new(Barrier::new().context("make a pipe")?);
+    let mut ahead: Option<Ahead> = None;
+    let mut patience = Patience::begin();
+    let (replaced, pids) = loop {
+        let collected = options.collect(pid, Then::GoOn, lock::USUAL, pins)?;
+        let obstacles = &collected.dumped.obstacles;
+        let is_passing = !obstacles.is_empty() && obstacles.iter().all(Obstacle::is_passing);
+        let alone = if ahead.is_none() { alone(&collected.dumped.image) } else { None };
+        if collected.is_refused() && !(is_passing && (alone.is_some() || patience.is_left())) {
+            return Ok(refused(args, collected));
         }
-        return Ok(ExitCode::from(exit::REFUSED));
-    }
-    let standstill = collected.dumped.stay();
-    let pids: Vec<Pid> = standstill.frozen.pids().to_vec();
-    let targets: Vec<_> = pids.iter().map(|pid| Target { saved: *pid, pid: *pid }).collect();
-    let replaced = match replace(standstill, known, &targets, Foreign::Refuse, look)? {
-        Ok(replaced) => replaced,
-        Err(status) => return Ok(ExitCode::from(status)),
+        let is_refused = collected.is_refused();
+        let standstill = collected.dumped.stay();
+        let pids: Vec<Pid> = standstill.frozen.pids().to_vec();
+        let targets: Vec<_> = pids.iter().map(|pid| Target { saved: *pid, pid: *pid }).collect();
+        if let Some(alone) = alone {
+            match make(&alone, standstill, &mut known, &targets, &barrier, &look)? {
+                Ok(made) => ahead = Some(made),
+                Err(status) => return Ok(ExitCode::from(status)),
+            }
+            continue;
+        }
+        let is_awaited = ahead.as_ref().is_some_and(|ahead| ahead.is_awaited(&standstill.image));
+        if is_refused || is_awaited && patience.is_left() {
+            // The program takes what waits for it.
+            drop(standstill);
+            patience.pause();
+            continue;
+        }
+        if is_awaited {
+            drop(standstill);
+            say("refused: the program does not take what waits at one of its sockets");
+            return Ok(ExitCode::from(exit::REFUSED));
+        }
+        let done = replace(
+            standstill,
+            &mut known,
+            &targets,
+            Foreign::Refuse,
+            ahead.as_mut(),
+            &barrier,
+            look,
+        )?;
+        match done {
+            Ok(replaced) => break (replaced, pids),
+            Err(status) => return Ok(ExitCode::from(status)),
+        }
     };
+    if let Some(mut ahead) = ahead {
+        left_behind(&ahead.restored.finish());
+    }
     if args.json {
         let value = json!({
             "pids": pids.iter().map(|pid| pid.0).collect::<Vec<_>>(),

@@ -31,7 +31,7 @@ use crate::restore::plan::{Plan, Spellings, plan_beneath};
 use crate::restore::program::{self, Program, ProgramError};
 use crate::restore::target;
 use crate::restore::undo::UndoProblem;
-use crate::restore::verify::{self, Insight, Observed};
+use crate::restore::verify::{self, Insight, MANY, Observed};
 use crate::restore::workers::Workers;
 use crate::snapshot::descriptors::{DescriptorError, Lister};
 use crate::tracer::pins::PinDirectory;
@@ -143,7 +143,7 @@ pub fn run(
     let restored = execute(&plan, &image, how)?;
     tracing::debug!("the steps are taken");
     let lister = || Lister::open(pins);
-    let Some((mut restored, observed)) = verified(&image, restored, lister, look)? else {
+    let Some((mut restored, observed)) = verified(&image, restored, MANY, lister, look)? else {
         return Ok(ExitCode::from(exit::FAILED));
     };
     announce(&image, &plan, &restored, &observed);
@@ -263,14 +263,16 @@ pub(super) fn left_behind(problems: &[UndoProblem]) {
     problems.iter().for_each(|problem| say(&format!("left behind: {problem}")));
 }
 
-/// Holds what was made against the image, and says what is different. `None`: something is, and all was undone.
+/// Holds what was made against the image, and says what is different. From `many` sockets on they are read from the
+/// kernel's memory. `None`: something is, and all was undone.
 pub(super) fn verified(
     image: &Image,
     restored: Restored,
+    many: usize,
     lister: impl FnOnce() -> Result<Lister, DescriptorError>,
     look: impl Fn() -> anyhow::Result<View> + Sync,
 ) -> anyhow::Result<Option<(Restored, Vec<Option<Observed>>)>> {
-    let insight = Insight::open(image, &restored, lister);
+    let insight = Insight::open(image, &restored, many, lister);
     tracing::debug!("there is a way to read the sockets");
     let seen = insight.as_ref().ok().and_then(Option::as_ref);
     let (observed, view) = thread::scope(|threads| {
@@ -311,6 +313,7 @@ pub(super) fn verified(
             return Ok(None);
         }
     }
+    differences.retain(|d| !(d.field.is_arrival() && restored.is_adopted(d.socket)));
     if !differences.is_empty() {
         say(&format!("the restore failed: {} differences", differences.len()));
         differences.iter().for_each(|difference| say(&difference.to_string()));

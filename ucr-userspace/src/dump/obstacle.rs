@@ -25,6 +25,14 @@ pub struct Obstacle {
     pub reason: Reason,
 }
 
+impl Obstacle {
+    /// Whether it goes away by itself when the program goes on: somebody outside waits to be let in.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self.reason, Reason::Waiting { .. })
+    }
+}
+
 /// What is in the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use nix::sys::signal::Signal;
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -36,6 +37,7 @@ use crate::model::{Pid, Shutdown, SocketType};
 use crate::process::netlink;
 use crate::process::{filter, options};
 use crate::sys::addr;
+use crate::sys::guard::Barrier;
 use crate::sys::janitor::Doomed;
 use crate::sys::worker::{Call, Ends, MOST_CALLS};
 
@@ -49,6 +51,10 @@ pub struct Execution<'a> {
     pub signals: Option<&'a HeldBack>,
     /// Where the sockets are put.
     pub places: Places,
+    /// Where somebody waits meanwhile who puts back files that were exchanged if it is not opened.
+    pub barrier: Option<&'a Rc<Barrier>>,
+    /// Sockets that have been made before, with their names: they may have got something already.
+    pub adopted: Option<&'a BTreeMap<SocketIndex, OwnedFd>>,
 }
 
 /// In whose table of descriptors the sockets get the numbers that they had.
@@ -117,6 +123,9 @@ pub enum Failed {
     /// Before the first step.
     #[error("failed to reserve the descriptor numbers")]
     Reserve(#[source] ReserveError),
+    /// The same.
+    #[error("failed to duplicate a socket that was made before")]
+    Adopt(#[source] io::Error),
     /// A step, counted from 1.
     #[error("step {number} ({step})")]
     Step {
@@ -167,6 +176,8 @@ pub struct Restored {
     undo: Undo,
     /// What waits to take the place of other files, or has taken it.
     exchange: Exchange,
+    /// Made before, with their names.
+    adopted: HashMap<Holder, OwnedFd>,
     /// Where sockets are put at once.
     homes: HashMap<SocketIndex, RawFd>,
     /// `SO_MARK` of what is put into queues: packets of others hardly have it.
@@ -225,8 +236,11 @@ pub fn execute_with(
     };
     let reserved = Reserved::new(&wanted)
         .map_err(|error| RestoreError { failed: Failed::Reserve(error), left: Vec::new() })?;
+    let adopted = adopt(how.adopted)
+        .map_err(|error| RestoreError { failed: Failed::Adopt(error), left: Vec::new() })?;
     let mut restored = Restored {
         workers,
+        adopted,
         substituted: 0,
         sockets: HashMap::new(),
         pairs: VecDeque::new(),
@@ -236,7 +250,7 @@ pub fn execute_with(
         unreachable: HashMap::new(),
         private: None,
         undo: Undo::default(),
-        exchange: Exchange::default(),
+        exchange: Exchange::guarded_by(how.barrier),
         homes,
         mark: mark(),
         sharing: HashSet::new(),
@@ -271,6 +285,11 @@ pub fn execute_with(
     restored.unreachable.clear();
     restored.workers.end();
     Ok(restored)
+}
+
+fn adopt(made: Option<&BTreeMap<SocketIndex, OwnedFd>>) -> io::Result<HashMap<Holder, OwnedFd>> {
+    let made = made.into_iter().flatten();
+    made.map(|(index, socket)| Ok((Holder::Saved(*index), socket.try_clone()?))).collect()
 }
 
 /// A number that others will hardly think of.
@@ -321,6 +340,12 @@ impl Restored {
     #[must_use]
     pub fn socket(&self, index: SocketIndex) -> Option<BorrowedFd<'_>> {
         self.sockets.get(&Holder::Saved(index)).map(AsFd::as_fd)
+    }
+
+    /// Whether it was made before, so that something may have come to it by now.
+    #[must_use]
+    pub fn is_adopted(&self, index: SocketIndex) -> bool {
+        self.adopted.contains_key(&Holder::Saved(index))
     }
 
     /// The directory beneath which all paths of the image are looked up, if not ours.
@@ -427,6 +452,19 @@ impl Restored {
         match step {
             Step::MoveAside(aside) => self.undo.move_aside(aside).map_err(call("rename")),
             Step::Discard(aside) => self.undo.discard(aside).map_err(call("unlink")),
+            // All that has to do with its name is done.
+            Step::Bind { made, .. }
+            | Step::Attributes { made, .. }
+            | Step::Exchange { made, .. }
+                if self.adopted.contains_key(made) =>
+            {
+                Ok(())
+            }
+            Step::Create { made, .. } if self.adopted.contains_key(made) => {
+                let socket = self.adopted.get(made).ok_or(StepError::Missing(*made))?;
+                let socket = socket.try_clone().map_err(call("duplicate a descriptor"))?;
+                self.keep(*made, socket)
+            }
             Step::Create { made, socket_type } => {
                 let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
                 let socket = net::socket_with(AddressFamily::UNIX, kind(*socket_type), flags, None)

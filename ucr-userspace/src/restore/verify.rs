@@ -12,7 +12,7 @@ mod waiting;
 use std::fmt;
 
 pub use self::inet::look_at_inet;
-pub use self::insight::Insight;
+pub use self::insight::{Insight, MANY};
 pub use self::netlink::look_at_netlink;
 pub use self::observe::{ObserveError, Observed, observe};
 pub use self::pids::other_pids;
@@ -107,6 +107,14 @@ pub enum Field {
     FileOwner,
     /// Whether sock_diag reports it at all.
     Snapshot,
+}
+
+impl Field {
+    /// Whether it changes when somebody else connects or sends something.
+    #[must_use]
+    pub fn is_arrival(self) -> bool {
+        matches!(self, Self::Queue | Self::Waiting | Self::Message(_))
+    }
 }
 
 impl fmt::Display for Field {

@@ -3,6 +3,7 @@
 //! Like [`super::janitor`] it is nobody's child, and has no descriptors but those it needs. It waits at the
 //! gate at which those wait who are to get something: whoever opens it opens it for all.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::mem::MaybeUninit;
@@ -16,7 +17,9 @@ use super::janitor;
 #[derive(Debug)]
 pub struct Barrier {
     reader: PipeReader,
-    writer: PipeWriter,
+    writer: RefCell<Option<PipeWriter>>,
+    /// Guards that wait.
+    guards: Cell<usize>,
 }
 
 impl Barrier {
@@ -27,7 +30,7 @@ impl Barrier {
     /// What `pipe2` refuses.
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        Ok(Self { reader, writer })
+        Ok(Self { reader, writer: RefCell::new(Some(writer)), guards: Cell::new(0) })
     }
 
     /// Where to wait.
@@ -36,20 +39,27 @@ impl Barrier {
         self.reader.as_fd()
     }
 
-    /// Lets so many through, all or none.
+    /// Lets so many through, and the guards; all or none.
     ///
     /// # Errors
     ///
     /// What `write` refuses; nobody goes through then.
-    pub fn open(mut self, waiting: usize) -> io::Result<()> {
+    pub fn open(&self, others: usize) -> io::Result<()> {
+        let waiting = others + self.guards.get();
+        let mut writer = self.writer.borrow_mut().take().ok_or(io::ErrorKind::BrokenPipe)?;
         // A pipe takes up to `PIPE_BUF` bytes, 4096, in one piece.
         if waiting > 4096 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        match self.writer.write(&vec![0; waiting])? {
+        match writer.write(&vec![0; waiting])? {
             written if written == waiting => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
         }
+    }
+
+    /// Lets everybody know that it will not be opened.
+    pub fn give_up(&self) {
+        self.writer.borrow_mut().take();
     }
 }
 
@@ -82,7 +92,9 @@ pub fn start(swapped: &[Swapped<'_>], barrier: &Barrier) -> io::Result<()> {
     if let Fork::Parent(pid) = unsafe { gate::fork() }? {
         drop(done);
         gate::reap(pid);
-        return gate::hear(ready);
+        gate::hear(ready)?;
+        barrier.guards.set(barrier.guards.get() + 1);
+        return Ok(());
     }
     janitor::leave_for_good(&kept, done.as_raw_fd());
     gate::report(done.as_raw_fd(), 0);

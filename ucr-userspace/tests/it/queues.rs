@@ -17,7 +17,7 @@ use crate::support::*;
 
 /// What the kernel's memory tells of what was made.
 fn look(image: &Image, restored: &Restored) -> Result<Option<Vec<Difference>>, MemoryError> {
-    let insight = Insight::open(image, restored, Lister::load)?;
+    let insight = Insight::open(image, restored, ucr::restore::verify::MANY, Lister::load)?;
     look_deeper(image, insight.as_ref())
 }
 

@@ -5,6 +5,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::rc::Rc;
 
 use rustix::fs::{Mode, chmod};
 
@@ -26,8 +27,9 @@ pub(super) struct Exchange {
     waiting: HashMap<Holder, Waiting>,
     /// Removed with all that is in them when this is dropped.
     roots: Vec<PrivateRoot>,
-    /// At which somebody waits who puts files back if it is never opened.
-    guarded: Option<Barrier>,
+    /// At which somebody is to wait who puts files back if it is never opened.
+    barrier: Option<Rc<Barrier>>,
+    is_guarded: bool,
 }
 
 /// A file that was bound beneath a root directory of its own.
@@ -40,6 +42,11 @@ struct Waiting {
 }
 
 impl Exchange {
+    /// Whose guard is to wait there.
+    pub(super) fn guarded_by(barrier: Option<&Rc<Barrier>>) -> Self {
+        Self { barrier: barrier.cloned(), ..Self::default() }
+    }
+
     /// Removes the directories, and says which could not be.
     pub(super) fn clear(&mut self) -> Vec<UndoProblem> {
         self.waiting.clear();
@@ -58,10 +65,10 @@ impl Exchange {
 
     /// Whoever is to put files back, if this process dies now.
     fn guard(&mut self) -> io::Result<()> {
-        let barrier = Barrier::new()?;
+        let Some(barrier) = self.barrier.as_deref() else { return Ok(()) };
         let swapped: io::Result<Vec<_>> = self.waiting.values().map(Waiting::swapped).collect();
-        guard::start(&swapped?, &barrier)?;
-        self.guarded = Some(barrier);
+        guard::start(&swapped?, barrier)?;
+        self.is_guarded = true;
         Ok(())
     }
 }
@@ -106,7 +113,7 @@ impl Restored {
 
     /// Puts a file where it is to be, for what lies there, if something does.
     pub(super) fn exchange(&mut self, made: Holder, spot: &Spot) -> Result<(), StepError> {
-        if self.exchange.guarded.is_none() {
+        if !self.exchange.is_guarded {
             self.exchange.guard().map_err(call("start who puts files back"))?;
         }
         let waiting = self.exchange.waiting.get(&made).ok_or(StepError::Missing(made))?;
@@ -126,11 +133,10 @@ impl Restored {
         Ok(())
     }
 
-    /// Who waits until all is done, to put files back otherwise: where, and how many that are.
-    pub(in crate::restore) fn take_barrier(&mut self) -> io::Result<(Barrier, usize)> {
-        match self.exchange.guarded.take() {
-            Some(barrier) => Ok((barrier, 1)),
-            None => Ok((Barrier::new()?, 0)),
+    /// Puts every file back where it was.
+    pub(in crate::restore) fn take_files_back(&mut self) {
+        for problem in self.undo.undo() {
+            tracing::error!(%problem, "failed to undo");
         }
     }
 

@@ -5,6 +5,7 @@
 //! opens it, opens it for all, and from there each goes on by itself, also if nobody is left to watch
 //! ([`crate::process::parasite`]). So there are either the old sockets or the new ones.
 
+pub mod ahead;
 mod place;
 mod standing;
 

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid as RawPid, Resource, Rlimit, prlimit};
 
 use super::standing::Changes;
 use super::{Standing, Target};
-use crate::image::SocketIndex;
+use crate::image::{Connection, Image, Role, SocketIndex};
 use crate::model::Pid;
 use crate::process::parasite::{Else, File, MOST_FILES, Order, Parasite, ParasiteError};
 use crate::process::procfs::{self, ProcError};
@@ -36,6 +37,14 @@ pub enum Unplaced {
     /// `/proc` could not be read.
     #[error(transparent)]
     Proc(#[from] ProcError),
+    /// Somebody was quicker.
+    #[error("something has come to descriptor {fd} of process {pid} meanwhile, and would be lost")]
+    Late {
+        /// Which process.
+        pid: Pid,
+        /// Which descriptor.
+        fd: i32,
+    },
     /// It has no room for so many descriptors.
     #[error("process {pid} has no room for {count} more descriptors (RLIMIT_NOFILE)")]
     Full {
@@ -89,25 +98,29 @@ struct Ready<'a> {
     purposes: Vec<Purpose>,
 }
 
-/// Puts every socket at its numbers and renews what watches them.
+/// Puts every socket of the first of `made` at its numbers and renews what watches them. The others have made files
+/// that take the place of others as well, and are done with when it is.
 ///
 /// # Errors
 ///
 /// See [`Unplaced`]; but for [`Unplaced::Half`], everything stands as before.
 pub fn place(
-    restored: &mut Restored,
+    made: &mut [&mut Restored],
+    image: &Image,
     targets: &[Target],
     standing: &Standing,
     parasites: &mut BTreeMap<Pid, Parasite>,
+    barrier: &Barrier,
 ) -> Result<Placed, Unplaced> {
-    let (barrier, others) = restored.take_barrier().map_err(call("make a pipe"))?;
+    let Some(restored) = made.first() else { return Ok(Placed::default()) };
     let mut ready = Vec::new();
     for (saved, parasite) in parasites {
         let target = targets.iter().find(|target| target.saved == *saved);
         let Some(changes) = target.and_then(|target| standing.changes.get(&target.pid)) else {
             continue;
         };
-        ready.push(prepare(restored, parasite, changes, &barrier)?);
+        look_again(image, parasite, changes)?;
+        ready.push(prepare(restored, parasite, changes, barrier)?);
     }
     let mut begun = Vec::new();
     let mut failed = None;
@@ -121,14 +134,14 @@ pub fn place(
         }
     }
     // If it stays closed, those that wait learn it, and do nothing.
-    let opened = match &failed {
-        None => barrier.open(ready.len() + others).map_err(call("let all go on")),
-        Some(_) => {
-            drop(barrier);
-            Ok(())
-        }
-    };
-    failed = failed.or(opened.err());
+    if failed.is_none() {
+        failed = barrier.open(ready.len()).map_err(call("let all go on")).err();
+    }
+    if failed.is_some() {
+        // Before anybody else does it who sees that it is over.
+        made.iter_mut().for_each(|restored| restored.take_files_back());
+        barrier.give_up();
+    }
     let mut placed = Placed::default();
     for (ready, calls) in ready.iter_mut().zip(begun) {
         let results = ready.parasite.end(calls).map_err(Unplaced::from);
@@ -141,6 +154,34 @@ pub fn place(
         }
     }
     failed.map_or(Ok(placed), Err)
+}
+
+/// Whether something has come to one of its sockets that is in no image: it would be lost.
+fn look_again(image: &Image, parasite: &Parasite, changes: &Changes) -> Result<(), Unplaced> {
+    let is_waited_at = |socket: SocketIndex| {
+        image
+            .connections
+            .iter()
+            .any(|c| matches!(*c, Connection::Waiting { listener, .. } if listener == socket))
+    };
+    for descriptor in &changes.descriptors {
+        let Some(saved) = image.sockets.get(descriptor.socket.get()) else { continue };
+        let is_found = match saved.role {
+            Role::Listening { .. } => !is_waited_at(descriptor.socket),
+            Role::Unconnected => saved.name.is_some() && saved.queue.is_empty(),
+            Role::Connected | Role::Embryo => false,
+        };
+        if !is_found {
+            continue;
+        }
+        let old = parasite.duplicate(descriptor.fd)?;
+        let mut waited = [PollFd::new(&old, PollFlags::IN)];
+        poll(&mut waited, Some(&Timespec::default())).map_err(call("poll"))?;
+        if waited.iter().any(|waited| waited.revents().contains(PollFlags::IN)) {
+            return Err(Unplaced::Late { pid: parasite.pid(), fd: descriptor.fd });
+        }
+    }
+    Ok(())
 }
 
 /// Sends a process what it is to have, and says what it is to do with it when the barrier opens.

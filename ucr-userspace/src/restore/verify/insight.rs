@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// From so many sockets on it is quicker to load what reads memory than to ask each of them everything.
-const MANY: usize = 1024;
+pub const MANY: usize = 1024;
 
 /// A way to look.
 #[derive(Debug)]
@@ -35,17 +35,18 @@ pub struct Insight {
 }
 
 impl Insight {
-    /// Opens one, if something in the image takes it or it is quicker; `lister` gives what it takes.
+    /// Opens one, if something in the image takes it or it is quicker, which it is from so many sockets on; `lister` gives what it takes.
     ///
     /// # Errors
     /// The kernel's memory cannot be read, and something in the image takes it.
     pub fn open(
         image: &Image,
         restored: &Restored,
+        many: usize,
         lister: impl FnOnce() -> Result<Lister, DescriptorError>,
     ) -> Result<Option<Self>, MemoryError> {
         let must_be = is_needed(image);
-        if !must_be && image.sockets.len() < MANY {
+        if !must_be && image.sockets.len() < many {
             return Ok(None);
         }
         match Self::of(image, restored, lister) {
