@@ -30,7 +30,7 @@ fn cast(world: &World, newcomers: usize) -> (Command, PathBuf, Command) {
 fn redis_goes_on_and_its_clients_notice_nothing() {
     if can() {
         let world = crate::world();
-        let (mut server, path, client) = cast(&world, 0);
+        let (mut server, path, client) = cast(&world, 1);
         with_clients_outside(&world, &mut server, &path, client, CONNECTIONS + 2);
     }
 }

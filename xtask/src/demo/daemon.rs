@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::{
     Figures,
     conversation::{count, length},
+    refresh,
     stage::{PATIENCE, Stage},
 };
 
@@ -39,7 +40,7 @@ pub(super) fn act(stage: &Stage<'_>, figures: &mut Figures) -> Result<()> {
     let answer = ask(&path, "GET story\r\n")?;
     println!("It has not noticed: GET story gives {}", answer.escape_debug());
     ensure!(answer == "$4\r\ntold", "redis-server has forgotten the story");
-    Ok(())
+    refresh::act(stage, server.pid, &path, figures)
 }
 
 /// One request on a connection of its own; the answer without its last line end.

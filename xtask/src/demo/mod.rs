@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the whole idea on running programs, told in a page: trace, dump, show,
-//! restore into fresh programs that carry a conversation on, and a stock daemon.
+//! restore into fresh programs that carry a conversation on, a stock daemon, and new sockets for it
+//! while it runs.
 //!
 //! Everything is done by the built programs, as one would type it. The figures of the last line
 //! come from what they print as JSON.
@@ -9,6 +10,7 @@ mod cleanup;
 mod compare;
 mod conversation;
 mod daemon;
+mod refresh;
 mod stage;
 mod talk;
 

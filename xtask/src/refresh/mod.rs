@@ -34,8 +34,8 @@ pub(crate) struct Args {
     /// Clients in the tree that come and go all the while, beside those that stay
     #[arg(long, default_value_t = 1)]
     newcomers: u32,
-    /// The same outside: one that is not accepted yet is in the way of a refresh, which is refused then
-    #[arg(long, default_value_t = 0)]
+    /// The same outside
+    #[arg(long, default_value_t = 1)]
     newcomers_outside: u32,
     /// Only this program; may be given several times
     #[arg(long, value_name = "NAME", value_parser = names())]
