@@ -11,16 +11,18 @@
 //! It is not seen by the program: all signals are blocked meanwhile, what is changed of its stack is put
 //! back, and its other threads stand still.
 
+mod error;
 mod gadgets;
 mod order;
 #[cfg(test)]
 mod tests;
+mod thread;
 
 use std::{
     fs::{File as Memory, OpenOptions},
     io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt as _,
     },
     time::Duration,
@@ -40,15 +42,16 @@ use rustix::{
 };
 
 pub use self::{
+    error::ParasiteError,
     gadgets::{Known, NoGadgets},
     order::{Else, File, MOST_FILES, Order},
 };
 
 use self::order::Finished;
 use super::{
-    freeze::{FreezeError, Frozen},
-    procfs::{self, ProcError},
-    stops::{self, Heard},
+    freeze::Frozen,
+    procfs::{self},
+    stops::Heard,
 };
 use crate::{
     model::Pid,
@@ -65,88 +68,6 @@ const PAGE: u64 = 4096;
 const STACK: u64 = 1024;
 /// How often it is looked whether a thread that is about a list still runs.
 const GLANCE: Duration = Duration::from_millis(5);
-/// A signal that cannot be blocked may stop the thread so often until a call is given up.
-const STOPS: u32 = 1000;
-
-/// Why a process makes no calls for us.
-#[derive(Debug, thiserror::Error)]
-pub enum ParasiteError {
-    /// It runs 32-bit code.
-    #[error("process {0} runs 32-bit code, in which ucr makes no calls")]
-    Narrow(Pid),
-    /// Its calls are filtered.
-    #[error("the system calls of process {0} are filtered (seccomp), and ucr's would be as well")]
-    Filtered(Pid),
-    /// Returns are checked by the processor.
-    #[error(
-        "process {0} has a shadow stack, which lets nobody return to where he did not come from"
-    )]
-    Shadowed(Pid),
-    /// Nothing to make calls with.
-    #[error("process {pid}: {why}")]
-    Gadgets {
-        /// Which process.
-        pid: Pid,
-        /// What is missing.
-        #[source]
-        why: NoGadgets,
-    },
-    /// It died.
-    #[error("process {0} died while calls were made in it")]
-    Died(Pid),
-    /// Our code in it is not as it should be.
-    #[error("process {pid} was to receive {signal} in the middle of a call")]
-    Disturbed {
-        /// Which process.
-        pid: Pid,
-        /// Which signal.
-        signal: Signal,
-    },
-    /// A thread of it could not be had.
-    #[error(transparent)]
-    Freeze(#[from] FreezeError),
-    /// `/proc` could not be read.
-    #[error(transparent)]
-    Proc(#[from] ProcError),
-    /// Something of ours.
-    #[error("{operation} process {pid}")]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// With which process.
-        pid: Pid,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
-    /// The kernel refuses a call that the process makes for us.
-    #[error("{call}, made by process {pid}")]
-    Refused {
-        /// Which call.
-        call: &'static str,
-        /// By whom.
-        pid: Pid,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl ParasiteError {
-    /// What the user can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Freeze(error) => error.hint(),
-            Self::Refused { call: "socketpair", source, .. }
-                if source.raw_os_error() == Some(libc::EMFILE) =>
-            {
-                Some("raise its limit of descriptors first: prlimit --nofile --pid PID")
-            }
-            _ => None,
-        }
-    }
-}
 
 type Result<T> = std::result::Result<T, ParasiteError>;
 
@@ -286,11 +207,11 @@ impl Parasite {
     ///
     /// # Errors
     /// As [`perform`](Self::perform).
-    pub fn end(&mut self, calls: Calls) -> Result<Vec<i64>> {
+    pub fn end(&mut self, Calls { list, count }: Calls) -> Result<Vec<i64>> {
         self.hear()?;
-        let mut entries = vec![0; calls.count * Entry::SIZE];
+        let mut entries = vec![0; count * Entry::SIZE];
         self.memory
-            .read_exact_at(&mut entries, calls.list)
+            .read_exact_at(&mut entries, list)
             .map_err(self.io("read what came of calls in"))?;
         let results = entries.chunks_exact(Entry::SIZE).map(|entry| {
             let result = entry.last_chunk::<8>().map(|bytes| i64::from_ne_bytes(*bytes));
@@ -417,61 +338,10 @@ impl Parasite {
         tracee::resume(self.thread.0, 0).map_err(self.io("resume"))
     }
 
-    /// One call, by an instruction of the program; the thread stands behind it afterwards.
-    fn call(&mut self, name: &'static str, number: i64, arguments: [u64; 6]) -> Result<u64> {
-        let back = self.before.stack.0;
-        let registers = self.before.registers.calling(self.gadgets, back, number, arguments);
-        registers.give(self.thread.0).map_err(self.io("set the registers of"))?;
-        tracee::set_signal_mask(self.thread.0, u64::MAX).map_err(self.io("block signals of"))?;
-        let result = self.through_call()?;
-        self.check(name, result)
-    }
-
-    /// Lets the thread run up to the next call and through it.
-    fn through_call(&mut self) -> Result<i64> {
-        for _ in 0..2 {
-            self.run_until(Heard::AtCall, tracee::resume_to_call)?;
-        }
-        let registers = Registers::of(self.thread.0).map_err(self.io("read the registers of"))?;
-        Ok(registers.result())
-    }
-
-    /// Lets the thread run until something is heard of it.
-    fn run_until(
-        &mut self,
-        wanted: Heard,
-        resume: impl Fn(i32, i32) -> io::Result<()>,
-    ) -> Result<()> {
-        for _ in 0..STOPS {
-            resume(self.thread.0, 0).map_err(self.io("resume"))?;
-            if self.heard(WaitOptions::empty())? == wanted {
-                return Ok(());
-            }
-        }
-        let source = io::ErrorKind::TimedOut.into();
-        Err(ParasiteError::Io { operation: "get through a call of", pid: self.pid, source })
-    }
-
-    /// What is heard of the thread.
-    fn heard(&mut self, options: WaitOptions) -> Result<Heard> {
-        let heard = stops::hear(self.thread, options).map_err(self.io("wait for"))?;
-        match heard {
-            Heard::Ended => return Err(ParasiteError::Died(self.pid)),
-            Heard::Receives(libc::SIGSTOP) => self.is_to_stop = true,
-            // All others are blocked, but for those of a fault.
-            Heard::Receives(signal) => {
-                let signal = Signal::try_from(signal).unwrap_or(Signal::SIGSEGV);
-                return Err(ParasiteError::Disturbed { pid: self.pid, signal });
-            }
-            _ => {}
-        }
-        Ok(heard)
-    }
-
     /// Sends a byte through the channel, and descriptors.
     fn tell(&self, files: &[BorrowedFd<'_>]) -> Result<()> {
         let Some((channel, _)) = &self.channel else { return Err(ParasiteError::Died(self.pid)) };
-        let files: Vec<i32> = files.iter().map(|file| file.as_raw_fd()).collect();
+        let files: Vec<i32> = files.iter().map(AsRawFd::as_raw_fd).collect();
         loop {
             let sent =
                 message::send(channel.as_fd(), b"!", Along { files: &files, ..Along::default() });
@@ -497,7 +367,7 @@ impl Parasite {
             };
             let mut waited = [PollFd::new(channel, PollFlags::IN)];
             match poll(&mut waited, Some(&glance)) {
-                Ok(0) => {}
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => {
                     let mut byte = [0; 1];
                     let got = recv(channel, &mut byte[..], RecvFlags::empty());
@@ -506,7 +376,6 @@ impl Parasite {
                         _ => Err(ParasiteError::Died(self.pid)),
                     };
                 }
-                Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(self.io("wait for")(errno.into())),
             }
             // A signal that cannot be blocked may have stopped it.
@@ -514,20 +383,6 @@ impl Parasite {
                 tracee::resume(self.thread.0, 0).map_err(self.io("resume"))?;
             }
         }
-    }
-
-    /// Stops the thread wherever it is: before it runs any further.
-    fn stop(&mut self) -> Result<()> {
-        ptrace::interrupt(unistd::Pid::from_raw(self.thread.0))
-            .map_err(|errno| self.io("stop")(errno.into()))?;
-        for _ in 0..STOPS {
-            if self.heard(WaitOptions::empty())? == Heard::Stands {
-                return Ok(());
-            }
-            tracee::resume(self.thread.0, 0).map_err(self.io("resume"))?;
-        }
-        let source = io::ErrorKind::TimedOut.into();
-        Err(ParasiteError::Io { operation: "stop", pid: self.pid, source })
     }
 
     fn go(&mut self) -> Result<()> {

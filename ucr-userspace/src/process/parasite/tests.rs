@@ -1,3 +1,5 @@
+//! A program of the C library's is entered, and left.
+
 use std::{
     collections::BTreeSet,
     fs,

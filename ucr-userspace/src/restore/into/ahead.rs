@@ -101,13 +101,13 @@ impl Ahead {
         }
         // Others may wait at the new ones: connections within the image are made through sockets that nobody finds.
         for connection in &mut image.connections {
-            let listener = match connection {
-                Connection::Accepted { listener, .. } => listener,
-                Connection::Ended {
-                    was: Was::Client { listener, .. } | Was::Server { listener, .. },
-                    ..
-                } => listener,
-                _ => continue,
+            let (Connection::Accepted { listener, .. }
+            | Connection::Ended {
+                was: Was::Client { listener, .. } | Was::Server { listener, .. },
+                ..
+            }) = connection
+            else {
+                continue;
             };
             if listener.is_some_and(|at| adopted.contains_key(&at)) {
                 *listener = None;

@@ -162,7 +162,7 @@ fn registrations(
     let inodes: HashMap<u64, u64> = open
         .values()
         .filter(|there| replaced.contains_key(&there.socket.sk))
-        .map(|there| (u64::from(there.socket.inode), there.socket.sk))
+        .map(|there| (there.socket.inode, there.socket.sk))
         .collect();
     // As the kernel has it: sockets are on a device without a major number.
     let device = UnixDatagram::unbound().ok().and_then(|socket| fstat(socket).ok());

@@ -148,14 +148,16 @@ global_asm!(
 /// The code. It begins at its first byte, with `rbx` at a [`Head`](super::Head).
 #[must_use]
 pub fn code() -> &'static [u8] {
+    // SAFETY: both symbols are labels of the block above.
     unsafe extern "C" {
         static ucr_parasite_begin: u8;
         static ucr_parasite_end: u8;
     }
     let (begin, end) = (&raw const ucr_parasite_begin, &raw const ucr_parasite_end);
-    // SAFETY: both symbols are of the one block above, which is read-only data of this program; the
-    // first stands before the second.
-    unsafe { std::slice::from_raw_parts(begin, end.offset_from_unsigned(begin)) }
+    // SAFETY: both are of one block of read-only data of this program, the first before the second.
+    let length = unsafe { end.offset_from_unsigned(begin) };
+    // SAFETY: as above; it is never written to.
+    unsafe { std::slice::from_raw_parts(begin, length) }
 }
 
 /// The registers of a thread that stands still.
