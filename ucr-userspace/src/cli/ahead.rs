@@ -45,6 +45,7 @@ pub(super) fn make(
             return refused(&errors.into_iter().map(Obstacle::Into).collect::<Vec<_>>());
         }
     };
+    let _inside = standing.enter().context("enter the network namespace of the sockets")?;
     let plan = planned(alone, None)?;
     let mut takers = Takers::Processes(standing.replaced());
     let plan = match surveyed(&plan, alone, Foreign::Refuse, &mut takers, look)? {

@@ -72,6 +72,7 @@ pub fn replace(
         obstacles.extend(errors.into_iter().map(Obstacle::Into));
         Standing::default()
     });
+    let _inside = standing.enter().context("enter the network namespace of the sockets")?;
     // What was made ahead has its name already.
     let own = adopted.values().filter_map(|socket| fstat(socket).ok());
     let own = own.filter_map(|facts| u32::try_from(facts.st_ino).ok());

@@ -33,6 +33,32 @@ pub fn run_apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     after(|| unshare(CloneFlags::CLONE_NEWNET), work)
 }
 
+/// That the calling thread is in another network namespace, until this is dropped.
+#[derive(Debug)]
+pub struct Inside {
+    before: File,
+}
+
+impl Inside {
+    /// Enters one (an open `/proc/PID/ns/net`).
+    ///
+    /// # Errors
+    /// As of [`run_in`].
+    pub fn enter(namespace: &File) -> io::Result<Self> {
+        let before = File::open(OWN)?;
+        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if let Err(error) = setns(&self.before, CloneFlags::CLONE_NEWNET) {
+            tracing::error!(%error, "failed to go back to the network namespace of before");
+        }
+    }
+}
+
 /// Both in a thread of their own.
 fn after<T: Send>(
     enter: impl FnOnce() -> nix::Result<()> + Send,

@@ -74,15 +74,22 @@ pub fn watches(pid: Pid, sockets: &HashSet<i32>) -> Result<Watches, ProcError> {
         let path = folder.join(number.to_string());
         match fs::read_link(&path).map_err(failed(&path))?.as_os_str().as_bytes() {
             b"anon_inode:[eventpoll]" => {
-                let path = PathBuf::from(format!("/proc/{pid}/fdinfo/{number}"));
-                let text = fs::read_to_string(&path).map_err(failed(&path))?;
-                watches.registrations.extend(text.lines().filter_map(|line| parse(number, line)));
+                watches.registrations.extend(registrations(pid, number)?);
             }
             b"anon_inode:[io_uring]" => watches.rings.push(number),
             _ => {}
         }
     }
     Ok(watches)
+}
+
+/// What one event poll watches.
+fn registrations(pid: Pid, poll: i32) -> Result<Vec<Registration>, ProcError> {
+    let path = PathBuf::from(format!("/proc/{pid}/fdinfo/{poll}"));
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.lines().filter_map(|line| parse(poll, line)).collect()),
+        Err(source) => Err(ProcError { path, source }),
+    }
 }
 
 /// As `tfd: 8 events: 19 data: 8  pos:0 ino:61 sdev:5`; the numbers behind `tfd` are hexadecimal.
@@ -122,17 +129,21 @@ mod tests {
 
     #[test]
     fn an_event_poll_of_ours_is_read() {
+        use std::os::fd::AsRawFd as _;
+
         use rustix::event::epoll;
+
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll_create1");
         let (one, _other) = std::os::unix::net::UnixStream::pair().expect("socketpair");
         let (data, events) = (epoll::EventData::new_u64(77), epoll::EventFlags::IN);
         epoll::add(&poll, &one, data, events).expect("epoll_ctl");
         let own = Pid(i32::try_from(std::process::id()).expect("a pid"));
-        let found = watches(own, &HashSet::new()).expect("read");
+        // Other tests open and close descriptors of this process meanwhile.
+        let found = registrations(own, poll.as_raw_fd()).expect("read");
         let inode = rustix::fs::fstat(&one).expect("fstat");
         let device = libc::minor(inode.st_dev).into();
         let wanted = (inode.st_ino, device);
-        let found = found.registrations.iter().find(|found| found.inode == wanted);
+        let found = found.iter().find(|found| found.inode == wanted);
         assert_eq!(found.map(|found| (found.data, found.events & 1)), Some((77, 1)));
     }
 }

@@ -88,6 +88,26 @@ pub enum IntoError {
         /// Which.
         fd: i32,
     },
+    /// They cannot all be made at once.
+    #[error(
+        "descriptor {fd} of process {pid} is a socket of another network namespace than others that are to be replaced"
+    )]
+    Namespaces {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+    },
+    /// Nobody is there by whom it could be entered.
+    #[error(
+        "descriptor {fd} of process {pid} is a socket of a network namespace that the process has left"
+    )]
+    Left {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+    },
     /// A thread has descriptors of its own.
     #[error("thread {thread} of process {pid} has a table of descriptors of its own")]
     OwnTable {

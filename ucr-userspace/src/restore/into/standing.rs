@@ -1,8 +1,10 @@
 //! What stands at the numbers of an image, in processes that live, and what watches it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 
 use rustix::fs::fstat;
@@ -10,6 +12,7 @@ use ucr_common::descriptor::SocketDescriptor;
 
 use super::{IntoError, Target, kept};
 use crate::image::{Image, SocketIndex};
+use crate::kernel::netns::{self, Inside};
 use crate::model::Pid;
 use crate::process::epoll::{Registration, Watches, watches};
 use crate::snapshot::descriptors::Lister;
@@ -44,6 +47,8 @@ pub struct Standing {
     pub(super) kept: usize,
     /// The sockets that are replaced, by their inodes.
     replaced: HashSet<u32>,
+    /// A process that is in their network namespace, if that is not ours.
+    elsewhere: Option<Pid>,
 }
 
 impl Standing {
@@ -57,6 +62,15 @@ impl Standing {
     #[must_use]
     pub fn replaced(&self) -> &HashSet<u32> {
         &self.replaced
+    }
+
+    /// Enters the network namespace of the sockets, if that is another one: new ones belong to it as well.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn enter(&self) -> io::Result<Option<Inside>> {
+        let Some(pid) = self.elsewhere else { return Ok(None) };
+        Inside::enter(&File::open(format!("/proc/{pid}/ns/net"))?).map(Some)
     }
 
     /// How many descriptors and registrations of a process change.
@@ -92,6 +106,7 @@ pub fn look(
         }
     }
     let mut standing = Standing::default();
+    let mut namespaces = BTreeMap::new();
     let mut replaced: HashMap<u64, SocketIndex> = HashMap::new();
     for target in targets {
         let pid = target.pid;
@@ -105,6 +120,7 @@ pub fn look(
                 errors.push(other_than_a_socket(pid, fd));
                 continue;
             };
+            namespaces.entry(there.netns).or_insert((pid, fd));
             standing.replaced.extend(u32::try_from(there.socket.inode));
             if *replaced.entry(there.socket.sk).or_insert(saved.socket) != saved.socket {
                 errors.push(IntoError::Shared { pid, fd });
@@ -116,6 +132,10 @@ pub fn look(
             });
         }
         standing.changes.insert(pid, changes);
+    }
+    match elsewhere(&namespaces) {
+        Ok(pid) => standing.elsewhere = pid,
+        Err(error) => errors.push(error),
     }
     standing.kept = (0..).map(SocketIndex).zip(&image.sockets).filter(|(i, _)| kept(*i)).count();
     let changed = standing.changes.iter();
@@ -143,12 +163,26 @@ pub fn look(
     if errors.is_empty() { Ok(standing) } else { Err(errors) }
 }
 
+/// Which process is in the one network namespace of all that is replaced, if it is not ours.
+fn elsewhere(namespaces: &BTreeMap<u32, (Pid, i32)>) -> Result<Option<Pid>, IntoError> {
+    let Some((netns, (pid, fd))) = namespaces.first_key_value() else { return Ok(None) };
+    if let Some((pid, fd)) = namespaces.values().nth(1).copied() {
+        return Err(IntoError::Namespaces { pid, fd });
+    }
+    let of = |path: &str| fs::metadata(path).map(|facts| facts.ino());
+    if of(netns::OWN).is_ok_and(|own| own == u64::from(*netns)) {
+        return Ok(None);
+    }
+    match of(&format!("/proc/{pid}/ns/net")) {
+        Ok(theirs) if theirs == u64::from(*netns) => Ok(Some(*pid)),
+        _ => Err(IntoError::Left { pid: *pid, fd: *fd }),
+    }
+}
+
 fn other_than_a_socket(pid: Pid, fd: i32) -> IntoError {
     match fs::read_link(format!("/proc/{pid}/fd/{fd}")) {
         Ok(what) => IntoError::NoSocket { pid, fd, what: what.as_os_str().as_bytes().to_vec() },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            IntoError::NotOpen { pid, fd }
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => IntoError::NotOpen { pid, fd },
         Err(source) => IntoError::Look { pid, fd, source },
     }
 }
