@@ -4,6 +4,7 @@
 
 mod agent;
 mod asyncio;
+mod killed;
 mod redis;
 
 use std::{
