@@ -6,6 +6,7 @@ mod agent;
 mod asyncio;
 mod killed;
 mod redis;
+mod refused;
 
 use std::{
     collections::BTreeMap,

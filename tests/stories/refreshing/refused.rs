@@ -1,0 +1,174 @@
+//! What cannot be refreshed is refused by name, and goes on unharmed.
+
+use nix::{
+    sys::{
+        ptrace::{self, Options},
+        signal::Signal,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+use ucr_tests::{
+    Answer, I386, Need, Perl, Uring, World, needs, outside,
+    ucr::{FAILED, REFUSED},
+    victim::talk_both,
+    wait,
+};
+
+use super::{number, refresh};
+use crate::world;
+
+/// It is refused in these words, and nothing is different.
+fn refused(world: &World, pid: i32, code: i32, words: &str) {
+    unharmed(pid, code, words, || world.ucr.run(&["refresh", "--pid", &pid.to_string()]));
+}
+
+fn unharmed(pid: i32, code: i32, words: &str, run: impl FnOnce() -> Answer) {
+    let facts = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).expect("read");
+    let of = || (outside::sockets(pid), facts("maps"), facts("limits"));
+    let before = of();
+    let _answer = run().ended(code).complains(words);
+    assert_eq!(of(), before);
+    assert!(!matches!(outside::state(pid), Some('t' | 'T')));
+}
+
+#[test]
+fn sockets_whose_address_nobody_can_have_twice() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let (a, b) = victim.pair("stream");
+    let tcp = victim.number("inet tcp");
+    victim.ask(&format!("ibind {tcp} 127.0.0.1:0"));
+    victim.ask(&format!("listen {tcp} 5"));
+    refused(&world, victim.pid(), REFUSED, "is none of unix");
+    victim.close(tcp);
+
+    let name = world.abstract_name(b"-it");
+    let listener = victim.listener("stream", &name, 5);
+    refused(&world, victim.pid(), REFUSED, "-it");
+    let client = victim.client("stream", &name);
+    let accepted = victim.accept(listener);
+    talk_both(&mut victim, client, accepted);
+    talk_both(&mut victim, a, b);
+
+    // Without them nothing is in the way.
+    [listener, client, accepted].into_iter().for_each(|fd| victim.close(fd));
+    assert_eq!(number(&refresh(&world, victim.pid()), "replaced"), 2);
+    talk_both(&mut victim, a, b);
+}
+
+#[test]
+fn a_process_with_an_io_uring() {
+    if !needs::met(&[Need::Root, Need::Program("cc")]) {
+        return;
+    }
+    let world = world();
+    let mut ring = match Uring::start(&world, "plain") {
+        Ok(ring) => ring,
+        Err(why) => return needs::absent(&why),
+    };
+    let socket = ring.ask("call socket 1");
+    refused(&world, ring.pid(), REFUSED, "is an io_uring");
+    ring.ask(&format!("close {socket}"));
+    ring.ask("socket 1");
+}
+
+#[test]
+fn a_process_that_somebody_else_traces() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let (a, b) = victim.pair("stream");
+    let traced = Pid::from_raw(victim.pid());
+    ptrace::seize(traced, Options::empty()).expect("trace a victim");
+    let tracer = format!("is traced by process {}", std::process::id());
+    // The kernel names the thread.
+    let tracer = tracer.split(" process ").next().expect("words");
+    refused(&world, victim.pid(), FAILED, tracer);
+    talk_both(&mut victim, a, b);
+    ptrace::interrupt(traced).expect("stop a victim");
+    let stop = waitpid(traced, Some(WaitPidFlag::__WALL)).expect("wait for a victim");
+    assert!(matches!(stop, WaitStatus::PtraceEvent(..)), "{stop:?}");
+    ptrace::detach(traced, None::<Signal>).expect("let go of a victim");
+    assert_eq!(number(&refresh(&world, victim.pid()), "replaced"), 2);
+    talk_both(&mut victim, a, b);
+}
+
+#[test]
+fn a_process_whose_calls_are_filtered() {
+    if !needs::met(&[Need::Root, Need::Program("perl")]) {
+        return;
+    }
+    let world = world();
+    let mut perl = Perl::start();
+    perl.pair();
+    // Everything is allowed: `BPF_RET | BPF_K`, `SECCOMP_RET_ALLOW`.
+    let code = "$filter = pack('SCCL', 6, 0, 0, 0x7fff0000); $all = pack('Sx6P', 1, $filter);";
+    perl.ask(&format!("{code} 1"));
+    // `PR_SET_NO_NEW_PRIVS`, `SECCOMP_SET_MODE_FILTER`.
+    perl.call(libc::SYS_prctl, "38, 1, 0, 0, 0").expect("no new privileges");
+    perl.call(libc::SYS_seccomp, "1, 0, $all").expect("a filter");
+    refused(&world, perl.pid(), REFUSED, "are filtered (seccomp)");
+    let sent = "syswrite($kept[0], 'something'); sysread($kept[1], my $heard, 9); $heard";
+    assert_eq!(perl.ask(sent), "something");
+}
+
+#[test]
+fn a_program_of_32_bits() {
+    if !needs::met(&[Need::Root, Need::Program("cc")]) {
+        return;
+    }
+    let world = world();
+    let mut victim = match I386::start(&world) {
+        Ok(victim) => victim,
+        Err(why) => return needs::absent(&why),
+    };
+    // `socket(AF_UNIX, SOCK_STREAM)`, and `getpid`.
+    let (made, _) = victim.call(359, &[1, 1, 0], &[]);
+    assert!(made.is_ok(), "{made:?}");
+    refused(&world, victim.pid(), REFUSED, "runs 32-bit code");
+    assert_eq!(victim.call(20, &[], &[]).0, Ok(victim.pid()));
+}
+
+#[test]
+fn a_process_of_somebody_else() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let (a, b) = victim.pair("stream");
+    let pid = victim.pid();
+    unharmed(pid, FAILED, "ermi", || {
+        world.ucr.run_as_nobody(&["refresh", "--pid", &pid.to_string()])
+    });
+    talk_both(&mut victim, a, b);
+}
+
+#[test]
+fn a_full_table_of_descriptors_is_no_obstacle() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let (a, b) = victim.pair("stream");
+    let (c, d) = victim.pair("dgram");
+    // As many as it has, and its limit is reached.
+    victim.ask("limit 40");
+    let full = wait::holds(|| victim.tell("socket stream") == Err("EMFILE".to_owned()));
+    assert!(full && outside::sockets(victim.pid()).len() > 4);
+    let limits = || std::fs::read_to_string(format!("/proc/{}/limits", victim.pid()));
+    let before = limits().expect("limits");
+    assert_eq!(number(&refresh(&world, victim.pid()), "kept"), 0);
+    assert_eq!(limits().expect("limits"), before);
+    assert!(wait::is_alive(victim.pid()));
+    assert_eq!(victim.tell("socket stream"), Err("EMFILE".to_owned()));
+    talk_both(&mut victim, a, b);
+    talk_both(&mut victim, c, d);
+}
