@@ -7,6 +7,7 @@ mod asyncio;
 mod killed;
 mod redis;
 mod refused;
+mod shared;
 mod threads;
 
 use std::{
