@@ -4,7 +4,10 @@
 
 mod agent;
 mod asyncio;
+mod epoll;
+mod into;
 mod killed;
+mod peers;
 mod redis;
 mod refused;
 mod shared;
