@@ -4,13 +4,16 @@
 
 mod agent;
 mod asyncio;
+mod calls;
 mod epoll;
+mod files;
 mod into;
 mod killed;
 mod peers;
 mod redis;
 mod refused;
 mod shared;
+mod signals;
 mod threads;
 
 use std::{
