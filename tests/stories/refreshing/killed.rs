@@ -11,6 +11,10 @@ use std::{
     process::Command,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use ucr_tests::{
     Need, Victim, World,
     doomed::{self, Call, Moment, Seen},
@@ -373,6 +377,36 @@ fn a_process_has_all_the_old_ones_or_all_the_new_ones() {
 fn who_awaits_events_is_not_told_that_he_was_interrupted() {
     let problems = whatever_it_is_about(&[About::Awaiting], 20, 1);
     assert!(problems.noticed.is_empty(), "{problems:#?}");
+}
+
+/// One that a dump has left stopped goes on when it is told to, whatever has become of the restore.
+#[test]
+fn who_was_left_stopped_has_all_the_old_ones_or_all_the_new_ones() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    world.ucr.watch();
+    let image = world.path("image").display().to_string();
+    let target = RefCell::new(Target::new(&world));
+    let pid = target.borrow().victim.pid();
+    let own = pid.to_string();
+    let dump = || world.ucr.run(&["dump", "--pid", &own, "-o", &image, "--leave-stopped"]).done();
+    let restore = world.ucr.command(&["restore", &image, "--into"]);
+    dump();
+    let undisturbed = doomed::run(&restore, None);
+    assert_eq!(undisturbed.code, Some(0), "{}", undisturbed.said);
+    target.borrow_mut().begins(About::Nothing);
+    assert_eq!(target.borrow_mut().serves(), None);
+    let run = |_, moment| {
+        dump();
+        let seen = doomed::run(&restore, moment);
+        kill(Pid::from_raw(pid), Signal::SIGCONT).expect("let a victim go on");
+        seen
+    };
+    let moments = moments(&undisturbed, 15, 1);
+    let problems = go_over(&world, &[pid], &moments, run, || target.borrow_mut().serves());
+    assert!(problems.left.is_empty(), "{problems:#?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use rustix::process::{Resource, Rlimit, prlimit};
 use ucr_tests::{
     Answer, I386, Need, Perl, Uring, World, needs, outside,
     ucr::{FAILED, REFUSED},
@@ -116,6 +117,55 @@ fn a_process_whose_calls_are_filtered() {
     refused(&world, perl.pid(), REFUSED, "are filtered (seccomp)");
     let sent = "syswrite($kept[0], 'something'); sysread($kept[1], my $heard, 9); $heard";
     assert_eq!(perl.ask(sent), "something");
+}
+
+/// What was begun in the others is taken back.
+#[test]
+fn a_tree_with_such_a_process() {
+    if !needs::met(&[Need::Root, Need::Program("perl")]) {
+        return;
+    }
+    let world = world();
+    let mut perl = Perl::start();
+    perl.pair();
+    perl.ask("$filter = pack('SCCL', 6, 0, 0, 0x7fff0000); $all = pack('Sx6P', 1, $filter); 1");
+    perl.ask("pipe($told, $tell); 1");
+    // It ends with its parent.
+    let does = "syscall(157, 1, 9); syscall(157, 38, 1); syscall(317, 1, 0, $all);";
+    let child = format!("$child = fork // die; if (!$child) {{ {does} syswrite($tell, 'x'); ");
+    perl.ask(&format!("{child} sleep 600; exit }} sysread($told, my $x, 1); 1"));
+    let child = perl.number("$child");
+    let root = perl.pid().to_string();
+    unharmed(child, REFUSED, "are filtered (seccomp)", || {
+        let mut answer = None;
+        let run = || {
+            let refused = world.ucr.run(&["refresh", "--tree", "--pid", &root]);
+            answer = Some(refused.clone());
+            refused
+        };
+        unharmed(perl.pid(), REFUSED, &format!("process {child}"), run);
+        answer.expect("an answer")
+    });
+    let sent = "syswrite($kept[0], 'something'); sysread($kept[1], my $heard, 9); $heard";
+    assert_eq!(perl.ask(sent), "something");
+}
+
+#[test]
+fn a_process_without_room_for_memory() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let (a, b) = victim.pair("stream");
+    let pid = rustix::process::Pid::from_raw(victim.pid());
+    let limit = |current| prlimit(pid, Resource::As, Rlimit { current, maximum: None });
+    let before = limit(Some(0)).expect("limit a victim");
+    refused(&world, victim.pid(), REFUSED, "mmap");
+    prlimit(pid, Resource::As, before).expect("limit a victim no more");
+    talk_both(&mut victim, a, b);
+    assert_eq!(number(&refresh(&world, victim.pid()), "replaced"), 2);
+    talk_both(&mut victim, a, b);
 }
 
 #[test]
