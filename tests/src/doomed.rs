@@ -1,5 +1,5 @@
-//! A program that is killed (SIGKILL) just before or after a certain system call, so that a test can go over all the
-//! moments at which its end could leave something half done.
+//! A program that is sent a signal (SIGKILL, say) just before or after a certain system call, so that a test can go over
+//! all the moments at which its end could leave something half done.
 //!
 //! It is traced by a thread of the test; what it traces itself is its own matter.
 
@@ -89,14 +89,25 @@ impl Seen {
 /// When it cannot be traced.
 #[must_use]
 pub fn run(command: &Command, dies: Option<Moment>) -> Seen {
+    run_until(command, dies, Signal::SIGKILL)
+}
+
+/// The same with a signal of which it need not die.
+///
+/// # Panics
+/// When it cannot be traced.
+#[must_use]
+pub fn run_until(command: &Command, moment: Option<Moment>, signal: Signal) -> Seen {
     // Who traces is a thread, and hears of the children of that thread only.
-    let traced = thread::scope(|scope| scope.spawn(|| Doomed::start(command).follow(dies)).join());
+    let traced =
+        thread::scope(|scope| scope.spawn(|| Doomed::start(command, signal).follow(moment)).join());
     traced.expect("follow a program")
 }
 
 struct Doomed {
     child: Child,
     pid: Pid,
+    signal: Signal,
     out: File,
     calls: Vec<Call>,
     counts: BTreeMap<Call, usize>,
@@ -105,7 +116,7 @@ struct Doomed {
 }
 
 impl Doomed {
-    fn start(command: &Command) -> Self {
+    fn start(command: &Command, signal: Signal) -> Self {
         // It waits until it is traced.
         let mut gated = Command::new("sh");
         gated.args(["-c", r#"read -r _ && exec "$0" "$@" </dev/null"#]);
@@ -130,7 +141,7 @@ impl Doomed {
         gate.write_all(b"\n").expect("let a program begin");
         let counts = BTreeMap::new();
         let calls = Vec::new();
-        Self { child, pid, out, calls, counts, counts_now: false, is_killed: false }
+        Self { child, pid, signal, out, calls, counts, counts_now: false, is_killed: false }
     }
 
     fn follow(mut self, dies: Option<Moment>) -> Seen {
@@ -197,6 +208,6 @@ impl Doomed {
 
     fn kill(&mut self) {
         self.is_killed = true;
-        kill(self.pid, Signal::SIGKILL).expect("kill a program");
+        kill(self.pid, self.signal).expect("kill a program");
     }
 }

@@ -379,6 +379,39 @@ fn who_awaits_events_is_not_told_that_he_was_interrupted() {
     assert!(problems.noticed.is_empty(), "{problems:#?}");
 }
 
+/// Who is asked to end takes everything back, or comes to the end of what he is about.
+#[test]
+fn nothing_is_left_by_who_is_interrupted() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    world.ucr.watch();
+    let mut target = Target::new(&world);
+    let (pid, command) = (target.victim.pid(), target.command());
+    let undisturbed = doomed::run(&command, None);
+    assert_eq!(undisturbed.code, Some(0), "{}", undisturbed.said);
+    target.begins(About::Nothing);
+    assert_eq!(target.serves(), None);
+    let (mut outcomes, mut problems) = (BTreeSet::new(), Vec::new());
+    for moment in moments(&undisturbed, 25, 1) {
+        let (before, folder) = (Before::of(pid), Folder::of(&world));
+        let seen = doomed::run_until(&command, Some(moment), Signal::SIGTERM);
+        before.goes_on();
+        let has_others = before.has_others();
+        // If it comes late, all is done before it has an effect.
+        let is_told_right = seen.code.is_none_or(|code| (code == 0) == has_others);
+        assert!(is_told_right, "{moment:?}: {:?} {has_others} {}", seen.code, seen.said);
+        folder.settles(has_others);
+        assert_eq!(target.serves(), None);
+        let left = before.problems();
+        problems.extend(left.iter().map(|left| format!("{moment:?}: {:?} {left}", seen.code)));
+        outcomes.insert((seen.code, has_others));
+    }
+    assert!(outcomes.len() > 1, "{outcomes:?}");
+    assert!(problems.is_empty(), "{outcomes:?} {problems:#?}");
+}
+
 /// One that a dump has left stopped goes on when it is told to, whatever has become of the restore.
 #[test]
 fn who_was_left_stopped_has_all_the_old_ones_or_all_the_new_ones() {

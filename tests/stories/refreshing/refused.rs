@@ -222,3 +222,24 @@ fn a_full_table_of_descriptors_is_no_obstacle() {
     talk_both(&mut victim, a, b);
     talk_both(&mut victim, c, d);
 }
+
+#[test]
+fn nor_is_one_with_little_room() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    let mut victim = world.victim();
+    let (a, b) = victim.pair("stream");
+    victim.ask("pairs 20");
+    victim.ask("limit 80");
+    let full = wait::holds(|| victim.tell("socket stream") == Err("EMFILE".to_owned()));
+    assert!(full && outside::sockets(victim.pid()).len() > 40);
+    for room in 1..=8 {
+        let last = *outside::sockets(victim.pid()).keys().next_back().expect("a socket");
+        victim.close(last);
+        let report = refresh(&world, victim.pid());
+        assert_eq!(number(&report, "kept"), 0, "{room}: {report:#}");
+        talk_both(&mut victim, a, b);
+    }
+}
