@@ -95,3 +95,36 @@ fn a_name_is_what_it_was_wherever_its_file_is() {
     assert_eq!(victim.ask(&format!("recv {receiver}")), "on");
     talk_both(&mut victim, left, accepted);
 }
+
+#[test]
+fn a_process_with_a_root_directory_of_its_own() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    world.ucr.watch();
+    let mut victim = world.victim();
+    let folder = world.path("root");
+    fs::create_dir(&folder).expect("a folder");
+    victim.ask(&format!("chroot {}", folder.display()));
+    victim.ask("chdir /");
+    let listener = victim.listener("stream", b"/socket", 5);
+    let client = victim.client("stream", b"/socket");
+    let accepted = victim.accept(listener);
+    let (a, b) = victim.pair("seqpacket");
+    for _ in 0..2 {
+        let report = refresh(&world, victim.pid());
+        assert_eq!(number(&report, "kept"), 0, "{report:#}");
+        talk_both(&mut victim, client, accepted);
+        talk_both(&mut victim, a, b);
+        assert_eq!(victim.peer_name(client), b"/socket");
+        let late = victim.client("stream", b"/socket");
+        let accepted = victim.accept(listener);
+        talk_both(&mut victim, late, accepted);
+        [late, accepted].into_iter().for_each(|fd| victim.close(fd));
+        let _client = UnixStream::connect(folder.join("socket")).expect("connect from outside");
+        let accepted = victim.accept(listener);
+        victim.close(accepted);
+    }
+    assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 1);
+}

@@ -89,16 +89,20 @@ impl Before {
         Self { pid, figure, blocked, sockets: outside::sockets(pid) }
     }
 
-    /// Nobody holds it any more, and no code of ours runs in it: that blocks all signals.
-    fn goes_on(&self) {
+    /// It lives, nobody holds it any more, and no code of ours runs in it: that blocks all signals.
+    fn goes_on(&self, moment: Moment) {
         let status = || fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("read");
         let goes = wait::holds(|| {
+            // The last number is the signal that it died of.
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+            let died = stat.split_whitespace().next_back().unwrap_or_default();
+            assert!(wait::is_alive(self.pid), "{moment:?}: {} has died of {died}", self.pid);
             let is_held = !status().contains("TracerPid:\t0\n");
             !is_held
                 && !matches!(outside::state(self.pid), Some('t' | 'T'))
                 && blocked(self.pid) == self.blocked
         });
-        assert!(goes, "{:?} {}", self.blocked, status());
+        assert!(goes, "{moment:?}: {:?} {}", self.blocked, status());
     }
 
     /// Whether all sockets are others now. Some and not all is what must not be.
@@ -328,7 +332,7 @@ fn go_over(
         let seen = run(at, Some(*moment));
         // One that comes to its end before the moment does is as good as any.
         assert!(seen.code.is_none_or(|code| code == 0), "{}", seen.said);
-        before.iter().for_each(Before::goes_on);
+        before.iter().for_each(|before| before.goes_on(*moment));
         let have_others: BTreeSet<bool> = before.iter().map(Before::has_others).collect();
         assert_eq!(have_others.len(), 1, "{moment:?}: some processes have others");
         let has_others = have_others.contains(&true);
@@ -397,7 +401,7 @@ fn nothing_is_left_by_who_is_interrupted() {
     for moment in moments(&undisturbed, 25, 1) {
         let (before, folder) = (Before::of(pid), Folder::of(&world));
         let seen = doomed::run_until(&command, Some(moment), Signal::SIGTERM);
-        before.goes_on();
+        before.goes_on(moment);
         let has_others = before.has_others();
         // If it comes late, all is done before it has an effect.
         let is_told_right = seen.code.is_none_or(|code| (code == 0) == has_others);

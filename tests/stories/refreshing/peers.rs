@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use ucr_tests::{Need, needs, ucr::NOBODY};
+use ucr_tests::{Need, needs, ucr::NOBODY, victim::talk_both};
 
 use super::{number, refresh};
 use crate::world;
@@ -66,4 +66,45 @@ fn each_end_sees_the_process_that_it_saw() {
 #[test]
 fn each_end_sees_it_also_where_nobody_is_root() {
     each_end_sees_the_same_process(Some(NOBODY));
+}
+
+#[test]
+fn each_end_sees_it_in_a_pid_namespace() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    world.ucr.watch();
+    let (mut victim, pid) = world.victim_in_pid_namespace();
+    let (a, b) = victim.pair("stream");
+    let whom = format!("{} 0 0", victim.pid());
+    for _ in 0..2 {
+        assert_eq!(victim.ask(&format!("peercred {a}")), whom);
+        assert_eq!(victim.ask(&format!("peercred {b}")), whom);
+        let report = refresh(&world, pid);
+        assert_eq!(number(&report, "replaced"), 2, "{report:#}");
+    }
+    talk_both(&mut victim, a, b);
+}
+
+#[test]
+fn each_end_sees_it_beneath_a_root_directory_without_proc() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    world.ucr.watch();
+    let mut victim = world.victim();
+    victim.ask(&format!("chroot {}", world.folder().display()));
+    victim.ask("chdir /");
+    let listener = victim.listener("stream", b"/socket", 5);
+    let client = victim.client("stream", b"/socket");
+    let accepted = victim.accept(listener);
+    let whom = format!("{} 0 0", victim.pid());
+    for _ in 0..2 {
+        for fd in [client, accepted] {
+            assert_eq!(victim.ask(&format!("peercred {fd}")), whom, "{fd}");
+        }
+        refresh(&world, victim.pid());
+    }
 }
