@@ -348,7 +348,7 @@ fn go_over(
     problems
 }
 
-fn whatever_it_is_about(abouts: &[About], spread: usize, of_each: usize) -> Problems {
+fn whatever_it_is_about(abouts: &[About], moments: impl FnOnce(&Seen) -> Vec<Moment>) -> Problems {
     if !needs::met(&[Need::Root]) {
         return Problems::default();
     }
@@ -366,20 +366,31 @@ fn whatever_it_is_about(abouts: &[About], spread: usize, of_each: usize) -> Prob
         target.borrow_mut().begins(about.unwrap_or(About::Nothing));
         doomed::run(&command, moment)
     };
-    let moments = moments(&undisturbed, spread, of_each);
+    let moments = moments(&undisturbed);
     go_over(&world, &[pid], &moments, run, || target.borrow_mut().serves())
 }
 
 #[test]
 fn a_process_has_all_the_old_ones_or_all_the_new_ones() {
     let [abouts @ .., _] = About::ALL;
-    let problems = whatever_it_is_about(&abouts, 40, 4);
+    let problems = whatever_it_is_about(&abouts, |seen| moments(seen, 40, 4));
     assert!(problems.left.is_empty(), "{problems:#?}");
+}
+
+/// What it is to do is written piece by piece, while it may have to go on at any moment.
+#[test]
+fn a_process_does_nothing_that_is_half_written() {
+    let write = Call::of(libc::SYS_pwrite64);
+    let writes = |seen: &Seen| {
+        let count = seen.counts().get(&write).copied().unwrap_or_default();
+        (0..count).map(|at| Moment::AfterThe(at, write)).collect()
+    };
+    whatever_it_is_about(&[About::Nothing], writes);
 }
 
 #[test]
 fn who_awaits_events_is_not_told_that_he_was_interrupted() {
-    let problems = whatever_it_is_about(&[About::Awaiting], 20, 1);
+    let problems = whatever_it_is_about(&[About::Awaiting], |seen| moments(seen, 20, 1));
     assert!(problems.noticed.is_empty(), "{problems:#?}");
 }
 
