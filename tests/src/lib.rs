@@ -14,6 +14,7 @@
 pub mod backends;
 pub mod control;
 pub mod daemon;
+pub mod doomed;
 pub mod follower;
 pub mod native;
 pub mod needs;

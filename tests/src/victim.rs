@@ -96,6 +96,17 @@ impl Victim {
     /// When no answer comes.
     pub fn tell(&mut self, order: &str) -> Result<String, String> {
         self.control.tell(order);
+        self.answered(order)
+    }
+
+    /// The answer to an order that was given.
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell).
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub fn answered(&mut self, order: &str) -> Result<String, String> {
         let pid = self.pid;
         let answer = self.control.line(order, || wait::is_alive(pid));
         match answer.split_once(' ').unwrap_or((&answer, "")) {
@@ -131,9 +142,17 @@ impl Victim {
         answer.parse().unwrap_or_else(|_| panic!("`{order}`: {answer}"))
     }
 
-    /// Gives an order after which nothing is answered.
+    /// Gives an order after which nothing is answered, or not at once.
     pub fn order(&mut self, order: &str) {
         self.control.tell(order);
+    }
+
+    /// The answer to an order that was given, which must have succeeded.
+    ///
+    /// # Panics
+    /// When it has not, or no answer comes.
+    pub fn answer(&mut self, order: &str) -> String {
+        self.answered(order).unwrap_or_else(|error| panic!("`{order}`: {error}"))
     }
 
     /// A new socket; `kind` as in `stream`, `seqpacket+nonblock`, `stream+cloexec`.

@@ -4,7 +4,17 @@
 
 mod agent;
 mod asyncio;
+mod calls;
+mod epoll;
+mod files;
+mod into;
+mod killed;
+mod peers;
 mod redis;
+mod refused;
+mod shared;
+mod signals;
+mod threads;
 
 use std::{
     collections::BTreeMap,

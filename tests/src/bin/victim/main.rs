@@ -10,6 +10,7 @@ mod internet;
 mod messages;
 mod settings;
 mod talk;
+mod waits;
 mod world;
 
 use std::{

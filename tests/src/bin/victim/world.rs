@@ -214,6 +214,7 @@ impl World {
                 .or_else(|| super::gently::obey(self, words))
                 .or_else(|| super::files::obey(self, words))
                 .or_else(|| super::internet::obey(self, words))
+                .or_else(|| super::waits::obey(self, words))
                 .unwrap_or_else(|| Err(format!("no such order: {line}"))),
         }
     }
@@ -317,7 +318,7 @@ impl World {
     }
 
     /// Lets a thread do something that may block; its id.
-    fn thread(&mut self, act: impl FnOnce() -> Done + Send + 'static) -> Done {
+    pub(crate) fn thread(&mut self, act: impl FnOnce() -> Done + Send + 'static) -> Done {
         let (tell, told) = channel();
         let thread = thread::spawn(move || {
             tell.send(gettid().as_raw()).map_err(|error| error.to_string())?;
