@@ -15,11 +15,11 @@ fn can() -> bool {
 }
 
 /// An agent, where it listens, and its clients, some of which are programs of their own.
-fn cast(world: &World, newcomers: usize) -> (Command, PathBuf, Command) {
+fn cast(world: &World) -> (Command, PathBuf, Command) {
     let path = world.path("agent.sock");
     let mut server = Command::new("ssh-agent");
     server.args(["-D", "-a"]).arg(&path);
-    let client = client(CLIENT, &path, CONNECTIONS, newcomers);
+    let client = client(CLIENT, &path, CONNECTIONS);
     (server, path, client)
 }
 
@@ -27,7 +27,7 @@ fn cast(world: &World, newcomers: usize) -> (Command, PathBuf, Command) {
 fn an_agent_goes_on_signing_and_its_clients_notice_nothing() {
     if can() {
         let world = crate::world();
-        let (mut server, path, client) = cast(&world, 1);
+        let (mut server, path, client) = cast(&world);
         with_clients_outside(&world, &mut server, &path, client, CONNECTIONS);
     }
 }
@@ -36,7 +36,7 @@ fn an_agent_goes_on_signing_and_its_clients_notice_nothing() {
 fn an_agent_and_its_clients_go_on_with_other_sockets() {
     if can() {
         let world = crate::world();
-        let (server, path, client) = cast(&world, 1);
+        let (server, path, client) = cast(&world);
         with_clients_inside(&world, &server, &path, &client);
     }
 }

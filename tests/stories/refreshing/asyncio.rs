@@ -28,9 +28,9 @@ fn server(path: &Path) -> Command {
 }
 
 /// A server, where it listens, and its clients.
-fn cast(world: &World, newcomers: usize) -> (Command, PathBuf, Command) {
+fn cast(world: &World) -> (Command, PathBuf, Command) {
     let path = world.path("echo.sock");
-    let client = client(CLIENT, &path, CONNECTIONS, newcomers);
+    let client = client(CLIENT, &path, CONNECTIONS);
     (server(&path), path, client)
 }
 
@@ -38,7 +38,7 @@ fn cast(world: &World, newcomers: usize) -> (Command, PathBuf, Command) {
 fn an_asyncio_server_goes_on_and_its_clients_notice_nothing() {
     if can() {
         let world = crate::world();
-        let (mut server, path, client) = cast(&world, 1);
+        let (mut server, path, client) = cast(&world);
         with_clients_outside(&world, &mut server, &path, client, CONNECTIONS);
     }
 }
@@ -47,7 +47,7 @@ fn an_asyncio_server_goes_on_and_its_clients_notice_nothing() {
 fn an_asyncio_server_and_its_clients_go_on_with_other_sockets() {
     if can() {
         let world = crate::world();
-        let (server, path, client) = cast(&world, 1);
+        let (server, path, client) = cast(&world);
         with_clients_inside(&world, &server, &path, &client);
     }
 }

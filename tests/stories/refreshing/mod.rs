@@ -6,6 +6,7 @@ mod agent;
 mod asyncio;
 mod calls;
 mod epoll;
+mod figure;
 mod files;
 mod into;
 mod killed;
@@ -28,14 +29,16 @@ use ucr_tests::{Program, World, outside, program::python, wait};
 
 /// How often.
 const REFRESHES: usize = 20;
+/// How many come and go all the while.
+const NEWCOMERS: usize = 1;
 
 const TALK: &str = include_str!("../../../xtask/src/refresh/programs/talk.py");
 const LAUNCHER: &str = include_str!("../../../xtask/src/refresh/programs/launcher.py");
 
 /// A command that runs the code of clients: those that stay, and newcomers, which come and go all the while.
-fn client(code: &str, path: &Path, connections: usize, newcomers: usize) -> Command {
+fn client(code: &str, path: &Path, connections: usize) -> Command {
     let path = path.to_str().expect("a path that is text");
-    let (connections, newcomers) = (connections.to_string(), newcomers.to_string());
+    let (connections, newcomers) = (connections.to_string(), NEWCOMERS.to_string());
     python(&[TALK, code].concat(), &[path, &connections, &newcomers])
 }
 
@@ -92,8 +95,7 @@ fn number(report: &Value, name: &str) -> usize {
     number.unwrap_or_else(|| panic!("no {name}: {report:#}"))
 }
 
-/// A server, and clients in another process, which keep so many connections. Nobody else comes meanwhile: a connection
-/// with somebody outside that is not accepted yet is in the way.
+/// A server, and clients in another process, which keep so many connections. Others come and go.
 fn with_clients_outside(
     world: &World,
     server: &mut Command,
@@ -143,11 +145,14 @@ fn with_clients_inside(world: &World, server: &Command, path: &Path, client: &Co
         talker.goes_on();
         let before = sockets(&children);
         let report = refresh(world, root);
-        assert_eq!(number(&report, "kept"), 0, "{report:#}");
+        // One that has just connected waits at the new listener already: its own end stays. (A client of the agent
+        // has a program connect as well.)
+        let kept = number(&report, "kept");
+        assert!(kept <= 2 * NEWCOMERS, "{report:#}");
         let after = sockets(&children);
         let same: Vec<_> =
             before.iter().filter(|&(who, inode)| after.get(who) == Some(inode)).collect();
-        assert!(same.is_empty(), "the same as before: {same:?}");
+        assert!(same.len() <= kept, "the same as before: {same:?}");
     }
     talker.goes_on();
     talker.ends();

@@ -18,11 +18,11 @@ fn can() -> bool {
 }
 
 /// A server, where it listens, and its clients.
-fn cast(world: &World, newcomers: usize) -> (Command, PathBuf, Command) {
+fn cast(world: &World) -> (Command, PathBuf, Command) {
     let path = world.path("redis.sock");
     let socket = path.to_str().expect("text");
     let server = command(world, &["--port", "0", "--unixsocket", socket]);
-    let client = client(CLIENT, &path, CONNECTIONS, newcomers);
+    let client = client(CLIENT, &path, CONNECTIONS);
     (server, path, client)
 }
 
@@ -30,7 +30,7 @@ fn cast(world: &World, newcomers: usize) -> (Command, PathBuf, Command) {
 fn redis_goes_on_and_its_clients_notice_nothing() {
     if can() {
         let world = crate::world();
-        let (mut server, path, client) = cast(&world, 1);
+        let (mut server, path, client) = cast(&world);
         with_clients_outside(&world, &mut server, &path, client, CONNECTIONS + 2);
     }
 }
@@ -39,7 +39,7 @@ fn redis_goes_on_and_its_clients_notice_nothing() {
 fn redis_and_its_clients_go_on_with_other_sockets() {
     if can() {
         let world = crate::world();
-        let (server, path, client) = cast(&world, 1);
+        let (server, path, client) = cast(&world);
         with_clients_inside(&world, &server, &path, &client);
     }
 }

@@ -341,12 +341,6 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         for (thread, (_, signal)) in &self.threads {
             // It may have been killed meanwhile; nothing is left to be done for it then.
-            if *signal == 0
-                && let Ok(registers) = Registers::of(thread.0)
-                && let Some(mended) = registers.mended()
-            {
-                mended.give(thread.0).ok();
-            }
             tracee::detach(thread.0, *signal).ok();
         }
     }
@@ -396,7 +390,10 @@ fn wait_for_stop(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
         match heard.map_err(|source| FreezeError::Refused { pid, thread, source })? {
             // A signal was faster than we.
             Heard::Receives(signal) => return Ok(Stop::Stopped(signal)),
-            Heard::Stands | Heard::AtCall | Heard::Otherwise => return Ok(Stop::Stopped(0)),
+            Heard::Stands | Heard::AtCall | Heard::Otherwise => {
+                mend(thread);
+                return Ok(Stop::Stopped(0));
+            }
             Heard::Ended => return Ok(Stop::Gone),
             Heard::Nothing => {}
         }
@@ -407,6 +404,16 @@ fn wait_for_stop(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
         // There is no descriptor to wait on for a tracee's stop.
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(5));
+    }
+}
+
+/// Has a call begun again that our stop has ended, when the thread goes on: at once, for we may be killed.
+fn mend(thread: Pid) {
+    if let Ok(registers) = Registers::of(thread.0)
+        && let Some(mended) = registers.mended()
+    {
+        // One that is killed meanwhile needs it no more.
+        mended.give(thread.0).ok();
     }
 }
 

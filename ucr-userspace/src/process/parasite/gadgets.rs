@@ -8,7 +8,7 @@ use memchr::memmem;
 use crate::{
     model::Pid,
     process::procfs::{self, Mapping, ProcError},
-    sys::parasite::{CALL, Gadgets, RETURN},
+    sys::parasite::{CALL, Gadgets, POP, RETURN},
 };
 
 /// Read at a time.
@@ -18,7 +18,7 @@ const PIECE: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub struct Known {
     /// By device, inode and offset of a mapping: where in it each of the patterns is, if it is.
-    files: HashMap<(u64, u64, u64), [Option<u64>; 2]>,
+    files: HashMap<(u64, u64, u64), [Option<u64>; 3]>,
 }
 
 /// Why there are none.
@@ -49,7 +49,7 @@ impl Known {
     /// See [`NoGadgets`].
     pub fn find(&mut self, pid: Pid, memory: &File) -> Result<Gadgets, NoGadgets> {
         let mappings = procfs::mappings(pid)?;
-        let mut found = [None; 2];
+        let mut found = [None; 3];
         // C libraries, which have both, are files; what belongs to no file comes last.
         let (files, others): (Vec<_>, Vec<_>) =
             mappings.iter().filter(|mapping| mapping.is_executable).partition(|m| m.inode != 0);
@@ -58,16 +58,18 @@ impl Known {
             for (found, inside) in found.iter_mut().zip(inside) {
                 *found = found.or(inside.map(|offset| mapping.start + offset));
             }
-            if let [Some(call), Some(sigreturn)] = found {
-                return Ok(Gadgets { call, sigreturn });
+            if let [Some(call), Some(pop), Some(sigreturn)] = found {
+                return Ok(Gadgets { call, pop, sigreturn });
             }
         }
-        let [call, _] = found;
-        let missing = if call.is_none() { "makes a system call" } else { "ends a signal handler" };
-        Err(NoGadgets::Missing(missing))
+        Err(NoGadgets::Missing(match found {
+            [None, _, _] => "makes a system call",
+            [_, None, _] => "takes a number from the stack",
+            _ => "ends a signal handler",
+        }))
     }
 
-    fn look(&mut self, mapping: &Mapping, memory: &File) -> [Option<u64>; 2] {
+    fn look(&mut self, mapping: &Mapping, memory: &File) -> [Option<u64>; 3] {
         let key = (mapping.device, mapping.inode, mapping.offset);
         // Who has the same file may have written over it; so what was found there is looked at again.
         if mapping.inode != 0
@@ -82,11 +84,11 @@ impl Known {
     }
 }
 
-fn patterns() -> [Vec<&'static [u8]>; 2] {
-    [vec![CALL], RETURN.to_vec()]
+fn patterns() -> [Vec<&'static [u8]>; 3] {
+    [vec![CALL], vec![POP], RETURN.to_vec()]
 }
 
-fn stands(mapping: &Mapping, known: [Option<u64>; 2], memory: &File) -> bool {
+fn stands(mapping: &Mapping, known: [Option<u64>; 3], memory: &File) -> bool {
     patterns().iter().zip(known).all(|(patterns, offset)| {
         let Some(offset) = offset else { return true };
         patterns.iter().any(|pattern| {
@@ -97,11 +99,11 @@ fn stands(mapping: &Mapping, known: [Option<u64>; 2], memory: &File) -> bool {
     })
 }
 
-fn search(mapping: &Mapping, memory: &File) -> io::Result<[Option<u64>; 2]> {
+fn search(mapping: &Mapping, memory: &File) -> io::Result<[Option<u64>; 3]> {
     let patterns = patterns();
     let overlap = patterns.iter().flatten().map(|pattern| pattern.len()).max().unwrap_or(1) - 1;
     let length = usize::try_from(mapping.end - mapping.start).unwrap_or(0);
-    let mut found = [None; 2];
+    let mut found = [None; 3];
     let mut from = 0;
     while from < length {
         let mut bytes = vec![0; PIECE.min(length - from)];

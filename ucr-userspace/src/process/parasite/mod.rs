@@ -64,8 +64,12 @@ use crate::{
 
 /// Of the code, and of all parts of the mapping.
 const PAGE: u64 = 4096;
+/// The code ends with fewer calls than that: it receives nothing more, does the lasting list, closes and unmaps.
+const LAST_CALLS: u32 = 10;
 /// For the code's stack, behind the head of the data.
 const STACK: u64 = 1024;
+/// Where in the page of the head a list stands that is always there: it puts back what was changed of the process.
+const LASTING: u64 = 3072;
 /// How often it is looked whether a thread that is about a list still runs.
 const GLANCE: Duration = Duration::from_millis(5);
 
@@ -78,6 +82,9 @@ struct Before {
     mask: u64,
     /// Where its stack was written to, and what stood there.
     stack: (u64, Vec<u8>),
+    /// See [`sys::parasite::Frame`](crate::sys::parasite::Frame).
+    back: u64,
+    unmapping: u64,
 }
 
 /// A stopped process that makes calls. It is left when this is dropped.
@@ -93,17 +100,26 @@ pub struct Parasite {
     mapping: (u64, u64),
     /// Our end, and the number of the other one in the process.
     channel: Option<(OwnedFd, i32)>,
+    /// Its limit of descriptors, if that is to be put back: soft and hard.
+    limit: Option<(u64, u64)>,
     /// Whether it was to stop meanwhile, which cannot be blocked: it does so afterwards.
     is_to_stop: bool,
     has_left: bool,
 }
 
 impl Parasite {
-    /// Enters a stopped process. There will be `room` bytes for each order.
+    /// Enters a stopped process. There will be `room` bytes for each order, and the process may have descriptors up to
+    /// the number `numbers`, until it is left.
     ///
     /// # Errors
     /// See [`ParasiteError`]; the process is as it was.
-    pub fn enter(frozen: &mut Frozen, pid: Pid, room: usize, known: &mut Known) -> Result<Self> {
+    pub fn enter(
+        frozen: &mut Frozen,
+        pid: Pid,
+        room: usize,
+        numbers: u64,
+        known: &mut Known,
+    ) -> Result<Self> {
         let thread = frozen.thread_at_hand(pid)?;
         let io = |operation| move |source| ParasiteError::Io { operation, pid, source };
         if procfs::status(thread)?.is_filtered {
@@ -125,9 +141,9 @@ impl Parasite {
         let raw = rustix::process::Pid::from_raw(pid.0).ok_or(ParasiteError::Died(pid))?;
         let process = pidfd_open(raw, PidfdFlags::empty());
         let process = process.map_err(|errno| io("open")(errno.into()))?;
-        let (at, bytes) = frame(&registers, mask, &extended, gadgets.sigreturn);
-        let mut stood = vec![0; bytes.len()];
-        memory.read_exact_at(&mut stood, at).map_err(io("read the stack of"))?;
+        let frame = frame(&registers, mask, &extended, gadgets);
+        let mut stood = vec![0; frame.bytes.len()];
+        memory.read_exact_at(&mut stood, frame.at).map_err(io("read the stack of"))?;
         let options = ptrace::Options::PTRACE_O_TRACESYSGOOD;
         let raw = unistd::Pid::from_raw(thread.0);
         ptrace::setoptions(raw, options).map_err(|e| io("have calls told by")(e.into()))?;
@@ -137,14 +153,23 @@ impl Parasite {
             memory,
             process,
             gadgets,
-            before: Before { registers, mask, stack: (at, stood) },
+            before: Before {
+                registers,
+                mask,
+                stack: (frame.at, stood),
+                back: frame.back,
+                unmapping: frame.unmapping,
+            },
             mapping: (0, 0),
             channel: None,
+            limit: None,
             is_to_stop: false,
             has_left: false,
         };
-        parasite.write(at, &bytes)?;
-        match parasite.settle(room) {
+        parasite.write(frame.at, &frame.bytes)?;
+        let (soft, hard) = procfs::descriptor_limit(pid)?;
+        parasite.limit = (numbers > soft).then_some((soft, hard));
+        match parasite.settle(room, numbers) {
             Ok(()) => Ok(parasite),
             Err(error) => {
                 parasite.go().ok();
@@ -168,7 +193,11 @@ impl Parasite {
     /// An empty order.
     #[must_use]
     pub fn order(&self) -> Order {
-        Order::new(self.data() + PAGE)
+        let mut order = Order::new(self.data() + PAGE);
+        if self.limit.is_some() {
+            order.put_limit_back(self.data() + LASTING);
+        }
+        order
     }
 
     /// Has the process do what an order says, and tells what each call of its list returned, as the kernel
@@ -192,6 +221,10 @@ impl Parasite {
     /// As [`perform`](Self::perform).
     pub fn begin(&mut self, order: &mut Order, files: &[Vec<BorrowedFd<'_>>]) -> Result<Calls> {
         let Finished { at, memory, list, farewell, calls } = order.finish();
+        if at == self.data() + PAGE {
+            // The farewell of the order before stands where this one is about to.
+            self.put(self.data() + 24, self.data() + LASTING)?;
+        }
         self.write(at, &memory)?;
         // The farewell first: from the first call on there may be something to be taken back.
         self.put(self.data() + 24, farewell)?;
@@ -286,27 +319,25 @@ impl Parasite {
     }
 
     /// Maps memory and begins the code.
-    fn settle(&mut self, room: usize) -> Result<()> {
+    fn settle(&mut self, room: usize, numbers: u64) -> Result<()> {
         // Head and stack have a page before the order's memory.
         let room = u64::try_from(room).unwrap_or(u64::MAX / 2).next_multiple_of(PAGE);
         let size = 2 * PAGE + room;
         let bits = |flags: i32| u64::from(flags.cast_unsigned());
-        let anonymous = bits(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        let code_rights = bits(libc::PROT_READ | libc::PROT_EXEC);
-        let map = [0, size, code_rights, anonymous, u64::MAX, 0];
-        // Blocked from the first call on; the frame is there already.
-        let start = self.call("mmap", libc::SYS_mmap, map)?;
+        // Where we say, and there is nothing: then the same arguments unmap it, if we are killed.
+        let flags = bits(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE);
+        let start = self.gap(size)?;
+        let map = [start, size, bits(libc::PROT_READ | libc::PROT_EXEC), flags, u64::MAX, 0];
+        // Signals are blocked from the first call on; the frame is there already.
+        let back = self.before.unmapping;
+        self.call("mmap", libc::SYS_mmap, map, back)?;
         self.mapping = (start, size);
-        let fixed = anonymous | bits(libc::MAP_FIXED);
-        let rights = bits(libc::PROT_READ | libc::PROT_WRITE);
-        let map = [start + PAGE, size - PAGE, rights, fixed, u64::MAX, 0];
-        self.call("mmap", libc::SYS_mmap, map)?;
-        let nothing = Order::new(self.data() + PAGE).finish();
-        self.write(nothing.at, &nothing.memory)?;
+        let lasting = Order::lasting(self.data() + LASTING, self.limit);
+        self.write(self.data() + LASTING, &lasting)?;
         let head = Head {
-            list: nothing.list,
-            farewell: nothing.farewell,
-            back: self.before.stack.0,
+            list: self.data() + LASTING,
+            farewell: self.data() + LASTING,
+            back: self.before.back,
             call: self.gadgets.call,
             mapping: start,
             mapped: size,
@@ -315,8 +346,11 @@ impl Parasite {
         self.write(self.data(), &head.bytes())?;
         self.write(start, code())?;
         let stack = self.data() + u64::try_from(Head::SIZE).unwrap_or_default() + STACK;
+        self.raise_limit(numbers)?;
         let registers = self.before.registers.beginning(start, self.data(), stack & !15);
         registers.give(self.thread.0).map_err(self.io("set the registers of"))?;
+        let made = self.through_call()?;
+        self.check("mprotect", made)?;
         let made = self.through_call()?;
         self.check("socketpair", made)?;
         let mut ends = [0; 8];
@@ -330,7 +364,8 @@ impl Parasite {
             Err(error) => {
                 for end in [theirs, ours] {
                     let end = u64::from(end.cast_unsigned());
-                    self.call("close", libc::SYS_close, [end, 0, 0, 0, 0, 0])?;
+                    let back = self.before.back;
+                    self.call("close", libc::SYS_close, [end, 0, 0, 0, 0, 0], back)?;
                 }
                 return Err(error);
             }
@@ -385,30 +420,45 @@ impl Parasite {
         }
     }
 
+    /// Has the code do its last list, and end by itself: at any moment nobody need be there.
+    fn bid_farewell(&mut self) -> Result<()> {
+        let mut farewell = [0; 8];
+        let at = self.data() + 24;
+        self.memory.read_exact_at(&mut farewell, at).map_err(self.io("read the memory of"))?;
+        self.put(self.data() + 16, u64::from_ne_bytes(farewell))?;
+        self.tell(&[])?;
+        match self.hear() {
+            // It waits for the next byte.
+            Ok(()) => self.stop()?,
+            // It stands.
+            Err(error @ ParasiteError::Disturbed { .. }) => tracing::error!(%error),
+            Err(error) => return Err(error),
+        }
+        // All that is done by now; it would be one stop for each call.
+        self.put(at, self.data() + LASTING)?;
+        self.channel = None;
+        for _ in 0..LAST_CALLS {
+            self.through_call()?;
+            let registers =
+                Registers::of(self.thread.0).map_err(self.io("read the registers of"))?;
+            if registers.call() == Some(libc::SYS_munmap) {
+                return Ok(());
+            }
+        }
+        let source = io::ErrorKind::TimedOut.into();
+        Err(ParasiteError::Io { operation: "leave", pid: self.pid, source })
+    }
+
     fn go(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.has_left, true) {
             return Ok(());
         }
         let (start, size) = self.mapping;
-        if let Some((_, theirs)) = self.channel {
-            // The same list that is done if we are killed.
-            let mut farewell = [0; 8];
-            let at = self.data() + 24;
-            self.memory.read_exact_at(&mut farewell, at).map_err(self.io("read the memory of"))?;
-            self.put(self.data() + 16, u64::from_ne_bytes(farewell))?;
-            self.tell(&[])?;
-            match self.hear() {
-                // It waits for the next byte.
-                Ok(()) => self.stop()?,
-                // It stands.
-                Err(error @ ParasiteError::Disturbed { .. }) => tracing::error!(%error),
-                Err(error) => return Err(error),
-            }
-            let theirs = u64::from(theirs.cast_unsigned());
-            self.call("close", libc::SYS_close, [theirs, 0, 0, 0, 0, 0])?;
-        }
-        if size != 0 {
-            self.call("munmap", libc::SYS_munmap, [start, size, 0, 0, 0, 0])?;
+        if self.channel.is_some() {
+            self.bid_farewell()?;
+        } else if size != 0 {
+            let back = self.before.back;
+            self.call("munmap", libc::SYS_munmap, [start, size, 0, 0, 0, 0], back)?;
         }
         // Behind a call it would not begin an interrupted one again.
         ptrace::interrupt(unistd::Pid::from_raw(self.thread.0))

@@ -55,6 +55,31 @@ impl Order {
         Self { at, memory: Vec::new(), written: 0, list: Vec::new(), farewell: Vec::new() }
     }
 
+    /// A list that stands at an address for good, with what it refers to: it puts a limit of descriptors back, if any
+    /// was raised.
+    pub(super) fn lasting(at: u64, limit: Option<(u64, u64)>) -> Vec<u8> {
+        let last = Entry { number: LAST, ..Entry::default() };
+        let Some((soft, hard)) = limit else { return last.bytes().to_vec() };
+        let put_back = Self::limit_back(at);
+        let mut bytes = [put_back.bytes(), last.bytes()].concat();
+        bytes.extend(soft.to_ne_bytes());
+        bytes.extend(hard.to_ne_bytes());
+        bytes
+    }
+
+    /// The call that puts the limit back which stands behind a lasting list.
+    fn limit_back(at: u64) -> Entry {
+        let limit = at + 2 * u64::try_from(Entry::SIZE).unwrap_or_default();
+        let rest = [u64::from(libc::RLIMIT_NOFILE), limit, 0];
+        // Of the process itself.
+        Self::entry(libc::SYS_prlimit64, File::Number(0), &rest, Else::GoOn)
+    }
+
+    /// The same as the first of what is done when the parasite goes; `lasting` is where that list is.
+    pub(super) fn put_limit_back(&mut self, lasting: u64) {
+        self.farewell.push(Self::limit_back(lasting));
+    }
+
     /// Bytes in the memory of the process: their address.
     pub fn put(&mut self, bytes: &[u8]) -> u64 {
         self.memory.resize(self.memory.len().next_multiple_of(8), 0);
@@ -118,11 +143,6 @@ impl Order {
         let mut entry = Self::entry(libc::SYS_close, file, &[], Else::GoOn);
         entry.flags |= FORGET_FIRST;
         self.farewell.push(entry);
-    }
-
-    /// What is done when the parasite goes.
-    pub fn finally(&mut self, number: i64, first: File, rest: &[u64]) {
-        self.farewell.push(Self::entry(number, first, rest, Else::GoOn));
     }
 
     /// What is to be written into the process. The list is empty afterwards.

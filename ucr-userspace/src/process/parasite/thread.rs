@@ -1,4 +1,4 @@
-//! The thread of a parasite: it is run as far as it takes, and stopped.
+//! The thread of a parasite: it is run as far as it takes, and stopped; and the room that its process has.
 
 use std::io;
 
@@ -6,26 +6,32 @@ use nix::{
     sys::{ptrace, signal::Signal},
     unistd,
 };
-use rustix::process::WaitOptions;
+use rustix::process::{Resource, Rlimit, WaitOptions, prlimit};
 
-use super::{Parasite, ParasiteError, Result};
+use super::{PAGE, Parasite, ParasiteError, Result};
 use crate::{
-    process::stops::{self, Heard},
+    process::{
+        procfs,
+        stops::{self, Heard},
+    },
     sys::{parasite::Registers, tracee},
 };
 
+/// The lowest address that is taken, and how far from what is mapped: a heap may grow.
+const LOWEST: u64 = 1 << 28;
+const DISTANCE: u64 = 1 << 30;
 /// A signal that cannot be blocked may stop the thread so often until a call is given up.
 const STOPS: u32 = 1000;
 
 impl Parasite {
-    /// One call, by an instruction of the program; the thread stands behind it afterwards.
+    /// One call, by an instruction of the program, which returns by the stack at `back` if nobody watches; the thread stands behind it afterwards.
     pub(super) fn call(
         &mut self,
         name: &'static str,
         number: i64,
         arguments: [u64; 6],
+        back: u64,
     ) -> Result<u64> {
-        let back = self.before.stack.0;
         let registers = self.before.registers.calling(self.gadgets, back, number, arguments);
         registers.give(self.thread.0).map_err(self.io("set the registers of"))?;
         tracee::set_signal_mask(self.thread.0, u64::MAX).map_err(self.io("block signals of"))?;
@@ -86,5 +92,27 @@ impl Parasite {
         }
         let source = io::ErrorKind::TimedOut.into();
         Err(ParasiteError::Io { operation: "stop", pid: self.pid, source })
+    }
+
+    /// An address at which so many bytes are free, where the kernel maps nothing by itself as long as there is room
+    /// elsewhere.
+    pub(super) fn gap(&self, size: u64) -> Result<u64> {
+        let mut start = LOWEST;
+        for mapping in procfs::mappings(self.pid)? {
+            if mapping.start >= start.saturating_add(size).saturating_add(PAGE) {
+                break;
+            }
+            start = start.max(mapping.end.saturating_add(DISTANCE) & !(PAGE - 1));
+        }
+        Ok(start)
+    }
+
+    /// Raises the limit of descriptors, if it has to be: what puts it back stands in the process's memory.
+    pub(super) fn raise_limit(&self, numbers: u64) -> Result<()> {
+        let Some((_, hard)) = self.limit else { return Ok(()) };
+        let raised = Rlimit { current: Some(numbers), maximum: Some(hard.max(numbers)) };
+        let raw = rustix::process::Pid::from_raw(self.pid.0);
+        let result = prlimit(raw, Resource::Nofile, raised);
+        result.map(drop).map_err(|errno| self.io("raise RLIMIT_NOFILE of")(errno.into()))
     }
 }

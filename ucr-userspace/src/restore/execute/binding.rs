@@ -76,6 +76,11 @@ impl Restored {
         let bound = self.private.as_ref().map(|private| private.bind(socket, place));
         let landed = bound.ok_or(StepError::Missing(made))?.map_err(failed)?;
         let id = Facts::of(&landed.file).map_err(call("find the file"))?.id;
+        if self.exchange.is_in_place() {
+            // Processes of other users are to connect by its descriptor.
+            let path = through_proc(&landed.file);
+            chmod(OsStr::from_bytes(&path), SOCKET_MODE).map_err(call("chmod"))?;
+        }
         if !landed.entry.unlink_if(id).map_err(call("unlink"))? {
             return Err(call("unlink")(io::Error::other("another file lies there now")));
         }

@@ -47,6 +47,11 @@ impl Exchange {
         Self { barrier: barrier.cloned(), ..Self::default() }
     }
 
+    /// Whether live processes are to have what is made.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.barrier.is_some()
+    }
+
     /// Removes the directories, and says which could not be.
     pub(super) fn clear(&mut self) -> Vec<UndoProblem> {
         self.waiting.clear();

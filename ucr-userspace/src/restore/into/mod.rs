@@ -28,6 +28,8 @@ use crate::snapshot::descriptors::DescriptorError;
 /// list takes 72; each has some.)
 const ROOM: usize = 64 * 1024;
 const ROOM_EACH: usize = 512;
+/// Descriptors that a process has for the calls that are made in it, at most: a row of pairs, or of sockets that connect.
+const SPARE: u64 = 64;
 
 /// A process of the image, and the one that gets its sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +213,8 @@ pub fn enter(
     for target in targets {
         let size = standing.size_of(target.pid);
         let room = ROOM + ROOM_EACH * size;
-        let parasite = Parasite::enter(frozen, target.pid, room, known)?;
+        let numbers = standing.numbers_of(target.pid) + SPARE;
+        let parasite = Parasite::enter(frozen, target.pid, room, numbers, known)?;
         entered.insert(target.saved, Inside::new(parasite)?);
     }
     Ok(entered)

@@ -2,22 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid as RawPid, Resource, Rlimit, prlimit};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::standing::Changes;
 use super::{Standing, Target};
 use crate::image::{Connection, Image, Role, SocketIndex};
 use crate::model::Pid;
 use crate::process::parasite::{Else, File, MOST_FILES, Order, Parasite, ParasiteError};
-use crate::process::procfs::{self, ProcError};
 use crate::restore::execute::Restored;
 use crate::sys::guard::Barrier;
-
-/// More than a process opens for the calls that are made in it.
-const SPARE: u64 = 16;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,9 +30,6 @@ pub enum Unplaced {
     /// A process makes no calls any more.
     #[error(transparent)]
     Parasite(#[from] ParasiteError),
-    /// `/proc` could not be read.
-    #[error(transparent)]
-    Proc(#[from] ProcError),
     /// Somebody was quicker.
     #[error("something has come to descriptor {fd} of process {pid} meanwhile, and would be lost")]
     Late {
@@ -114,12 +107,14 @@ pub fn place(
 ) -> Result<Placed, Unplaced> {
     let Some(restored) = made.first() else { return Ok(Placed::default()) };
     let mut ready = Vec::new();
+    let mut quiet = Telling::default();
     for (saved, parasite) in parasites {
         let target = targets.iter().find(|target| target.saved == *saved);
         let Some(changes) = target.and_then(|target| standing.changes.get(&target.pid)) else {
             continue;
         };
         look_again(image, parasite, changes)?;
+        quiet.find(image, parasite, changes)?;
         ready.push(prepare(restored, parasite, changes, barrier)?);
     }
     let mut begun = Vec::new();
@@ -135,10 +130,14 @@ pub fn place(
     }
     // If it stays closed, those that wait learn it, and do nothing.
     if failed.is_none() {
+        failed = quiet.be_quiet().map_err(call("fcntl F_SETFL")).err();
+    }
+    if failed.is_none() {
         failed = barrier.open(ready.len()).map_err(call("let all go on")).err();
     }
     if failed.is_some() {
         // Before anybody else does it who sees that it is over.
+        quiet.speak_again();
         made.iter_mut().for_each(|restored| restored.take_files_back());
         barrier.give_up();
     }
@@ -154,6 +153,42 @@ pub fn place(
         }
     }
     failed.map_or(Ok(placed), Err)
+}
+
+/// Old sockets that tell of events by signals: of their end, too.
+#[derive(Default)]
+struct Telling(Vec<(OwnedFd, OFlags)>);
+
+impl Telling {
+    fn find(
+        &mut self,
+        image: &Image,
+        parasite: &Parasite,
+        changes: &Changes,
+    ) -> Result<(), Unplaced> {
+        for descriptor in &changes.descriptors {
+            let saved = image.sockets.get(descriptor.socket.get());
+            if saved.is_some_and(|saved| saved.status_flags & libc::O_ASYNC != 0) {
+                let old = parasite.duplicate(descriptor.fd)?;
+                let flags = fcntl_getfl(&old).map_err(call("fcntl F_GETFL"))?;
+                self.0.push((old, flags));
+            }
+        }
+        Ok(())
+    }
+
+    fn be_quiet(&self) -> io::Result<()> {
+        let quiet = OFlags::from_bits_retain(libc::O_ASYNC.cast_unsigned()).complement();
+        self.0.iter().try_for_each(|(old, flags)| Ok(fcntl_setfl(old, *flags & quiet)?))
+    }
+
+    fn speak_again(&self) {
+        for (old, flags) in &self.0 {
+            if let Err(error) = fcntl_setfl(old, *flags) {
+                tracing::error!(%error, "failed to have a socket tell of events by signals again");
+            }
+        }
+    }
 }
 
 /// Whether something has come to one of its sockets that is in no image: it would be lost.
@@ -193,7 +228,6 @@ fn prepare<'a>(
 ) -> Result<Ready<'a>, Unplaced> {
     let mut order = parasite.order();
     let sockets: BTreeSet<SocketIndex> = changes.descriptors.iter().map(|d| d.socket).collect();
-    make_room(parasite, &mut order, changes, sockets.len() + 1)?;
     let mut sent: Vec<BorrowedFd<'_>> = vec![barrier.reader()];
     for socket in &sockets {
         let found = restored.socket(*socket).ok_or(io::ErrorKind::NotFound);
@@ -243,33 +277,6 @@ fn prepare<'a>(
 fn event(events: u32, data: u64) -> Vec<u8> {
     let padding = size_of::<libc::epoll_event>() - size_of::<u32>() - size_of::<u64>();
     [&events.to_ne_bytes()[..], &vec![0; padding], &data.to_ne_bytes()].concat()
-}
-
-/// Raises a process's limit of descriptors, if it has no room for so many more. It puts it back itself when the
-/// parasite goes.
-fn make_room(
-    parasite: &mut Parasite,
-    order: &mut Order,
-    changes: &Changes,
-    count: usize,
-) -> Result<(), Unplaced> {
-    let pid = parasite.pid();
-    let (soft, hard) = procfs::descriptor_limit(pid)?;
-    let highest = u64::try_from(changes.highest).unwrap_or_default();
-    let count = u64::try_from(count).unwrap_or(u64::MAX / 2);
-    let needed = highest + 1 + count + SPARE;
-    if needed <= soft {
-        return Ok(());
-    }
-    let before = order.put(&[soft.to_ne_bytes(), hard.to_ne_bytes()].concat());
-    let itself = File::Number(0);
-    let kind = u64::from(libc::RLIMIT_NOFILE);
-    order.finally(libc::SYS_prlimit64, itself, &[kind, before, 0]);
-    parasite.perform(order, &[])?;
-    let raised = Rlimit { current: Some(needed), maximum: Some(hard.max(needed)) };
-    let raw = RawPid::from_raw(pid.0);
-    prlimit(raw, Resource::Nofile, raised).map_err(call("raise RLIMIT_NOFILE"))?;
-    Ok(())
 }
 
 /// Whether every call did what it was for.

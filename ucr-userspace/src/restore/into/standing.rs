@@ -73,6 +73,14 @@ impl Standing {
         Inside::enter(&File::open(format!("/proc/{pid}/ns/net"))?).map(Some)
     }
 
+    /// How many descriptors a process may come to have, if the numbers up to the highest are all taken.
+    pub(super) fn numbers_of(&self, pid: Pid) -> u64 {
+        let changes = self.changes.get(&pid);
+        let highest = changes.map_or(0, |changes| u64::try_from(changes.highest).unwrap_or(0));
+        let more = changes.map_or(0, |changes| changes.descriptors.len());
+        highest + 1 + u64::try_from(more).unwrap_or_default()
+    }
+
     /// How many descriptors and registrations of a process change.
     pub(super) fn size_of(&self, pid: Pid) -> usize {
         self.changes.get(&pid).map_or(0, |c| c.descriptors.len() + c.registrations.len())

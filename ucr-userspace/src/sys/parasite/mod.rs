@@ -7,7 +7,7 @@ mod x86_64;
 
 #[cfg(target_arch = "x86_64")]
 pub use self::x86_64::{
-    CALL, RETURN, Registers, code, extended_state, frame, frame_room, is_shadowed,
+    CALL, POP, RETURN, Registers, code, extended_state, frame, frame_room, is_shadowed,
 };
 
 /// Addresses in the memory of a traced process, where code stands that it has anyway.
@@ -15,8 +15,23 @@ pub use self::x86_64::{
 pub struct Gadgets {
     /// A system call, and the return from a function.
     pub call: u64,
+    /// Takes a number from the stack to be that of the next call, and returns.
+    pub pop: u64,
     /// The system call that returns from a signal handler.
     pub sigreturn: u64,
+}
+
+/// What is put on the stack of a thread so that it returns to what it was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Where it is to stand.
+    pub at: u64,
+    /// What.
+    pub bytes: Vec<u8>,
+    /// Stack with which a call returns to what the thread was about.
+    pub back: u64,
+    /// The same, but what was mapped by that call is unmapped before.
+    pub unmapping: u64,
 }
 
 /// One system call of a list, in the memory of the process that makes it ([`code`] reads it).

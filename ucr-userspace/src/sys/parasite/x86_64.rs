@@ -8,11 +8,14 @@ use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 
-use super::Gadgets;
+use super::{Frame, Gadgets};
 use crate::sys::tracee;
 
 /// `syscall; ret`.
 pub const CALL: &[u8] = &[0x0f, 0x05, 0xc3];
+
+/// `pop %rax; ret`.
+pub const POP: &[u8] = &[0x58, 0xc3];
 
 /// `mov $15,%rax; syscall`, as C libraries have it for handlers to return to, and its shorter form.
 pub const RETURN: [&[u8]; 2] = [
@@ -53,6 +56,15 @@ global_asm!(
     ".hidden ucr_parasite_begin",
     ".hidden ucr_parasite_end",
     "ucr_parasite_begin:",
+    // mprotect(data, mapped - PAGE, PROT_READ | PROT_WRITE): all was mapped in one call.
+    "mov eax, 10",
+    "mov rdi, rbx",
+    "mov rsi, [rbx + 56]",
+    "sub rsi, 4096",
+    "mov edx, 3",
+    "syscall",
+    "test eax, eax",
+    "js 5f",
     // socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, &channel)
     "mov eax, 53",
     "mov edi, 1",
@@ -197,6 +209,12 @@ impl Registers {
         self.0.rsp.wrapping_sub(RED_ZONE)
     }
 
+    /// Which system call it was in last, if in any.
+    #[must_use]
+    pub fn call(&self) -> Option<i64> {
+        self.interrupted_call()
+    }
+
     /// What the last system call returned.
     #[must_use]
     pub fn result(&self) -> i64 {
@@ -212,7 +230,7 @@ impl Registers {
     /// the program instead that it was interrupted (`EINTR`), as if a signal had come. Time limits begin anew.
     #[must_use]
     pub fn mended(&self) -> Option<Self> {
-        const AGAIN: [libc::c_long; 13] = [
+        const AGAIN: [libc::c_long; 26] = [
             libc::SYS_epoll_wait,
             libc::SYS_epoll_pwait,
             libc::SYS_epoll_pwait2,
@@ -226,6 +244,19 @@ impl Registers {
             libc::SYS_sendmmsg,
             libc::SYS_read,
             libc::SYS_write,
+            libc::SYS_readv,
+            libc::SYS_writev,
+            libc::SYS_preadv,
+            libc::SYS_pwritev,
+            libc::SYS_preadv2,
+            libc::SYS_pwritev2,
+            libc::SYS_connect,
+            libc::SYS_rt_sigtimedwait,
+            libc::SYS_semop,
+            libc::SYS_semtimedop,
+            libc::SYS_io_getevents,
+            libc::SYS_sendfile,
+            libc::SYS_splice,
         ];
         let call = self.interrupted_call()?;
         let is_told = self.result() == -i64::from(Errno::EINTR as i32);
@@ -321,12 +352,15 @@ pub fn frame_room(extended: &[u8]) -> usize {
     CONTEXT + 64 + used(extended) + 4
 }
 
-/// What is put on the stack of a thread so that it returns to what it was about: the address, and the
-/// bytes. First the address of code that returns from a signal handler, then the frame that this takes.
+/// What is put on the stack of a thread so that it returns to what it was about. From below: what unmaps what a call has
+/// just mapped (whose arguments are still in their registers), the address of code that returns from a signal handler,
+/// and the frame that this takes.
 #[must_use]
-pub fn frame(registers: &Registers, mask: u64, extended: &[u8], sigreturn: u64) -> (u64, Vec<u8>) {
+pub fn frame(registers: &Registers, mask: u64, extended: &[u8], gadgets: Gadgets) -> Frame {
     let room = u64::try_from(frame_room(extended)).unwrap_or_default();
     let at = (registers.stack().wrapping_sub(room)) & !63;
+    let unmap = [gadgets.pop, libc::SYS_munmap.cast_unsigned(), gadgets.call];
+    let sigreturn = gadgets.sigreturn;
     // The area has to be at a multiple of 64.
     let area = (CONTEXT + 63) & !63;
     let size = used(extended);
@@ -358,5 +392,8 @@ pub fn frame(registers: &Registers, mask: u64, extended: &[u8], sigreturn: u64) 
     put(&mut bytes, software + 16, &size.to_ne_bytes());
     let end = bytes.len() - 4;
     put(&mut bytes, end, &MAGIC_2.to_ne_bytes());
-    (at, bytes)
+    let mut all = unmap.map(u64::to_ne_bytes).concat();
+    let unmapping = at - u64::try_from(all.len()).unwrap_or_default();
+    all.extend(bytes);
+    Frame { at: unmapping, bytes: all, back: at, unmapping }
 }
