@@ -76,6 +76,8 @@ const SIGHT: Part = Part {
         "internet::udp::what_waits",
         "internet::waiting::both_ends_are_in_the_image_over_ipv6",
         "families::a_netlink",
+        "refreshing::epoll::they",
+        "refreshing::peers::each_end_sees_it_also",
         "tracing::events::",
     ],
     but: &[],
