@@ -120,6 +120,11 @@ pub fn run(
         let is_refused = collected.is_refused();
         let standstill = collected.dumped.stay();
         let pids: Vec<Pid> = standstill.frozen.pids().to_vec();
+        if known.lacks(&pids) && patience.is_left() {
+            drop(standstill);
+            patience.pause();
+            continue;
+        }
         let targets: Vec<_> = pids.iter().map(|pid| Target { saved: *pid, pid: *pid }).collect();
         if let Some(alone) = alone {
             match make(&alone, standstill, &mut known, &targets, &barrier, &look)? {

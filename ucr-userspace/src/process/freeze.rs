@@ -233,9 +233,15 @@ impl Frozen {
     /// # Errors
     /// [`FreezeError::Died`], and what the kernel refuses.
     pub fn thread_at_hand(&mut self, pid: Pid) -> Result<Pid, FreezeError> {
-        let mut own = self.threads.iter_mut().filter(|(_, (of, _))| *of == pid).peekable();
+        let mut own = self.threads.iter().filter(|(_, (of, _))| *of == pid).peekable();
         let first = own.peek().map(|(thread, _)| **thread).ok_or(FreezeError::Died(pid))?;
-        if let Some((thread, _)) = own.find(|(_, (_, signal))| *signal == 0) {
+        let at_hand: Vec<Pid> =
+            own.filter(|(_, (_, signal))| *signal == 0).map(|(thread, _)| *thread).collect();
+        // One in a system call is in no restartable sequence (`rseq`), which a call would end unnoticed.
+        let is_in_call = |thread: &&Pid| {
+            Registers::of(thread.0).is_ok_and(|registers| registers.call().is_some())
+        };
+        if let Some(thread) = at_hand.iter().find(is_in_call).or(at_hand.first()) {
             return Ok(*thread);
         }
         // All are about to receive something. The first one does so; it stops again before it runs.

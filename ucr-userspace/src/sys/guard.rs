@@ -120,7 +120,7 @@ fn put_back(file: &Swapped<'_>) {
     let found = unsafe { found.assume_init() };
     if found.st_ino == file.inode {
         // SAFETY: both names are strings with a NUL.
-        unsafe {
+        let exchanged = unsafe {
             libc::syscall(
                 libc::SYS_renameat2,
                 place,
@@ -130,8 +130,15 @@ fn put_back(file: &Swapped<'_>) {
                 libc::RENAME_EXCHANGE,
             )
         };
-        // What was made is of no use to anybody.
-        // SAFETY: the name is a string with a NUL.
-        unsafe { libc::unlinkat(other, other_name, 0) };
+        // What was made is of no use to anybody. It is still in its place if there was none before.
+        let made = match exchanged {
+            0 => Some((other, other_name)),
+            _ if gate::errno() == libc::ENOENT => Some((place, name)),
+            _ => None,
+        };
+        if let Some((directory, name)) = made {
+            // SAFETY: the name is a string with a NUL.
+            unsafe { libc::unlinkat(directory, name, 0) };
+        }
     }
 }

@@ -43,6 +43,15 @@ impl Known {
         }
     }
 
+    /// Whether one of these has none: a program that has just been executed has no C library yet.
+    pub fn lacks(&mut self, pids: &[Pid]) -> bool {
+        pids.iter().any(|pid| {
+            let memory = File::open(format!("/proc/{pid}/mem"));
+            let found = memory.map(|memory| self.find(*pid, &memory));
+            matches!(found, Ok(Err(NoGadgets::Missing(_))))
+        })
+    }
+
     /// Finds them in a stopped process.
     ///
     /// # Errors
@@ -58,13 +67,15 @@ impl Known {
             for (found, inside) in found.iter_mut().zip(inside) {
                 *found = found.or(inside.map(|offset| mapping.start + offset));
             }
-            if let [Some(call), Some(pop), Some(sigreturn)] = found {
+            if let [Some(call), pop @ Some(_), Some(sigreturn)] = found {
                 return Ok(Gadgets { call, pop, sigreturn });
             }
         }
+        if let [Some(call), pop, Some(sigreturn)] = found {
+            return Ok(Gadgets { call, pop, sigreturn });
+        }
         Err(NoGadgets::Missing(match found {
             [None, _, _] => "makes a system call",
-            [_, None, _] => "takes a number from the stack",
             _ => "ends a signal handler",
         }))
     }

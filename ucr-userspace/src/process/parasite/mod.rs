@@ -4,7 +4,7 @@
 //! its own code has; on its stack, below all that is in use, stands a signal frame. So whoever lets go of
 //! it at any moment (ucr may be killed), the thread goes on by itself: the call returns to the code that
 //! ends a signal handler, and the kernel puts back all registers, the signal mask, and begins an
-//! interrupted call again. By two such calls memory is mapped for code of ours and its data. That code
+//! interrupted call again. By one such call memory is mapped for code of ours and its data. That code
 //! does lists of calls, one for each byte that comes through a channel, and when the channel is closed it
 //! does a last list, unmaps itself, and returns by the same frame. Nothing of it needs anybody who watches.
 //!
@@ -346,9 +346,10 @@ impl Parasite {
         self.write(self.data(), &head.bytes())?;
         self.write(start, code())?;
         let stack = self.data() + u64::try_from(Head::SIZE).unwrap_or_default() + STACK;
-        self.raise_limit(numbers)?;
         let registers = self.before.registers.beginning(start, self.data(), stack & !15);
         registers.give(self.thread.0).map_err(self.io("set the registers of"))?;
+        // From here on the code puts it back.
+        self.raise_limit(numbers)?;
         let made = self.through_call()?;
         self.check("mprotect", made)?;
         let made = self.through_call()?;
@@ -457,6 +458,7 @@ impl Parasite {
         if self.channel.is_some() {
             self.bid_farewell()?;
         } else if size != 0 {
+            self.put_limit_back()?;
             let back = self.before.back;
             self.call("munmap", libc::SYS_munmap, [start, size, 0, 0, 0, 0], back)?;
         }

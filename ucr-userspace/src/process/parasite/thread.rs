@@ -107,6 +107,15 @@ impl Parasite {
         Ok(start)
     }
 
+    /// Puts the limit of descriptors back, where the code has not come to that.
+    pub(super) fn put_limit_back(&self) -> Result<()> {
+        let Some((soft, hard)) = self.limit else { return Ok(()) };
+        let before = Rlimit { current: Some(soft), maximum: Some(hard) };
+        let raw = rustix::process::Pid::from_raw(self.pid.0);
+        let result = prlimit(raw, Resource::Nofile, before);
+        result.map(drop).map_err(|errno| self.io("put RLIMIT_NOFILE back of")(errno.into()))
+    }
+
     /// Raises the limit of descriptors, if it has to be: what puts it back stands in the process's memory.
     pub(super) fn raise_limit(&self, numbers: u64) -> Result<()> {
         let Some((_, hard)) = self.limit else { return Ok(()) };

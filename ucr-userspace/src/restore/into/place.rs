@@ -96,7 +96,8 @@ struct Ready<'a> {
 ///
 /// # Errors
 ///
-/// See [`Unplaced`]; but for [`Unplaced::Half`], everything stands as before.
+/// See [`Unplaced`]. Everything stands as before, but for [`Unplaced::Half`] and for a process that dies when all have been
+/// let through.
 pub fn place(
     made: &mut [&mut Restored],
     image: &Image,
@@ -135,7 +136,15 @@ pub fn place(
     if failed.is_none() {
         failed = barrier.open(ready.len()).map_err(call("let all go on")).err();
     }
-    if failed.is_some() {
+    if failed.is_none() {
+        // Whatever comes now: the names lead to the new ones.
+        made.iter_mut().for_each(|restored| {
+            if let Err(error) = restored.discard_asides() {
+                tracing::error!(%error, "failed to delete what was moved aside");
+            }
+            restored.make_final();
+        });
+    } else {
         // Before anybody else does it who sees that it is over.
         quiet.speak_again();
         made.iter_mut().for_each(|restored| restored.take_files_back());
@@ -290,7 +299,8 @@ fn judge(ready: &Ready<'_>, results: &[i64]) -> Result<Placed, Unplaced> {
     };
     for (purpose, result) in ready.purposes.iter().zip(results) {
         match (*purpose, *result) {
-            (Purpose::Wait | Purpose::Forget, _) => {}
+            (Purpose::Forget, _) | (Purpose::Wait, 1..) => {}
+            (Purpose::Wait, error) => return Err(half("read", -1, error)),
             (Purpose::Put(_), 0..) => placed.descriptors += 1,
             (Purpose::Watch(_), 0..) => placed.registrations += 1,
             (Purpose::Watch(_), error) if error == -i64::from(libc::EEXIST) => {}

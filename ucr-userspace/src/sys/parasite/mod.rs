@@ -15,8 +15,8 @@ pub use self::x86_64::{
 pub struct Gadgets {
     /// A system call, and the return from a function.
     pub call: u64,
-    /// Takes a number from the stack to be that of the next call, and returns.
-    pub pop: u64,
+    /// Takes a number from the stack to be that of the next call, and returns; not every program has such code.
+    pub pop: Option<u64>,
     /// The system call that returns from a signal handler.
     pub sigreturn: u64,
 }
@@ -30,7 +30,7 @@ pub struct Frame {
     pub bytes: Vec<u8>,
     /// Stack with which a call returns to what the thread was about.
     pub back: u64,
-    /// The same, but what was mapped by that call is unmapped before.
+    /// The same, but what was mapped by that call is unmapped before, if there is code for it.
     pub unmapping: u64,
 }
 

@@ -359,7 +359,8 @@ pub fn frame_room(extended: &[u8]) -> usize {
 pub fn frame(registers: &Registers, mask: u64, extended: &[u8], gadgets: Gadgets) -> Frame {
     let room = u64::try_from(frame_room(extended)).unwrap_or_default();
     let at = (registers.stack().wrapping_sub(room)) & !63;
-    let unmap = [gadgets.pop, libc::SYS_munmap.cast_unsigned(), gadgets.call];
+    let pop = gadgets.pop.unwrap_or_default();
+    let unmap = [pop, libc::SYS_munmap.cast_unsigned(), gadgets.call];
     let sigreturn = gadgets.sigreturn;
     // The area has to be at a multiple of 64.
     let area = (CONTEXT + 63) & !63;
@@ -393,7 +394,8 @@ pub fn frame(registers: &Registers, mask: u64, extended: &[u8], gadgets: Gadgets
     let end = bytes.len() - 4;
     put(&mut bytes, end, &MAGIC_2.to_ne_bytes());
     let mut all = unmap.map(u64::to_ne_bytes).concat();
-    let unmapping = at - u64::try_from(all.len()).unwrap_or_default();
+    let begin = at - u64::try_from(all.len()).unwrap_or_default();
     all.extend(bytes);
-    Frame { at: unmapping, bytes: all, back: at, unmapping }
+    let unmapping = if gadgets.pop.is_some() { begin } else { at };
+    Frame { at: begin, bytes: all, back: at, unmapping }
 }
