@@ -29,16 +29,23 @@ fn bound(world: &World, image: &Path, fd: i32) -> serde_json::Value {
     shown["sockets"][index]["bound"].clone()
 }
 
-/// Nothing of a restore is left in a folder of its own, nor, where others restore as well, of this process.
+/// Nothing of a restore is left in a folder of its own, nor, where others restore as well, of this process. (One that
+/// was killed before may have had the same pid.)
 fn no_traces(folder: &Path, pid: i32) {
     let beginnings = [".ucr-root-", ".ucr-aside-"];
     let own = beginnings.map(|beginning| format!("{beginning}{pid}-"));
-    no_file(folder, &beginnings);
-    no_file(&std::env::temp_dir(), &own);
+    // Some file systems do not tell.
+    let begun = fs::metadata(folder).and_then(|facts| facts.created());
+    no_file(folder, SystemTime::UNIX_EPOCH, &beginnings);
+    no_file(&std::env::temp_dir(), begun.unwrap_or(SystemTime::UNIX_EPOCH), &own);
 }
 
-fn no_file(folder: &Path, beginnings: &[impl AsRef<str>]) {
-    for entry in fs::read_dir(folder).expect("list").flatten() {
+fn no_file(folder: &Path, since: SystemTime, beginnings: &[impl AsRef<str>]) {
+    let is_new = |entry: &fs::DirEntry| {
+        let changed = entry.metadata().and_then(|facts| facts.modified());
+        changed.is_ok_and(|changed| changed >= since)
+    };
+    for entry in fs::read_dir(folder).expect("list").flatten().filter(is_new) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_one = beginnings.iter().any(|beginning| name.starts_with(beginning.as_ref()));
         assert!(!is_one, "{}", entry.path().display());
