@@ -38,7 +38,7 @@ pub(super) fn make(
         refuse(obstacles);
         Ok(Err(exit::REFUSED))
     };
-    let standing = match into::look(alone, targets, &mut lister) {
+    let standing = match into::look(alone, targets, &mut lister, |_| false) {
         Ok(standing) => standing,
         Err(errors) => {
             drop(frozen);
@@ -63,13 +63,16 @@ pub(super) fn make(
             return refused(&[Obstacle::Into(error)]);
         }
     };
+    let predecessors = standing.predecessors(alone, targets);
     let how = Execution {
         signals: Some(&signals),
         places: Places::Others,
         barrier: Some(barrier),
+        predecessors: Some(&predecessors),
+        go_on: true,
         ..Execution::default()
     };
-    let mut restored = execute_with(&plan, alone, how, Workers::with(inside))?;
+    let mut restored = execute_with(&plan, alone, how, Workers::with(inside), None)?;
     // They leave the processes, which go on.
     drop(restored.take_inside());
     drop(frozen);

@@ -1,7 +1,7 @@
 //! What `ucr dump` and `ucr check` have in common: everything up to the image, with the options that make a
 //! difference to what comes out.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context as _;
 
@@ -9,7 +9,9 @@ use crate::{
     dump::{
         Dump, Verify, dump,
         external::{Rule, Rules, Then},
+        obstacle::Obstacle,
     },
+    lock,
     model::Pid,
     process::freeze::Scope,
     restore::plan::{PlanError, plan},
@@ -74,8 +76,31 @@ impl CollectOptions {
         lock_for: Duration,
         pins: &PinDirectory,
     ) -> anyhow::Result<Collected> {
+        self.collect_by(pid, Rules::new(self.external.clone(), then), lock_for, pins)
+    }
+
+    /// The same for a caller who has some of the sockets himself: their inodes, and how many times he has each.
+    ///
+    /// # Errors
+    /// See [`dump`]; the processes go on.
+    pub fn collect_beside(
+        &self,
+        pid: Pid,
+        own: HashMap<u32, u64>,
+        pins: &PinDirectory,
+    ) -> anyhow::Result<Collected> {
+        let rules = Rules::new(self.external.clone(), Then::GoOn).beside(own);
+        self.collect_by(pid, rules, lock::USUAL, pins)
+    }
+
+    fn collect_by(
+        &self,
+        pid: Pid,
+        rules: Rules,
+        lock_for: Duration,
+        pins: &PinDirectory,
+    ) -> anyhow::Result<Collected> {
         let scope = if self.tree { Scope::Tree } else { Scope::Process };
-        let rules = Rules::new(self.external.clone(), then);
         let dumped = dump(pid, scope, pins, self.backend, &rules, lock_for)
             .with_context(|| format!("dump process {pid}"))?;
         let hopeless = if dumped.obstacles.is_empty() { plan(&dumped.image).err() } else { None };
@@ -84,6 +109,16 @@ impl CollectOptions {
 }
 
 impl Collected {
+    /// Passes over obstacles of which somebody knows that they are none.
+    pub fn overlook(&mut self, is_none: impl Fn(&Obstacle) -> bool) {
+        let obstacles = &mut self.dumped.obstacles;
+        let before = obstacles.len();
+        obstacles.retain(|obstacle| !is_none(obstacle));
+        if obstacles.is_empty() && before > 0 {
+            self.hopeless = plan(&self.dumped.image).err();
+        }
+    }
+
     /// Whether nothing may be written.
     #[must_use]
     pub fn is_refused(&self) -> bool {

@@ -62,16 +62,17 @@ pub fn replace(
     barrier: &Rc<Barrier>,
     look: impl Fn() -> anyhow::Result<View> + Sync,
 ) -> anyhow::Result<Result<Replaced, u8>> {
-    let Standstill { mut image, mut frozen, stopped_at, mut lister } = standstill;
+    let Standstill { mut image, mut frozen, stopped_at, mut lister, lock } = standstill;
     let adopted = ahead.as_ref().map(|ahead| ahead.adopt(&mut image)).transpose();
     let adopted = adopted.context("duplicate a socket that was made ahead")?.unwrap_or_default();
     let image = &image;
     let plan = planned(image, None)?;
     let mut obstacles = Vec::new();
-    let standing = into::look(image, targets, &mut lister).unwrap_or_else(|errors| {
-        obstacles.extend(errors.into_iter().map(Obstacle::Into));
-        Standing::default()
-    });
+    let standing = into::look(image, targets, &mut lister, |socket| adopted.contains_key(&socket))
+        .unwrap_or_else(|errors| {
+            obstacles.extend(errors.into_iter().map(Obstacle::Into));
+            Standing::default()
+        });
     let _inside = standing.enter().context("enter the network namespace of the sockets")?;
     // What was made ahead has its name already.
     let own = adopted.values().filter_map(|socket| fstat(socket).ok());
@@ -101,14 +102,16 @@ pub fn replace(
         }
     };
     tracing::debug!("the processes are entered");
+    let predecessors = standing.predecessors(image, targets);
     let how = Execution {
         signals: Some(&signals),
         places: Places::Others,
         adopted: Some(&adopted),
         barrier: Some(barrier),
+        predecessors: Some(&predecessors),
         ..Execution::default()
     };
-    let mut restored = execute_with(&plan, image, how, Workers::with(inside))?;
+    let mut restored = execute_with(&plan, image, how, Workers::with(inside), lock)?;
     tracing::debug!("the steps are taken");
     let inside = restored.take_inside();
     let mut parasites: BTreeMap<Pid, Parasite> =
@@ -120,7 +123,8 @@ pub fn replace(
     tracing::debug!("what was made is as it should be");
     let people = People::living(targets.iter().map(|target| (target.saved, target.pid)));
     let armed = arm::arm(&restored, &people);
-    let placed = match armed.map_err(anyhow::Error::from) {
+    let settled = armed.map_err(anyhow::Error::from).and_then(|()| Ok(restored.settle()?));
+    let placed = match settled {
         Ok(()) => {
             let mut made = vec![&mut restored];
             made.extend(ahead.map(|ahead| &mut ahead.restored));
@@ -139,6 +143,10 @@ pub fn replace(
         if let Err(error) = parasite.leave() {
             say(&format!("warning: leave process {pid}: {}", one_line(&error)));
         }
+    }
+    // Nobody uses them yet.
+    if let Err(error) = restored.release() {
+        say(&format!("warning: let TCP connections go on: {}", one_line(&error)));
     }
     drop(frozen);
     let stopped = stopped_at.elapsed();
@@ -186,7 +194,7 @@ pub(super) fn restore(
     let stopped_at = Instant::now();
     let frozen = freeze_each(&pids).context("stop the processes")?;
     let processes = pids.len();
-    let standstill = Standstill { image, frozen, stopped_at, lister };
+    let standstill = Standstill { image, frozen, stopped_at, lister, lock: None };
     let replaced = match replace(standstill, &mut known, &targets, foreign, None, &barrier, look)? {
         Ok(replaced) => replaced,
         Err(status) => return Ok(ExitCode::from(status)),

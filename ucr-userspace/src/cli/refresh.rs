@@ -16,9 +16,8 @@ use super::exit;
 use super::into::{replace, tell};
 use super::report::say;
 use super::restore::left_behind;
-use crate::dump::external::{Policy, Rule, Then};
+use crate::dump::external::{Policy, Rule};
 use crate::dump::obstacle::Obstacle;
-use crate::lock;
 use crate::model::{Pid, View};
 use crate::process::{parasite::Known, procfs};
 use crate::render::{dump::Table, obstacle::Placed, output::unless_broken_pipe};
@@ -34,8 +33,7 @@ use crate::tracer::pins::PinDirectory;
 /// numbers; what watches them (epoll) watches the new ones; then it goes on, and notices nothing. Both ends of a
 /// connection are replaced if both are in the process or tree. One with a process outside stays as it is
 /// (--external keep, unless said otherwise). If anything is in the way, or fails, or ucr is killed, the old sockets
-/// are still there. TCP, UDP and abstract names are refused: their addresses are not free as long as the old sockets
-/// live.
+/// are still there. Abstract names are refused: nobody else can have one as long as the old socket lives.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RefreshArgs {
     /// The process
@@ -110,7 +108,11 @@ pub fn run(
     let mut ahead: Option<Ahead> = None;
     let mut patience = Patience::begin();
     let (replaced, pids) = loop {
-        let collected = options.collect(pid, Then::GoOn, lock::USUAL, pins)?;
+        let own = ahead.as_ref().map(Ahead::references).unwrap_or_default();
+        let mut collected = options.collect_beside(pid, own, pins)?;
+        if let Some(ahead) = &ahead {
+            collected.overlook(|obstacle| ahead.is_its_own(obstacle));
+        }
         let obstacles = &collected.dumped.obstacles;
         let is_passing = !obstacles.is_empty() && obstacles.iter().all(Obstacle::is_passing);
         let alone = if ahead.is_none() { alone(&collected.dumped.image) } else { None };

@@ -1,5 +1,6 @@
 //! What becomes of a connection whose other end is not in the image: rules, as the user gives them.
 
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use crate::model::UnixName;
@@ -93,13 +94,25 @@ pub enum Then {
 pub struct Rules {
     list: Vec<Rule>,
     then: Then,
+    own: HashMap<u32, u64>,
 }
 
 impl Rules {
     /// By a list.
     #[must_use]
     pub fn new(list: Vec<Rule>, then: Then) -> Self {
-        Self { list, then }
+        Self { list, then, own: HashMap::new() }
+    }
+
+    /// The same for a caller who has such sockets himself, by inode, so many times.
+    #[must_use]
+    pub fn beside(self, own: HashMap<u32, u64>) -> Self {
+        Self { own, ..self }
+    }
+
+    /// How many references to a socket are the caller's.
+    pub(super) fn own_references(&self, inode: u32) -> u64 {
+        self.own.get(&inode).copied().unwrap_or(0)
     }
 
     /// What becomes of the processes afterwards.

@@ -41,6 +41,11 @@ impl Locking {
         self.answered.clone()
     }
 
+    /// What keeps it shut.
+    pub(super) fn into_lock(self) -> Option<Lock> {
+        self.lock
+    }
+
     /// Keeps it shut when this process has ended.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ use crate::{
     kernel::clock,
     ledger::BadRecord,
     lock::{
-        LockError,
+        Lock, LockError,
         kept::{self, Kept},
     },
     model::{Pid, VerdictCounts},
@@ -217,6 +217,8 @@ pub struct Standstill {
     pub stopped_at: Instant,
     /// What lists descriptors.
     pub lister: Lister,
+    /// What keeps the network from their TCP connections.
+    pub lock: Option<Lock>,
 }
 
 /// Whether there was a ledger.
@@ -279,8 +281,8 @@ impl Dump {
     /// The image with the processes, which stand still, and since when they do.
     #[must_use]
     pub fn stay(self) -> Standstill {
-        let Self { image, frozen, stopped_at, _lister: lister, .. } = self;
-        Standstill { image, frozen, stopped_at, lister }
+        let Self { image, frozen, locking, stopped_at, _lister: lister, .. } = self;
+        Standstill { image, frozen, stopped_at, lister, lock: locking.into_lock() }
     }
 
     /// Ends the processes; returns how long they stood still. Their TCP connections stay locked until they are

@@ -29,7 +29,13 @@ impl Obstacle {
     /// Whether it goes away by itself when the program goes on: somebody outside waits to be let in, or has just left.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self.reason, Reason::Waiting { .. } | Reason::ClosedMeanwhile)
+        matches!(
+            self.reason,
+            Reason::Waiting { .. }
+                | Reason::RemoteWaiting { .. }
+                | Reason::WaitingIn { .. }
+                | Reason::ClosedMeanwhile
+        )
     }
 }
 

@@ -107,6 +107,14 @@ impl Usual {
 /// # Errors
 /// The kernel's.
 pub fn create(family: Family, protocol: Protocol) -> io::Result<OwnedFd> {
+    let (domain, kind, protocol) = kind_of(family, protocol);
+    Ok(rustix::net::socket_with(domain, kind, SocketFlags::CLOEXEC, Some(protocol))?)
+}
+
+fn kind_of(
+    family: Family,
+    protocol: Protocol,
+) -> (AddressFamily, rustix::net::SocketType, rustix::net::Protocol) {
     let domain = match family {
         Family::V4 => AddressFamily::INET,
         Family::V6 => AddressFamily::INET6,
@@ -116,7 +124,15 @@ pub fn create(family: Family, protocol: Protocol) -> io::Result<OwnedFd> {
         Protocol::Udp => (rustix::net::SocketType::DGRAM, ipproto::UDP),
         Protocol::UdpLite => (rustix::net::SocketType::DGRAM, ipproto::UDPLITE),
     };
-    Ok(rustix::net::socket_with(domain, kind, SocketFlags::CLOEXEC, Some(protocol))?)
+    (domain, kind, protocol)
+}
+
+/// The arguments of `socket` for that, without flags.
+#[must_use]
+pub fn arguments(family: Family, protocol: Protocol) -> (i32, i32, i32) {
+    let (domain, kind, protocol) = kind_of(family, protocol);
+    let number = |raw: u32| i32::try_from(raw).unwrap_or_default();
+    (i32::from(domain.as_raw()), number(kind.as_raw()), number(protocol.as_raw().get()))
 }
 
 /// Family and protocol of a socket; `None` if it is none of those that ucr knows (another family, MPTCP, raw).
@@ -176,6 +192,7 @@ pub fn read(
         });
     }
     let is_heard = remote.is_some() || has_ended;
+    let shares_its_port = settings.options.iter().any(|option| option.name == libc::SO_REUSEPORT);
     let groups = memory.memberships(sk, family, protocol.is_datagram())?;
     let inet = Inet {
         family,
@@ -192,7 +209,7 @@ pub fn read(
                 sources: group.sources,
             })
             .collect(),
-        turn: sock.turn,
+        turn: sock.turn.filter(|_| shares_its_port || !sock.is_alone),
         datagrams: datagrams
             .into_iter()
             .map(|raw| Datagram { data: raw.data, from: raw.from, to: raw.to })

@@ -1,5 +1,6 @@
 //! Executes a plan with real sockets in this process.
 
+mod beside;
 mod binding;
 mod connections;
 mod error;
@@ -17,8 +18,11 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags};
 
+pub(super) use self::beside::{ABORT, is_listener};
+pub use self::beside::{OWN_REFERENCES, Predecessor};
 pub use self::error::{Failed, RestoreError, StepError};
 
+use self::beside::Beside;
 use self::exchange::Exchange;
 use super::arm;
 use super::inside::Inside;
@@ -55,6 +59,10 @@ pub struct Execution<'a> {
     pub barrier: Option<&'a Rc<Barrier>>,
     /// Sockets that have been made before, with their names: they may have got something already.
     pub adopted: Option<&'a BTreeMap<SocketIndex, OwnedFd>>,
+    /// The sockets that live until all is done and have the addresses of those that are made.
+    pub predecessors: Option<&'a BTreeMap<SocketIndex, Predecessor>>,
+    /// Whether processes go on with these before others take their places.
+    pub go_on: bool,
 }
 
 /// In whose table of descriptors the sockets get the numbers that they had.
@@ -91,6 +99,8 @@ pub struct Restored {
     undo: Undo,
     /// What waits to take the place of other files, or has taken it.
     exchange: Exchange,
+    /// What is replaced and has its address, before the lock goes.
+    beside: Beside,
     /// Made before, with their names.
     adopted: HashMap<Holder, OwnedFd>,
     /// Where sockets are put at once.
@@ -131,10 +141,10 @@ const STEPS: usize = 64;
 ///
 /// The first step that fails; everything before it is undone.
 pub fn execute(plan: &Plan, image: &Image, how: Execution<'_>) -> Result<Restored, RestoreError> {
-    execute_with(plan, image, how, Workers::default())
+    execute_with(plan, image, how, Workers::default(), None)
 }
 
-/// The same, with processes that make calls.
+/// The same, with processes that make calls, and with what keeps the network from its connections already.
 ///
 /// # Errors
 ///
@@ -144,6 +154,7 @@ pub fn execute_with(
     image: &Image,
     how: Execution<'_>,
     workers: Workers,
+    lock: Option<Lock>,
 ) -> Result<Restored, RestoreError> {
     let (wanted, homes) = match how.places {
         Places::Ours => (Wanted::by(image), homes(image)),
@@ -166,10 +177,11 @@ pub fn execute_with(
         private: None,
         undo: Undo::default(),
         exchange: Exchange::guarded_by(how.barrier),
+        beside: Beside::new(how.predecessors, how.go_on),
         homes,
         mark: mark(),
         sharing: HashSet::new(),
-        lock: None,
+        lock,
         connections: Vec::new(),
         reserved,
         arming: plan.arming.clone(),
@@ -263,6 +275,12 @@ impl Restored {
         self.adopted.contains_key(&Holder::Saved(index))
     }
 
+    /// Whether what it is to replace is there as well, with the same address.
+    #[must_use]
+    pub fn is_beside(&self, index: SocketIndex) -> bool {
+        self.beside.has(index)
+    }
+
     /// The directory beneath which all paths of the image are looked up, if not ours.
     #[must_use]
     pub fn beneath(&self) -> Option<&[u8]> {
@@ -297,6 +315,7 @@ impl Restored {
     pub fn undo(mut self) -> Vec<UndoProblem> {
         self.workers.end();
         self.hush();
+        self.beside.put_back();
         // Closed first, so that nobody connects to a file that is about to go.
         self.sockets.clear();
         self.pairs.clear();
@@ -352,6 +371,7 @@ impl Restored {
     /// What was made stays, also when this is dropped; the descriptors are closed then.
     pub fn make_final(&mut self) {
         self.undo.make_final();
+        self.beside.finish();
     }
 
     pub(super) fn get(&self, holder: Holder) -> Result<BorrowedFd<'_>, StepError> {
@@ -411,7 +431,7 @@ impl Restored {
             Step::ConnectDatagram { sender, receiver, place } => {
                 self.connect_datagram(self.saved(*sender)?, *receiver, place)
             }
-            Step::Inet { socket, step } => self.inet(image, *socket, step),
+            Step::Inet { socket, step } => self.inet(image, *socket, step, steps),
             Step::Netlink { socket, netlink } => {
                 let made = netlink::make(netlink);
                 let made = made.map_err(|(call, source)| StepError::Call { call, source })?;

@@ -1,11 +1,16 @@
 //! A live process that is to get sockets, and makes those calls itself that others will know it by.
 
+use std::fs;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 
 use super::identity::same_groups;
 use super::plan::step::Identity;
+use crate::kernel::netns;
 use crate::model::Pid;
+use crate::model::inet::{Family, Protocol};
+use crate::process::inet;
 use crate::process::parasite::{Else, File, Parasite, ParasiteError};
 use crate::process::procfs::{self, ProcError};
 use crate::sys::addr;
@@ -47,6 +52,18 @@ impl Inside {
     #[must_use]
     pub fn into_parasite(self) -> Parasite {
         self.parasite
+    }
+
+    /// Whether it is in the network namespace that we are in.
+    pub(super) fn is_in_our_network(&self) -> bool {
+        let of = |path: &str| fs::metadata(path).map(|facts| facts.ino()).ok();
+        let theirs = of(&format!("/proc/{}/ns/net", self.pid()));
+        theirs.is_some() && theirs == of(netns::OWN)
+    }
+
+    /// A duplicate of one of its descriptors.
+    pub(super) fn duplicate(&self, fd: i32) -> io::Result<OwnedFd> {
+        self.parasite.duplicate(fd).map_err(other)
     }
 
     /// Whether what it calls now is seen under these ids.
@@ -125,6 +142,27 @@ impl Inside {
         }
         calls.into_iter().try_for_each(|at| self.succeeded("connect", &results, Some(at)))?;
         Ok(true)
+    }
+
+    /// New internet sockets.
+    pub(super) fn sockets(&mut self, kinds: &[(Family, Protocol)]) -> io::Result<Vec<OwnedFd>> {
+        let parasite = &mut self.parasite;
+        let (mut order, mut calls) = (parasite.order(), Vec::new());
+        for (family, protocol) in kinds {
+            let (domain, kind, protocol) = inet::arguments(*family, *protocol);
+            let kind = (kind | libc::SOCK_CLOEXEC).cast_unsigned();
+            let rest = [u64::from(kind), u64::from(protocol.cast_unsigned())];
+            calls.push(order.open(libc::SYS_socket, domain, &rest, Else::Stop));
+        }
+        let results = parasite.perform(&mut order, &[]).map_err(other)?;
+        let files: Vec<File> = calls.iter().map(|call| order.opened(*call)).collect();
+        let numbers = parasite.numbers(&files).map_err(other)?;
+        let made = numbers.iter().filter(|number| **number >= 0);
+        let made: Vec<_> = made.map(|number| parasite.duplicate(*number).map_err(other)).collect();
+        files.iter().for_each(|file| order.close(*file));
+        parasite.perform(&mut order, &[]).map_err(other)?;
+        calls.into_iter().try_for_each(|at| self.succeeded("socket", &results, Some(at)))?;
+        made.into_iter().collect()
     }
 
     fn pairs(&mut self, socket_type: i32, count: usize) -> io::Result<Vec<Ends>> {

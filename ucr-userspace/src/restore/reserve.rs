@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::fs::{Mode, OFlags, open};
 
-use crate::image::Image;
+use crate::image::{Image, Socket};
 use crate::sys::descriptor::{self, OnExec};
 use crate::sys::spawn::FileLimit;
 
@@ -141,7 +141,9 @@ impl Wanted {
     /// Of an image whose sockets get their numbers in other processes.
     #[must_use]
     pub fn beside(image: &Image) -> Self {
-        Self { numbers: BTreeSet::new(), beside: image.sockets.len() }
+        // Of an internet socket also the old one, and the new one for whoever sets that back.
+        let each = |socket: &Socket| if socket.inet.is_some() { 3 } else { 1 };
+        Self { numbers: BTreeSet::new(), beside: image.sockets.iter().map(each).sum() }
     }
 
     /// The lowest limit that all fit below.

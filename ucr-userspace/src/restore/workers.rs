@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 use rustix::net::{self, AddressFamily, SocketFlags};
@@ -16,8 +17,9 @@ use super::identity::{Assumed, Own, same_groups};
 use super::inside::Inside;
 use super::plan::step::{Holder, Identity};
 use crate::model::Pid;
+use crate::model::inet::{Family, Protocol};
 use crate::model::name::Escaped;
-use crate::process::procfs;
+use crate::process::{inet, procfs};
 use crate::sys::addr;
 use crate::sys::worker::{Call, Ends, Ids, Worker};
 
@@ -129,6 +131,32 @@ impl Workers {
         let ends = in_place(call);
         assumed.leave()?;
         Ok(Made { by: own_pid(), ends: ends? })
+    }
+
+    /// Internet sockets that are made by a live process, if it is where we are; else by us.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses.
+    pub(super) fn sockets(
+        &mut self,
+        pid: Pid,
+        kinds: &[(Family, Protocol)],
+    ) -> io::Result<Vec<OwnedFd>> {
+        match self.inside.get_mut(&pid) {
+            Some(inside) if inside.is_in_our_network() => inside.sockets(kinds),
+            _ => kinds.iter().map(|(family, protocol)| inet::create(*family, *protocol)).collect(),
+        }
+    }
+
+    /// A duplicate of a descriptor of a live process.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub(super) fn duplicate(&self, pid: Pid, fd: i32) -> io::Result<OwnedFd> {
+        let inside = self.inside.get(&pid).ok_or(io::ErrorKind::NotFound)?;
+        inside.duplicate(fd)
     }
 
     /// Sees to it that a process with this pid exists, until what is returned is dropped, or these are.

@@ -1,4 +1,4 @@
-//! A process that puts files back where they were if this one dies before all is done.
+//! A process that puts files back where they were, and sockets as they were, if this one dies before all is done.
 //!
 //! Like [`super::janitor`] it is nobody's child, and has no descriptors but those it needs. It waits at the
 //! gate at which those wait who are to get something: whoever opens it opens it for all.
@@ -20,6 +20,8 @@ pub struct Barrier {
     writer: RefCell<Option<PipeWriter>>,
     /// Guards that wait.
     guards: Cell<usize>,
+    /// Tells them that what they were for is done by whoever lives.
+    relieved: RefCell<Vec<PipeWriter>>,
 }
 
 impl Barrier {
@@ -30,7 +32,12 @@ impl Barrier {
     /// What `pipe2` refuses.
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        Ok(Self { reader, writer: RefCell::new(Some(writer)), guards: Cell::new(0) })
+        Ok(Self {
+            reader,
+            writer: RefCell::new(Some(writer)),
+            guards: Cell::new(0),
+            relieved: RefCell::default(),
+        })
     }
 
     /// Where to wait.
@@ -57,8 +64,12 @@ impl Barrier {
         }
     }
 
-    /// Lets everybody know that it will not be opened.
+    /// Lets everybody know that it will not be opened, after all has been put back.
     pub fn give_up(&self) {
+        for mut guard in self.relieved.borrow_mut().drain(..) {
+            // Whoever does not hear it does once more what has been done.
+            guard.write(&[0]).ok();
+        }
         self.writer.borrow_mut().take();
     }
 }
@@ -74,17 +85,44 @@ pub struct Swapped<'a> {
     pub inode: u64,
 }
 
+/// An option that a socket is to have.
+#[derive(Clone, Debug)]
+pub struct Setting<'a> {
+    /// The socket.
+    pub socket: BorrowedFd<'a>,
+    /// As in `setsockopt`.
+    pub level: i32,
+    /// Which option.
+    pub name: i32,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Default)]
+pub struct Undoing<'a> {
+    /// Files, the last one first.
+    pub swapped: Vec<Swapped<'a>>,
+    /// Options of sockets, in this order.
+    pub settings: Vec<Setting<'a>>,
+    /// Descriptors that are to be open until it is done: what they hold lasts so long.
+    pub held: Vec<RawFd>,
+}
+
 /// Starts one.
 ///
 /// # Errors
 ///
 /// What `pipe2`, `fork` or `close_range` refuses.
-pub fn start(swapped: &[Swapped<'_>], barrier: &Barrier) -> io::Result<()> {
+pub fn start(undoing: &Undoing<'_>, barrier: &Barrier) -> io::Result<()> {
     let (ready, done) = io::pipe()?;
+    let (relief, relieving) = io::pipe()?;
     let gate = barrier.reader.as_raw_fd();
     let of = |file: &Swapped<'_>| [file.place.0.as_raw_fd(), file.other.0.as_raw_fd()];
-    let mut kept: Vec<RawFd> = swapped.iter().flat_map(of).collect();
-    kept.extend([gate, done.as_raw_fd()]);
+    let mut kept: Vec<RawFd> = undoing.swapped.iter().flat_map(of).collect();
+    kept.extend(undoing.settings.iter().map(|setting| setting.socket.as_raw_fd()));
+    kept.extend(&undoing.held);
+    kept.extend([gate, relief.as_raw_fd(), done.as_raw_fd()]);
     kept.sort_unstable();
     kept.dedup();
     // SAFETY: the child makes async-signal-safe calls only, on what was prepared above, and ends
@@ -94,16 +132,29 @@ pub fn start(swapped: &[Swapped<'_>], barrier: &Barrier) -> io::Result<()> {
         gate::reap(pid);
         gate::hear(ready)?;
         barrier.guards.set(barrier.guards.get() + 1);
+        barrier.relieved.borrow_mut().push(relieving);
         return Ok(());
     }
     janitor::leave_for_good(&kept, done.as_raw_fd());
     gate::report(done.as_raw_fd(), 0);
     let mut byte = [0; 1];
     // An error tells nothing: then everything stays as it is.
-    if gate::read(gate, &mut byte) == Some(0) {
-        swapped.iter().rev().for_each(put_back);
+    if gate::read(gate, &mut byte) == Some(0)
+        && gate::read(relief.as_raw_fd(), &mut byte) == Some(0)
+    {
+        undoing.swapped.iter().rev().for_each(put_back);
+        undoing.settings.iter().for_each(set);
     }
     gate::end(0)
+}
+
+fn set(setting: &Setting<'_>) {
+    let Setting { socket, level, name, value } = setting;
+    let length = libc::socklen_t::try_from(value.len()).unwrap_or_default();
+    // SAFETY: the kernel reads as many bytes as the vector has, which was filled before the fork.
+    unsafe {
+        libc::setsockopt(socket.as_raw_fd(), *level, *name, value.as_ptr().cast(), length);
+    };
 }
 
 fn put_back(file: &Swapped<'_>) {

@@ -7,6 +7,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// `SIOCUNIXFILE` (`linux/un.h`): libc does not have it.
 const SIOCUNIXFILE: libc::Ioctl = 0x89E0;
 
+/// Not in libc: the kernel chooses again among those that share a port.
+pub const SO_DETACH_REUSEPORT_BPF: i32 = 68;
+
 /// Longest value that is read, in bytes.
 pub const MAX_LEN: usize = 64;
 

@@ -153,7 +153,9 @@ impl Assembly<'_> {
             let (state, why) = (details.state, why.clone());
             reasons.push(Reason::Connection { local, remote, state, why });
         }
-        reasons.extend(self.sharing_of(&stock.holders, stock.held.inode, stock.references));
+        let own = self.rules.own_references(stock.held.inode);
+        let references = stock.references.saturating_sub(own);
+        reasons.extend(self.sharing_of(&stock.holders, stock.held.inode, references));
         reasons
             .into_iter()
             .for_each(|reason| self.refuse_at(&stock.holders, stock.held.inode, reason));

@@ -38,7 +38,11 @@ pub struct Order {
     /// How much of it is in the process already.
     written: usize,
     list: Vec<Entry>,
+    /// Where the list before this one stands.
+    list_at: u64,
     farewell: Vec<Entry>,
+    /// Which of the farewell closes what which call of the list has opened.
+    opening: Vec<(usize, usize)>,
 }
 
 fn bits(number: i32) -> u64 {
@@ -52,7 +56,15 @@ fn length(bytes: &[u8]) -> u64 {
 impl Order {
     /// One whose memory begins at an address.
     pub(super) fn new(at: u64) -> Self {
-        Self { at, memory: Vec::new(), written: 0, list: Vec::new(), farewell: Vec::new() }
+        Self {
+            at,
+            memory: Vec::new(),
+            written: 0,
+            list: Vec::new(),
+            list_at: 0,
+            farewell: Vec::new(),
+            opening: Vec::new(),
+        }
     }
 
     /// A list that stands at an address for good, with what it refers to: it puts a limit of descriptors back, if any
@@ -109,6 +121,24 @@ impl Order {
         self.list.len() - 1
     }
 
+    /// A call that returns a descriptor: its place in the list. When the parasite goes it is closed, whatever happens.
+    pub fn open(&mut self, number: i64, first: i32, rest: &[u64], otherwise: Else) -> usize {
+        let at = self.call(number, File::Number(first), rest, otherwise);
+        if let Some(entry) = self.list.last_mut() {
+            // What is closed if it is not made.
+            entry.result = -1;
+        }
+        self.opening.push((self.farewell.len(), at));
+        self.close_finally(File::At(0));
+        at
+    }
+
+    /// What such a call of the last list has opened.
+    #[must_use]
+    pub fn opened(&self, call: usize) -> File {
+        File::At(self.list_at + Entry::result_of(call))
+    }
+
     /// Receives descriptors that will be sent along, [`MOST_FILES`] at most: where each one's number will
     /// stand. When the parasite goes they are closed, whatever happens.
     pub fn receive(&mut self, channel: i32, count: usize) -> Vec<File> {
@@ -145,16 +175,26 @@ impl Order {
         self.farewell.push(entry);
     }
 
+    fn put_list(&mut self, mut list: Vec<Entry>, last: Entry) -> u64 {
+        list.push(last);
+        let bytes: Vec<u8> = list.iter().flat_map(Entry::bytes).collect();
+        self.put(&bytes)
+    }
+
     /// What is to be written into the process. The list is empty afterwards.
     pub(super) fn finish(&mut self) -> Finished {
         let calls = self.list.len();
         let last = Entry { number: LAST, ..Entry::default() };
         let list = std::mem::take(&mut self.list);
-        let [list, farewell] = [list, self.farewell.clone()].map(|mut list| {
-            list.push(last);
-            let bytes: Vec<u8> = list.iter().flat_map(Entry::bytes).collect();
-            self.put(&bytes)
-        });
+        let list = self.put_list(list, last);
+        self.list_at = list;
+        for (closing, call) in std::mem::take(&mut self.opening) {
+            let File::At(at) = self.opened(call) else { continue };
+            if let Some([first, ..]) = self.farewell.get_mut(closing).map(|e| &mut e.arguments) {
+                *first = at;
+            }
+        }
+        let farewell = self.put_list(self.farewell.clone(), last);
         let from = std::mem::replace(&mut self.written, self.memory.len());
         let memory = self.memory.get(from..).unwrap_or_default();
         let at = self.at + u64::try_from(from).unwrap_or_default();
@@ -175,6 +215,27 @@ pub(super) struct Finished {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_opened_is_closed_in_the_end() {
+        let mut order = Order::new(0x1000);
+        order.put(&[0; 12]);
+        order.call(libc::SYS_getpid, File::Number(0), &[], Else::GoOn);
+        let call = order.open(libc::SYS_socket, libc::AF_INET, &[1, 0], Else::Stop);
+        let finished = order.finish();
+        // Behind twelve bytes, the first call, and all of the second but its result.
+        let result = 0x1000 + 16 + 72 + 64;
+        assert_eq!(order.opened(call), File::At(result));
+        let word = |at: u64| {
+            let at = usize::try_from(at - finished.at).expect("an offset");
+            let bytes = finished.memory.get(at..at + 8).expect("in memory");
+            u64::from_ne_bytes(bytes.try_into().expect("eight bytes"))
+        };
+        // Nothing was opened yet.
+        assert_eq!(word(result), u64::MAX);
+        // The first argument of the only call of the farewell.
+        assert_eq!(word(finished.farewell + 8), result);
+    }
 
     #[test]
     fn what_is_received_is_closed_in_the_end() {

@@ -18,7 +18,7 @@ use crate::restore::plan::spot::Spot;
 use crate::restore::plan::step::{Holder, Place};
 use crate::restore::private::PrivateRoot;
 use crate::restore::undo::UndoProblem;
-use crate::sys::guard::{self, Barrier, Swapped};
+use crate::sys::guard::{self, Barrier, Swapped, Undoing};
 use crate::sys::sockopt;
 
 /// Where files wait, and who puts them back.
@@ -47,6 +47,11 @@ impl Exchange {
         Self { barrier: barrier.cloned(), ..Self::default() }
     }
 
+    /// At which others wait.
+    pub(super) fn barrier(&self) -> Option<Rc<Barrier>> {
+        self.barrier.clone()
+    }
+
     /// Whether live processes are to have what is made.
     pub(super) fn is_in_place(&self) -> bool {
         self.barrier.is_some()
@@ -72,7 +77,7 @@ impl Exchange {
     fn guard(&mut self) -> io::Result<()> {
         let Some(barrier) = self.barrier.as_deref() else { return Ok(()) };
         let swapped: io::Result<Vec<_>> = self.waiting.values().map(Waiting::swapped).collect();
-        guard::start(&swapped?, barrier)?;
+        guard::start(&Undoing { swapped: swapped?, ..Undoing::default() }, barrier)?;
         self.is_guarded = true;
         Ok(())
     }
@@ -138,8 +143,9 @@ impl Restored {
         Ok(())
     }
 
-    /// Puts every file back where it was.
-    pub(in crate::restore) fn take_files_back(&mut self) {
+    /// Puts every file back where it was, and every old socket.
+    pub(in crate::restore) fn give_way(&mut self) {
+        self.beside.put_back();
         for problem in self.undo.undo() {
             tracing::error!(%problem, "failed to undo");
         }

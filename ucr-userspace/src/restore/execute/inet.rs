@@ -10,12 +10,13 @@ use rustix::net;
 
 use super::super::forge::Forger;
 use super::super::plan::inet::InetStep;
-use super::super::plan::step::Holder;
+use super::super::plan::step::{Holder, Step};
 use super::{Restored, StepError, call};
 use crate::image::{Datagram, Image, Inet, InetOption, Membership, SocketIndex};
 use crate::model::inet::{Endpoint, Family};
 use crate::model::option_table::SO_BINDTOIFINDEX;
 use crate::process::inet;
+use crate::sys::sockopt::SO_DETACH_REUSEPORT_BPF;
 use crate::sys::{filter, sockopt};
 
 /// How long a datagram is waited for: loopback hands it over at once, unless the machine is very busy.
@@ -32,20 +33,30 @@ const LOAD: u16 = 0x20;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
 
-/// Not in libc.
-const SO_DETACH_REUSEPORT_BPF: i32 = 68;
-
 impl Restored {
     pub(super) fn inet(
         &mut self,
         image: &Image,
         index: SocketIndex,
         step: &InetStep,
+        steps: &[Step],
     ) -> Result<(), StepError> {
+        let is_beside = self.beside.has(index);
+        let is_adopted = self.is_adopted(index);
         match step {
             InetStep::Create { family, protocol } => {
-                let socket = inet::create(*family, *protocol).map_err(call("socket"))?;
+                let socket = match self.adopted.get(&Holder::Saved(index)) {
+                    Some(made) => made.try_clone().map_err(call("duplicate a descriptor"))?,
+                    None if is_beside => self.create_beside(index, steps)?,
+                    None => inet::create(*family, *protocol).map_err(call("socket"))?,
+                };
                 self.keep(Holder::Saved(index), socket)
+            }
+            // All is done with it.
+            _ if is_adopted => Ok(()),
+            InetStep::StandAside => {
+                let barrier = self.exchange.barrier();
+                self.stand_aside(image, index, barrier.as_deref())
             }
             InetStep::SetOption(option) => {
                 inet::set(self.saved(index)?, option).map_err(call("setsockopt"))
@@ -62,6 +73,9 @@ impl Restored {
             }
             InetStep::Bind(local) => {
                 let saved = saved_inet(image, index)?;
+                if is_beside {
+                    return self.bind_beside(index, saved, *local);
+                }
                 if saved.turn.is_some() && self.sharing.insert((saved.protocol, *local)) {
                     is_ours_alone(self.saved(index)?, saved, *local)?;
                 }
@@ -70,6 +84,9 @@ impl Restored {
             }
             InetStep::Listen { backlog } => {
                 let backlog = i32::try_from(*backlog).unwrap_or(i32::MAX);
+                if is_beside {
+                    return self.listen_beside(index, saved_inet(image, index)?, backlog);
+                }
                 net::listen(self.saved(index)?, backlog).map_err(call("listen"))
             }
             InetStep::Join(membership) => join(self.saved(index)?, membership),

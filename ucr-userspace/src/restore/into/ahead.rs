@@ -1,17 +1,20 @@
-//! Sockets that others find by a path: they are made before the processes are stopped for good, and take the
-//! place of the old ones there, so that whoever connects meanwhile waits at the new one. The program goes on,
+//! Sockets that others find by a path or at a port: they are made before the processes are stopped for good, and take
+//! the place of the old ones there, so that whoever connects meanwhile waits at the new one. The program goes on,
 //! and accepts from the old one what waits there; then nothing comes to that any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 
 use super::kept;
+use crate::dump::obstacle::{Obstacle, Reason};
 use crate::image::{
-    Bound, Connection, Descriptor, Image, Role, Socket, SocketFile, SocketIndex, Was,
+    Bound, Connection, Descriptor, Image, Inet, Role, Socket, SocketFile, SocketIndex,
+    SocketOption, Was,
 };
 use crate::model::SocketType;
-use crate::restore::execute::Restored;
+use crate::process::state::NotRestorable;
+use crate::restore::execute::{OWN_REFERENCES, Restored};
 use crate::restore::plan::file_spot;
 
 /// Sockets that are made ahead, by the cookies of those that they are to replace.
@@ -19,7 +22,26 @@ use crate::restore::plan::file_spot;
 pub struct Ahead {
     /// Dropping it takes everything back.
     pub restored: Restored,
-    made: BTreeMap<u64, (SocketIndex, Bound)>,
+    made: BTreeMap<u64, Made>,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+struct Made {
+    /// Of the image that it was made of.
+    index: SocketIndex,
+    /// Of the old one.
+    inode: u32,
+    name: Option<Bound>,
+    /// What is different of an old one of the internet as long as both are there (`SHARING`).
+    options: Vec<SocketOption>,
+}
+
+/// Options that decide whether two may have one port.
+const SHARING: [i32; 2] = [libc::SO_REUSEADDR, libc::SO_REUSEPORT];
+
+fn is_sharing(option: &SocketOption) -> bool {
+    SHARING.contains(&option.name)
 }
 
 /// The image of those sockets alone that are to be made ahead: listeners, and datagram sockets for which nothing
@@ -29,7 +51,7 @@ pub fn alone(image: &Image) -> Option<Image> {
     let kept = kept(image);
     let all = (0..).map(SocketIndex).zip(&image.sockets);
     let chosen: BTreeMap<SocketIndex, SocketIndex> = all
-        .filter(|(index, socket)| is_found_by_path(socket) && !kept(*index))
+        .filter(|(index, socket)| is_found(socket) && !kept(*index))
         .zip(0..)
         .map(|((index, _), new)| (index, SocketIndex(new)))
         .collect();
@@ -44,11 +66,31 @@ pub fn alone(image: &Image) -> Option<Image> {
     Some(Image {
         origin: image.origin.clone(),
         processes: image.processes.clone(),
-        sockets: sockets.map(|socket| Socket { notification: None, ..socket }).collect(),
+        sockets: sockets.map(without_guests).collect(),
         descriptors: descriptors.collect(),
         connections: Vec::new(),
         interfaces: Vec::new(),
     })
+}
+
+/// The socket alone: who waits there is let in by the old one.
+fn without_guests(socket: Socket) -> Socket {
+    let inet = socket.inet.map(|inet| Box::new(Inet { waiting: Vec::new(), ..*inet }));
+    Socket { notification: None, inet, ..socket }
+}
+
+/// Whether others find it, and it may be made before nothing comes to the old one any more.
+fn is_found(socket: &Socket) -> bool {
+    match &socket.inet {
+        Some(inet) => is_found_at_a_port(inet),
+        None => is_found_by_path(socket),
+    }
+}
+
+/// What is in a group would get what is sent to that besides the old one.
+fn is_found_at_a_port(inet: &Inet) -> bool {
+    let is_empty = inet.datagrams.is_empty() && inet.held_back.is_none();
+    inet.tcp.is_none() && inet.local.is_some() && inet.memberships.is_empty() && is_empty
 }
 
 fn is_found_by_path(socket: &Socket) -> bool {
@@ -66,9 +108,27 @@ impl Ahead {
     #[must_use]
     pub fn new(image: &Image, restored: Restored) -> Self {
         let all = (0..).map(SocketIndex).zip(&image.sockets);
-        let made =
-            all.filter_map(|(index, socket)| Some((socket.cookie, (index, socket.name.clone()?))));
+        let made = all.map(|(index, socket)| {
+            let options = socket.options.iter().filter(|option| is_sharing(option)).cloned();
+            let (inode, name) = (socket.inode, socket.name.clone());
+            (socket.cookie, Made { index, inode, name, options: options.collect() })
+        });
         Self { restored, made: made.collect() }
+    }
+
+    /// The old sockets of the internet that ucr holds, by inode, and how many times it does.
+    #[must_use]
+    pub fn references(&self) -> HashMap<u32, u64> {
+        let all = self.made.values().filter(|made| self.restored.is_beside(made.index));
+        all.map(|made| (made.inode, OWN_REFERENCES)).collect()
+    }
+
+    /// Whether something is in the way of a dump only because both the old socket and the new one are there.
+    #[must_use]
+    pub fn is_its_own(&self, obstacle: &Obstacle) -> bool {
+        let Reason::Setting { setting } = &obstacle.reason else { return false };
+        *setting == NotRestorable::ReuseportProgram.to_string()
+            && self.made.values().any(|made| made.inode == obstacle.inode)
     }
 
     /// Whether something still waits at one of the old sockets, for the program to take it.
@@ -81,7 +141,9 @@ impl Ahead {
         };
         let mut all = (0..).map(SocketIndex).zip(&image.sockets);
         all.any(|(index, socket)| {
-            self.made.contains_key(&socket.cookie) && (!socket.queue.is_empty() || waits(index))
+            let has_guests = |inet: &Inet| !inet.waiting.is_empty() || !inet.datagrams.is_empty();
+            let is_waited_at = waits(index) || socket.inet.as_deref().is_some_and(has_guests);
+            self.made.contains_key(&socket.cookie) && (!socket.queue.is_empty() || is_waited_at)
         })
     }
 
@@ -94,10 +156,17 @@ impl Ahead {
     pub fn adopt(&self, image: &mut Image) -> io::Result<BTreeMap<SocketIndex, OwnedFd>> {
         let mut adopted = BTreeMap::new();
         for (index, socket) in (0..).map(SocketIndex).zip(&mut image.sockets) {
-            let Some((made, bound)) = self.made.get(&socket.cookie) else { continue };
-            let Some(new) = self.restored.socket(*made) else { continue };
+            let Some(made) = self.made.get(&socket.cookie) else { continue };
+            let Some(new) = self.restored.socket(made.index) else { continue };
             adopted.insert(index, new.try_clone_to_owned()?);
-            socket.name = Some(bound.clone());
+            socket.name.clone_from(&made.name);
+            if let Some(inet) = &mut socket.inet {
+                // Nobody else has its port.
+                inet.turn = None;
+                socket.options.retain(|option| !is_sharing(option));
+                socket.options.extend(made.options.iter().cloned());
+                socket.options.sort_by_key(|option| option.name);
+            }
         }
         // Others may wait at the new ones: connections within the image are made through sockets that nobody finds.
         for connection in &mut image.connections {
@@ -115,7 +184,7 @@ impl Ahead {
         }
         for socket in &mut image.sockets {
             if let (Role::Connected, Some(bound)) = (socket.role, &mut socket.name)
-                && self.made.values().any(|(_, made)| made.name == bound.name)
+                && self.made.values().flat_map(|made| &made.name).any(|n| n.name == bound.name)
                 && bound.file.is_some()
             {
                 bound.file = Some(SocketFile::Deleted);

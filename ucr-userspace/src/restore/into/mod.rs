@@ -7,6 +7,7 @@
 
 pub mod ahead;
 mod place;
+mod ports;
 mod standing;
 
 use std::collections::BTreeMap;
@@ -17,12 +18,14 @@ pub use self::standing::{Descriptor, Standing, look};
 
 use super::inside::Inside;
 use crate::image::{Image, SocketIndex};
-use crate::model::Pid;
+use crate::model::inet::Endpoint;
 use crate::model::name::Escaped;
+use crate::model::{Count, Pid};
 use crate::process::freeze::Frozen;
 use crate::process::parasite::{Known, Parasite, ParasiteError};
 use crate::process::procfs::ProcError;
 use crate::snapshot::descriptors::DescriptorError;
+use crate::snapshot::diag::DiagError;
 
 /// Memory for orders, in bytes: always, and for each descriptor and each registration of an event poll. (A call in a
 /// list takes 72; each has some.)
@@ -43,15 +46,36 @@ pub struct Target {
 /// Why sockets cannot be replaced in a live process.
 #[derive(Debug, thiserror::Error)]
 pub enum IntoError {
-    /// Its address can be had by one socket only.
+    /// Its port can be had by one socket only.
     #[error(
-        "socket {} is none of unix: its address is not free as long as the one that it replaces lives",
+        "socket {} is a netlink socket: its port is not free as long as the one that it replaces lives",
         socket.0
     )]
-    Family {
+    Netlink {
         /// Which socket.
         socket: SocketIndex,
     },
+    /// The kernel would choose between the new ones and the old ones.
+    #[error("socket {} shares {} with others (SO_REUSEPORT or SO_REUSEADDR)", socket.0, local)]
+    Shares {
+        /// Which socket.
+        socket: SocketIndex,
+        /// Its address.
+        local: Endpoint,
+    },
+    /// They can be let in by the old one only.
+    #[error("{} at socket {} ({local}), which the program has not accepted", Count(*count, "connection"), socket.0)]
+    Waited {
+        /// Which socket.
+        socket: SocketIndex,
+        /// Its address.
+        local: Endpoint,
+        /// How many.
+        count: usize,
+    },
+    /// What is asked of the kernel to find out.
+    #[error("find out who else has the ports of the sockets")]
+    Ports(#[from] DiagError),
     /// There is no such descriptor.
     #[error("descriptor {fd} of process {pid} is not open: there is nothing to replace")]
     NotOpen {
@@ -180,9 +204,10 @@ impl IntoError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Family { .. } => Some(
-                "ucr replaces only unix sockets in a live process yet; dump --kill and restore do",
+            Self::Netlink { .. } | Self::Shares { .. } => Some(
+                "ucr does not replace such a socket in a live process; dump --kill and restore do",
             ),
+            Self::Waited { .. } => Some("try again when it has"),
             Self::NotOpen { .. }
             | Self::NoSocket { .. }
             | Self::HeldAlso { .. }

@@ -9,11 +9,12 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::standing::Changes;
 use super::{Standing, Target};
-use crate::image::{Connection, Image, Role, SocketIndex};
+use crate::image::{Connection, Image, Inet, Role, SocketIndex};
 use crate::model::Pid;
 use crate::process::parasite::{Else, File, MOST_FILES, Order, Parasite, ParasiteError};
-use crate::restore::execute::Restored;
+use crate::restore::execute::{ABORT, Restored, is_listener};
 use crate::sys::guard::Barrier;
+use crate::sys::sockopt::SO_DETACH_REUSEPORT_BPF;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +82,7 @@ fn call<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Unplaced {
 enum Purpose {
     Wait,
     Forget,
+    Set(i32),
     Put(i32),
     Watch(i32),
 }
@@ -116,7 +118,7 @@ pub fn place(
         };
         look_again(image, parasite, changes)?;
         quiet.find(image, parasite, changes)?;
-        ready.push(prepare(restored, parasite, changes, barrier)?);
+        ready.push(prepare(image, restored, parasite, changes, barrier)?);
     }
     let mut begun = Vec::new();
     let mut failed = None;
@@ -147,7 +149,7 @@ pub fn place(
     } else {
         // Before anybody else does it who sees that it is over.
         quiet.speak_again();
-        made.iter_mut().for_each(|restored| restored.take_files_back());
+        made.iter_mut().for_each(|restored| restored.give_way());
         barrier.give_up();
     }
     let mut placed = Placed::default();
@@ -200,6 +202,14 @@ impl Telling {
     }
 }
 
+/// Whether something may come to an internet socket that nothing keeps from it, and nothing is known to have come.
+fn is_heard_of(inet: &Inet) -> bool {
+    inet.tcp.is_none()
+        && inet.local.is_some()
+        && inet.waiting.is_empty()
+        && inet.datagrams.is_empty()
+}
+
 /// Whether something has come to one of its sockets that is in no image: it would be lost.
 fn look_again(image: &Image, parasite: &Parasite, changes: &Changes) -> Result<(), Unplaced> {
     let is_waited_at = |socket: SocketIndex| {
@@ -211,6 +221,7 @@ fn look_again(image: &Image, parasite: &Parasite, changes: &Changes) -> Result<(
     for descriptor in &changes.descriptors {
         let Some(saved) = image.sockets.get(descriptor.socket.get()) else { continue };
         let is_found = match saved.role {
+            _ if saved.inet.is_some() => saved.inet.as_deref().is_some_and(is_heard_of),
             Role::Listening { .. } => !is_waited_at(descriptor.socket),
             Role::Unconnected => saved.name.is_some() && saved.queue.is_empty(),
             Role::Connected | Role::Embryo => false,
@@ -230,6 +241,7 @@ fn look_again(image: &Image, parasite: &Parasite, changes: &Changes) -> Result<(
 
 /// Sends a process what it is to have, and says what it is to do with it when the barrier opens.
 fn prepare<'a>(
+    image: &Image,
     restored: &Restored,
     parasite: &'a mut Parasite,
     changes: &Changes,
@@ -268,10 +280,31 @@ fn prepare<'a>(
     }
     for descriptor in &changes.descriptors {
         let from = new.get(&descriptor.socket).copied().unwrap_or(File::Number(-1));
+        let set = |order: &mut Order, name: i32, value: &[u8]| {
+            let length = u64::try_from(value.len()).unwrap_or_default();
+            let value = order.put(value);
+            let rest = [number(libc::SOL_SOCKET), number(name), value, length];
+            order.call(libc::SYS_setsockopt, File::Number(descriptor.fd), &rest, Else::GoOn)
+        };
+        let linger = restored.linger(descriptor.socket);
+        if linger.is_some() {
+            // The old connection says nothing of its end.
+            set(&mut order, libc::SO_LINGER, &ABORT);
+            purposes.push(Purpose::Set(descriptor.fd));
+        }
         let flags = if descriptor.close_on_exec { libc::O_CLOEXEC } else { 0 };
         let rest = [number(descriptor.fd), number(flags)];
         order.call(libc::SYS_dup3, from, &rest, Else::GoOn);
         purposes.push(Purpose::Put(descriptor.fd));
+        if let Some(linger) = linger {
+            set(&mut order, libc::SO_LINGER, linger);
+            purposes.push(Purpose::Set(descriptor.fd));
+        }
+        if is_listener(image, descriptor.socket) {
+            // A program chose it as long as the old one was there. Another process may have it as well, and have been quicker.
+            set(&mut order, SO_DETACH_REUSEPORT_BPF, &0_i32.to_ne_bytes());
+            purposes.push(Purpose::Forget);
+        }
     }
     for watch in &changes.registrations {
         let event = order.put(&event(watch.events, watch.data));
@@ -299,11 +332,12 @@ fn judge(ready: &Ready<'_>, results: &[i64]) -> Result<Placed, Unplaced> {
     };
     for (purpose, result) in ready.purposes.iter().zip(results) {
         match (*purpose, *result) {
-            (Purpose::Forget, _) | (Purpose::Wait, 1..) => {}
+            (Purpose::Forget, _) | (Purpose::Wait, 1..) | (Purpose::Set(_), 0..) => {}
             (Purpose::Wait, error) => return Err(half("read", -1, error)),
             (Purpose::Put(_), 0..) => placed.descriptors += 1,
             (Purpose::Watch(_), 0..) => placed.registrations += 1,
             (Purpose::Watch(_), error) if error == -i64::from(libc::EEXIST) => {}
+            (Purpose::Set(fd), error) => return Err(half("setsockopt", fd, error)),
             (Purpose::Put(fd), error) => return Err(half("dup3", fd, error)),
             (Purpose::Watch(fd), error) => return Err(half("epoll_ctl", fd, error)),
         }

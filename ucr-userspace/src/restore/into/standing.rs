@@ -10,11 +10,12 @@ use std::os::unix::net::UnixDatagram;
 use rustix::fs::fstat;
 use ucr_common::descriptor::SocketDescriptor;
 
-use super::{IntoError, Target, kept};
+use super::{IntoError, Target, kept, ports};
 use crate::image::{Image, SocketIndex};
 use crate::kernel::netns::{self, Inside};
 use crate::model::Pid;
 use crate::process::epoll::{Registration, Watches, watches};
+use crate::restore::execute::Predecessor;
 use crate::snapshot::descriptors::Lister;
 use crate::sys::compare::same_file;
 
@@ -73,6 +74,27 @@ impl Standing {
         Inside::enter(&File::open(format!("/proc/{pid}/ns/net"))?).map(Some)
     }
 
+    /// The internet sockets that are replaced, each by a descriptor of a process that has it.
+    #[must_use]
+    pub fn predecessors(
+        &self,
+        image: &Image,
+        targets: &[Target],
+    ) -> BTreeMap<SocketIndex, Predecessor> {
+        let mut found = BTreeMap::new();
+        for target in targets {
+            let Some(changes) = self.changes.get(&target.pid) else { continue };
+            for Descriptor { fd, socket, .. } in &changes.descriptors {
+                let saved = image.sockets.get(socket.get());
+                if saved.is_some_and(|saved| saved.inet.is_some()) {
+                    let first = Predecessor { pid: target.saved, fd: *fd };
+                    found.entry(*socket).or_insert(first);
+                }
+            }
+        }
+        found
+    }
+
     /// How many descriptors a process may come to have, if the numbers up to the highest are all taken.
     pub(super) fn numbers_of(&self, pid: Pid) -> u64 {
         let changes = self.changes.get(&pid);
@@ -87,7 +109,7 @@ impl Standing {
     }
 }
 
-/// Looks, and finds all that is in the way. The processes stand still.
+/// Looks, and finds all that is in the way. The processes stand still. `is_there` are sockets that have been made already.
 ///
 /// # Errors
 ///
@@ -96,11 +118,10 @@ pub fn look(
     image: &Image,
     targets: &[Target],
     lister: &mut Lister,
+    is_there: impl Fn(SocketIndex) -> bool,
 ) -> Result<Standing, Vec<IntoError>> {
     let kept = kept(image);
-    let all = (0..).map(SocketIndex).zip(&image.sockets);
-    let strangers = all.filter(|(index, socket)| !socket.is_unix() && !kept(*index));
-    let mut errors: Vec<_> = strangers.map(|(socket, _)| IntoError::Family { socket }).collect();
+    let mut errors = ports::refused(image, targets, is_there);
     let mut open: HashMap<(Pid, i32), SocketDescriptor> = HashMap::new();
     for target in targets {
         let listed = lister.sockets_of(target.pid).map_err(|error| vec![error.into()])?;

@@ -3,7 +3,7 @@
 //! A socket gets what decides about its address before it is bound, and all that is to be set otherwise before
 //! anything comes to it; what changes how it receives only when nothing more is put into its queue.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::{Serialize, Serializer};
@@ -34,6 +34,8 @@ pub enum InetStep {
     Deafen,
     /// Everything comes to it again.
     Hear,
+    /// Has the socket that it replaces make room at its address.
+    StandAside,
     /// `bind`.
     Bind(#[serde(serialize_with = "shown")] Endpoint),
     /// `listen`.
@@ -144,6 +146,9 @@ impl InetStep {
             }
             Self::Deafen => write!(f, "let nothing in to socket {socket} but what waited there"),
             Self::Hear => write!(f, "let everything in to socket {socket}"),
+            Self::StandAside => {
+                write!(f, "have the socket that socket {socket} replaces make room at its address")
+            }
             Self::Bind(local) => write!(f, "bind socket {socket} to {local}"),
             Self::Listen { backlog } => {
                 write!(f, "listen on socket {socket} with backlog {backlog}")
@@ -178,6 +183,40 @@ fn inet_sockets(image: &Image) -> impl Iterator<Item = (SocketIndex, &Socket, &I
 /// Whether a listener with this option lets nobody wait who has sent nothing.
 fn is_deferring(option: &InetOption) -> bool {
     (option.level, option.number) == (libc::SOL_TCP, libc::TCP_DEFER_ACCEPT)
+}
+
+/// The steps for sockets that stand beside those that they replace. First all are made: whoever sets the old ones back, if
+/// we are killed, has to have the new ones as well. Then the connections are locked, which he holds, too.
+pub(super) fn beside(steps: Vec<Step>) -> Vec<Step> {
+    let connections: HashSet<SocketIndex> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Inet { socket, step: InetStep::Resume(_) } => Some(*socket),
+            _ => None,
+        })
+        .collect();
+    let rank = |step: &Step| match step {
+        Step::Inet { step: InetStep::Create { .. }, .. } => 0,
+        Step::Inet { step: InetStep::Lock { .. }, .. } => 1,
+        _ => 2,
+    };
+    let needs_room = |step: &Step| match step {
+        Step::Inet { socket, step: InetStep::Bind(_) } => {
+            Some(*socket).filter(|socket| !connections.contains(socket))
+        }
+        // As late as can be: nobody answers for the old one from here on.
+        Step::Inet { socket, step: InetStep::Resume(_) } => Some(*socket),
+        _ => None,
+    };
+    let mut all: Vec<Step> = Vec::with_capacity(steps.len());
+    for step in steps {
+        if let Some(socket) = needs_room(&step) {
+            all.push(Step::Inet { socket, step: InetStep::StandAside });
+        }
+        all.push(step);
+    }
+    all.sort_by_key(rank);
+    all
 }
 
 impl Planner<'_> {

@@ -153,7 +153,7 @@ impl Plan {
     }
 
     /// The plan for sockets whose predecessors live until all is done: their files take the place of others,
-    /// as the last thing that is done with names.
+    /// as the last thing that is done with names, and the old ones make room where addresses are.
     #[must_use]
     pub fn in_place(mut self) -> Self {
         let mut exchanges = Vec::new();
@@ -171,6 +171,7 @@ impl Plan {
         }
         // Behind their attributes: whoever finds the new file has the rights of the old one.
         self.steps.extend(exchanges);
+        self.steps = inet::beside(self.steps);
         self
     }
 }

@@ -8,7 +8,7 @@ use crate::image::{Datagram, HeldBack, Image, Inet, Membership, Role, Socket, So
 use crate::model::inet::{Endpoint, Over, TcpState};
 use crate::model::{Count, inet_options};
 use crate::process::inet::{self, InetDetails, Usual};
-use crate::process::state::StateError;
+use crate::process::state::{NotRestorable, StateError};
 use crate::process::states::Unknown;
 use crate::process::tcp;
 use crate::restore::execute::Restored;
@@ -41,7 +41,11 @@ pub fn look_at_inet(
     let mut listeners = Vec::new();
     for (index, socket) in indexed(image) {
         let Some(wanted) = socket.inet.as_deref() else { continue };
-        let found = read(index, wanted)?;
+        let mut found = read(index, wanted)?;
+        if restored.is_beside(index) {
+            // As long as the old one is there as well.
+            found.not_restorable.retain(|lost| *lost != NotRestorable::ReuseportProgram);
+        }
         let is_client = clients.contains_key(&index);
         let mut check = Check { socket: index, differences: &mut differences };
         check.inet(socket, wanted, &found, is_client);

@@ -36,6 +36,8 @@ pub struct InetSock {
     pub multicast_interface: u32,
     /// Its place among those that share its port (`SO_REUSEPORT`).
     pub turn: Option<u32>,
+    /// Whether it is the only one by now.
+    pub is_alone: bool,
     /// Whether a program decides which of these gets what comes.
     pub is_chosen: bool,
     /// Whether an upper-layer protocol, as TLS, has taken it over.
@@ -227,7 +229,7 @@ impl Memory {
         let (l, own) = (&self.layout.inet, &self.layout);
         let block = self.inet_block(sk, is_datagram)?;
         let is_there = |at: Option<usize>| at.map_or(Ok(0), |at| block.u64(at)).map(|at| at != 0);
-        let (turn, is_chosen) = self.turn(sk, block.u64(l.reuse)?)?;
+        let (turn, is_alone, is_chosen) = self.turn(sk, block.u64(l.reuse)?)?;
         Ok(InetSock {
             sk,
             state: block.u8(own.sock_state)?,
@@ -237,6 +239,7 @@ impl Memory {
             told: block.u32(l.errors)?,
             multicast_interface: block.u32(l.mc_index)?,
             turn,
+            is_alone,
             is_chosen,
             is_signed: !is_datagram && (is_there(l.signature)? || is_there(l.authentication)?),
             has_upper_layer: !is_datagram && block.u64(l.upper_layer)? != 0,
@@ -282,9 +285,9 @@ impl Memory {
         Ok(block)
     }
 
-    fn turn(&self, sk: u64, group: u64) -> Result<(Option<u32>, bool), MemoryError> {
+    fn turn(&self, sk: u64, group: u64) -> Result<(Option<u32>, bool, bool), MemoryError> {
         if group == 0 {
-            return Ok((None, false));
+            return Ok((None, true, false));
         }
         let l = &self.layout.inet;
         let head = self.read("a group of sockets with one port", group, l.reuse_socks)?;
@@ -297,7 +300,7 @@ impl Memory {
                 break;
             }
         }
-        Ok((place, head.u64(l.reuse_program)? != 0))
+        Ok((place, count == 1, head.u64(l.reuse_program)? != 0))
     }
 
     fn groups_in(

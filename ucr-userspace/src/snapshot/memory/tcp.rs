@@ -215,6 +215,9 @@ impl Memory {
         let (has_received, has_sent) = (state.has_received_fin(), state.has_sent_fin());
         let word = |at: usize| block.u32(at);
         let received_end = word(l.received)?.wrapping_sub(u32::from(has_received));
+        // Whoever has read the end has read the FIN.
+        let read = word(l.read)?;
+        let read = if has_received && read == word(l.received)? { received_end } else { read };
         let written = word(l.written)?;
         let sent_end = written.wrapping_sub(u32::from(has_sent));
         // A SYN takes a number, too.
@@ -228,7 +231,7 @@ impl Memory {
         let oldest = if state == TcpState::FinWait2 { sent_end } else { oldest };
         Ok(RawTcp {
             state,
-            received: joined(received, word(l.read)?, received_end)?,
+            received: joined(received, read, received_end)?,
             received_end,
             sent: joined(sent, oldest, sent_end)?,
             sent_end,

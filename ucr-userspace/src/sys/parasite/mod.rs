@@ -62,6 +62,13 @@ impl Entry {
     /// How many bytes one takes.
     pub const SIZE: usize = 9 * 8;
 
+    /// How far behind the beginning of a list the result of a call stands.
+    #[must_use]
+    pub fn result_of(call: usize) -> u64 {
+        let at = (call + 1) * Self::SIZE - size_of::<i64>();
+        u64::try_from(at).unwrap_or_default()
+    }
+
     /// As it stands in memory.
     #[must_use]
     pub fn bytes(&self) -> [u8; Self::SIZE] {
