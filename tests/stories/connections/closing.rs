@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use ucr_tests::{Host, perl::Perl, wait};
+use ucr_tests::{Host, outside, perl::Perl, wait};
 
 use super::{PATTERN, Scene, Way, can, pattern};
 use crate::world;
@@ -133,18 +133,35 @@ fn when_this_end_has_closed_last() {
 #[test]
 fn when_nobody_has_answered_yet() {
     if can() {
-        unanswered(Way::Four);
+        unanswered(Way::Four, Then::Restore);
     }
 }
 
 #[test]
 fn when_nobody_has_answered_yet_over_ipv6() {
     if can() {
-        unanswered(Way::Six);
+        unanswered(Way::Six, Then::Restore);
     }
 }
 
-fn unanswered(way: Way) {
+#[test]
+fn when_nobody_has_answered_yet_and_the_program_lives() {
+    if can() {
+        unanswered(Way::Four, Then::Replace);
+        unanswered(Way::Six, Then::Replace);
+    }
+}
+
+/// What becomes of a socket that was dumped.
+#[derive(PartialEq, Eq)]
+enum Then {
+    /// Another program gets it.
+    Restore,
+    /// The same program gets a new one.
+    Replace,
+}
+
+fn unanswered(way: Way, then: Then) {
     Host::new().enter();
     let world = world();
     let listener = TcpListener::bind((way.address(), 0)).expect("listen");
@@ -164,12 +181,19 @@ fn unanswered(way: Way) {
     let number = victim.number(&way.code(address.ip(), address.port()));
     victim.ask("use Fcntl; fcntl($s, F_SETFL, O_NONBLOCK); connect($s, $a)");
     let (pid, image) = (victim.pid().to_string(), world.path("image").display().to_string());
-    world.ucr.run(&["dump", "--kill", "--pid", &pid, "-o", &image]).done();
+    let more: &[&str] = if then == Then::Restore { &["--kill"] } else { &[] };
+    world.ucr.run(&[&["dump", "--pid", &pid, "-o", &image], more].concat()).done();
     let shown = world.ucr.run(&["show", "--json", &image]).done().json();
     assert_eq!(shown["sockets"][0]["inet"]["tcp"]["state"], "syn_sent");
 
-    let mut victim = Perl::by(world.ucr.command(&["restore", &image, "--"]));
-    victim.ask(&format!(r#"open($s, "+<&=", {number})"#));
+    if then == Then::Restore {
+        victim = Perl::by(world.ucr.command(&["restore", &image, "--"]));
+        victim.ask(&format!(r#"open($s, "+<&=", {number})"#));
+    } else {
+        let before = outside::sockets(victim.pid());
+        world.ucr.run(&["refresh", "--pid", &pid]).done();
+        assert_ne!(outside::sockets(victim.pid()), before);
+    }
     // There is room again.
     let found = thread::spawn(move || {
         loop {

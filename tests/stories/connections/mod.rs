@@ -7,6 +7,7 @@ mod filters;
 mod killed;
 mod locked;
 mod namespaces;
+mod refreshed;
 mod urgent;
 mod windows;
 

@@ -7,7 +7,7 @@ use std::{
 
 use ucr_tests::{Need, Victim, needs, ucr::REFUSED, wait, world::hex};
 
-use super::{bound, bring_back, get, set, take, world};
+use super::{anew, bound, get, set, world};
 use crate::dumping::dump;
 
 /// `TCP_CLOSE`.
@@ -48,7 +48,7 @@ fn its_socket_comes_back_beside_the_listener_whose_address_it_had() {
         };
         let before = told(&mut victim);
 
-        let mut victim = bring_back(&world, &take(&world, victim));
+        let mut victim = anew(&world, victim);
         assert_eq!(told(&mut victim), before, "{kind}");
         let mut other = TcpStream::connect(&name).expect("connect again");
         let fresh = victim.accept(listener);

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use ucr_tests::{Need, needs, world::hex};
 
-use super::{bound, bring_back, is_refused, receive, restored, set, take, world};
+use super::{anew, bound, bring_back, is_refused, receive, restored, set, take, world};
 
 #[test]
 fn who_shares_a_port_keeps_place_and_queue() {
@@ -163,7 +163,7 @@ fn multicast_groups_come_back_with_their_sources() {
     raw.expect("send by the loopback interface");
     sender.send_to(b"before", format!("239.77.0.1:{port}")).expect("send");
 
-    let mut victim = bring_back(&world, &take(&world, victim));
+    let mut victim = anew(&world, victim);
     sender.send_to(b"after", format!("232.77.0.2:{port}")).expect("send");
     let from = sender.local_addr().expect("its address").to_string();
     for word in ["before", "after"] {

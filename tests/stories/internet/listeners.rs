@@ -7,7 +7,7 @@ use std::{
 
 use ucr_tests::{Need, needs, ucr::REFUSED, world::hex};
 
-use super::{bound, bring_back, get, set, take, world};
+use super::{anew, bound, get, set, take, world};
 
 #[test]
 fn listeners_come_back_with_what_decides_whom_they_hear() {
@@ -64,7 +64,7 @@ fn listeners_come_back_with_what_decides_whom_they_hear() {
     };
     let before = values(&mut victim);
     set(&mut victim, four, libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, 0);
-    let mut victim = bring_back(&world, &take(&world, victim));
+    let mut victim = anew(&world, victim);
     let after = values(&mut victim);
     assert_eq!((after[0].as_str(), &after[1..]), (hex(&[0; 4]).as_str(), &before[1..]));
     for (fd, level, option, value) in others {

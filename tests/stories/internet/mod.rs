@@ -12,7 +12,7 @@ mod waiting;
 
 use std::path::{Path, PathBuf};
 
-use ucr_tests::{Host, Victim, World, ucr::REFUSED, world::hex};
+use ucr_tests::{Host, Victim, World, outside, ucr::REFUSED, world::hex};
 
 use crate::dumping::dump;
 
@@ -58,6 +58,22 @@ fn take(world: &World, victim: Victim) -> PathBuf {
     let _written = dump(world, &victim, &image, &["--tree", "--kill"]).done();
     let _status = victim.ended();
     image
+}
+
+/// Has the sockets of a victim replaced while it lives, and then brings them back in another one. Each time all that is in
+/// an image has to be the same.
+fn anew(world: &World, victim: Victim) -> Victim {
+    let (before, after) = (world.path("before"), world.path("after"));
+    let _written = dump(world, &victim, &before, &[]).done();
+    let numbers = outside::sockets(victim.pid());
+    let pid = victim.pid().to_string();
+    world.ucr.run(&["refresh", "--pid", &pid]).done();
+    let others = outside::sockets(victim.pid());
+    let same = numbers.iter().filter(|(fd, inode)| others.get(fd) == Some(inode)).count();
+    assert_eq!((numbers.len(), same), (others.len(), 0), "{numbers:?} {others:?}");
+    let _written = dump(world, &victim, &after, &[]).done();
+    assert_eq!(facts(world, &before), facts(world, &after));
+    bring_back(world, &take(world, victim))
 }
 
 /// Restores an image of one process into another victim, and dumps that again: what is in both images has to be the

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use ucr_tests::{Need, Storm, needs, world::hex};
 
-use super::{bound, bring_back, get, is_refused, receive, send, set, take, world};
+use super::{anew, bound, get, is_refused, receive, send, set, take, world};
 
 /// A kind of receiver and where it is bound; by which address it is called; and by whom.
 const LOOPBACK: [(&str, &str, &str, &str); 3] = [
@@ -31,7 +31,7 @@ fn what_waits_comes_back_in_order_with_its_senders() {
         for (number, message) in messages.iter().enumerate() {
             senders[number % 2].send_to(message, &to).expect("send");
         }
-        let mut victim = bring_back(&world, &take(&world, victim));
+        let mut victim = anew(&world, victim);
         for (number, message) in messages.iter().enumerate() {
             let (sender, data) = receive(&mut victim, receiver);
             assert_eq!(data, hex(message), "message {number} to {at}");
@@ -70,7 +70,7 @@ fn whoever_is_connected_hears_its_peer_alone() {
     victim.ask(&format!("iconnect {half} {to}"));
     victim.ask(&format!("shutdown {half} read"));
 
-    let mut victim = bring_back(&world, &take(&world, victim));
+    let mut victim = anew(&world, victim);
     assert_eq!(victim.ask(&format!("ipeer {connected}")), to);
     stranger.send_to(b"unheard", &name).expect("send");
     peer.send_to(b"again", &name).expect("send");
@@ -106,7 +106,7 @@ fn whoever_is_connected_over_ipv6_or_in_its_clothes_still_is_and_what_is_shut_do
         let [(open, name), (mute, _), (shut, _)] = &ends;
         peer.send_to(b"before", name).expect("send");
 
-        let mut victim = bring_back(&world, &take(&world, victim));
+        let mut victim = anew(&world, victim);
         for (fd, _) in &ends {
             assert_eq!(victim.ask(&format!("ipeer {fd}")), to);
         }
@@ -144,7 +144,7 @@ fn a_datagram_that_is_not_finished_is_finished_afterwards() {
         parts.iter().for_each(|part| send(&mut victim, corked, &to, part));
         victim.ask(&format!("imore {told} {to} {}", hex(b"first ")));
 
-        let mut victim = bring_back(&world, &take(&world, victim));
+        let mut victim = anew(&world, victim);
         send(&mut victim, corked, &to, b", and an end");
         set(&mut victim, corked, libc::SOL_UDP, libc::UDP_CORK, 0);
         send(&mut victim, told, &to, b"and last");
@@ -196,7 +196,7 @@ fn options_of_every_level_come_back() {
         options.map(|(fd, level, option, _)| get(victim, fd, level, option))
     };
     let before = values(&mut victim);
-    let mut victim = bring_back(&world, &take(&world, victim));
+    let mut victim = anew(&world, victim);
     assert_eq!(values(&mut victim), before);
 }
 
@@ -214,7 +214,7 @@ fn what_came_as_one_comes_back_as_what_it_was() {
     // Over loopback it is never taken apart.
     let parts = [[b'a'; 1_000], [b'b'; 1_000]];
     send(&mut victim, sender, &name, &[&parts.concat()[..], b"end"].concat());
-    let mut victim = bring_back(&world, &take(&world, victim));
+    let mut victim = anew(&world, victim);
     for part in [&parts[0][..], &parts[1], b"end"] {
         assert_eq!(receive(&mut victim, receiver).1, hex(part));
     }
@@ -237,7 +237,7 @@ fn what_is_bound_to_a_device_gets_what_it_had_by_that_device() {
         let sender = UdpSocket::bind(from).expect("a sender");
         let to = format!("{host}:{port}");
         sender.send_to(b"by the device", to).expect("send");
-        let mut victim = bring_back(&world, &take(&world, victim));
+        let mut victim = anew(&world, victim);
         assert_eq!(receive(&mut victim, receiver).1, hex(b"by the device"));
     }
 }
@@ -259,7 +259,7 @@ fn udp_lite_is_told_from_udp() {
         // UDPLITE_SEND_CSCOV: the checksum covers the header alone.
         set(&mut victim, receiver, libc::SOL_UDP, 10, 8);
         send(&mut victim, receiver, &name, b"to myself");
-        let mut victim = bring_back(&world, &take(&world, victim));
+        let mut victim = anew(&world, victim);
         assert_eq!(receive(&mut victim, receiver), (name, hex(b"to myself")));
         assert_eq!(get(&mut victim, receiver, libc::SOL_UDP, 10), hex(&8_i32.to_ne_bytes()));
         world.end_restored();

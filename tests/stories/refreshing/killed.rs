@@ -134,7 +134,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
 }
 
 /// Moments spread over all the calls of a run, and those around calls that matter.
-fn moments(seen: &Seen, spread: usize, of_each: usize) -> Vec<Moment> {
+pub(super) fn moments(seen: &Seen, spread: usize, of_each: usize) -> Vec<Moment> {
     let evenly = |count: usize, most: usize| {
         let most = most.min(count);
         (0..most).map(move |at| at * count.saturating_sub(1) / most.saturating_sub(1).max(1))
@@ -279,15 +279,15 @@ impl<'a> Target<'a> {
 
 /// What should not have been, each with its moment.
 #[derive(Debug, Default)]
-struct Problems {
+pub(super) struct Problems {
     /// What is left in a process, or gone from it.
-    left: Vec<String>,
+    pub(super) left: Vec<String>,
     /// What it was told of the stop.
     noticed: Vec<String>,
 }
 
 /// Goes over all the moments: `run` has ucr die, `serve` looks whether the processes go on.
-fn go_over(
+pub(super) fn go_over(
     world: &World,
     pids: &[i32],
     moments: &[Moment],

@@ -11,6 +11,7 @@ mod files;
 mod into;
 mod killed;
 mod peers;
+mod ports;
 mod redis;
 mod refused;
 mod shared;

@@ -8,6 +8,7 @@ use std::{
         net::UnixListener,
     },
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use ucr_tests::{

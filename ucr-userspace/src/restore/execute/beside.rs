@@ -297,7 +297,9 @@ impl Restored {
         let bind = || net::bind(socket, &address).map_err(call("bind"));
         match saved.protocol {
             Protocol::Tcp if saved.tcp.is_some() => bind(),
-            Protocol::Tcp => in_repair(socket, bind),
+            // The kernel notes that the port is shared by this one, and asks nobody when it listens, not even the
+            // connections of the old one (`sk_reuseport_match`).
+            Protocol::Tcp => with(socket, &[(libc::SO_REUSEPORT, 1)], || in_repair(socket, bind)),
             // As the last one that was bound, and in no group.
             Protocol::Udp | Protocol::UdpLite => {
                 with(socket, &[(libc::SO_REUSEADDR, 1), (libc::SO_REUSEPORT, 0)], bind)

@@ -10,7 +10,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use super::standing::Changes;
 use super::{Standing, Target};
 use crate::image::{Connection, Image, Inet, Role, SocketIndex};
-use crate::model::Pid;
+use crate::model::{Pid, Shutdown};
 use crate::process::parasite::{Else, File, MOST_FILES, Order, Parasite, ParasiteError};
 use crate::restore::execute::{ABORT, Restored, is_listener};
 use crate::sys::guard::Barrier;
@@ -221,6 +221,8 @@ fn look_again(image: &Image, parasite: &Parasite, changes: &Changes) -> Result<(
     for descriptor in &changes.descriptors {
         let Some(saved) = image.sockets.get(descriptor.socket.get()) else { continue };
         let is_found = match saved.role {
+            // Whoever is deaf always seems to have got something.
+            _ if saved.shutdown.0 & Shutdown::RECEIVE.0 != 0 => false,
             _ if saved.inet.is_some() => saved.inet.as_deref().is_some_and(is_heard_of),
             Role::Listening { .. } => !is_waited_at(descriptor.socket),
             Role::Unconnected => saved.name.is_some() && saved.queue.is_empty(),

@@ -1,0 +1,266 @@
+//! Sockets at ports: whoever comes meanwhile is served, and whenever ucr is killed all is as before, or as it is to be.
+
+use std::{
+    cell::RefCell,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsFd as _, OwnedFd},
+    thread,
+};
+
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use ucr::sys::sockopt;
+use ucr_tests::{
+    Host, Need, Program, Victim, doomed, needs, outside,
+    program::{PYTHON, python},
+    ucr::REFUSED,
+    wait,
+};
+
+use super::{killed, number, refresh};
+use crate::world;
+
+/// `SO_BINDTOIFINDEX`
+const DEVICE: i32 = 62;
+
+/// What a socket of another process says of an option of `SOL_SOCKET`.
+fn option(pid: i32, fd: i32, name: i32) -> i32 {
+    let pid = Pid::from_raw(pid).expect("a pid");
+    let process = pidfd_open(pid, PidfdFlags::empty()).expect("open a process");
+    let socket: OwnedFd =
+        pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).expect("take a descriptor");
+    let value = sockopt::get(socket.as_fd(), name).expect("getsockopt");
+    sockopt::as_int(&value).expect("a number")
+}
+
+/// A listener of TCP, a connection with this process, and a socket of UDP.
+struct Ports {
+    listener: i32,
+    at: SocketAddr,
+    connection: i32,
+    remote: TcpStream,
+    udp: i32,
+    udp_at: SocketAddr,
+    own: UdpSocket,
+}
+
+impl Ports {
+    fn new(victim: &mut Victim, host: &str) -> Self {
+        let six = if host.starts_with('[') { "6" } else { "" };
+        let mut bound = |kind: &str| {
+            let fd = victim.number(&format!("inet {kind}{six}"));
+            victim.ask(&format!("ibind {fd} {host}:0"));
+            let at = victim.ask(&format!("iname {fd}")).parse().expect("an address");
+            (fd, at)
+        };
+        let ((listener, at), (udp, udp_at)) = (bound("tcp"), bound("udp"));
+        victim.ask(&format!("listen {listener} 8"));
+        let remote = TcpStream::connect(at).expect("connect");
+        let connection = victim.accept(listener);
+        let own = UdpSocket::bind(format!("{host}:0")).expect("a socket");
+        for result in [
+            remote.set_read_timeout(Some(wait::patience())),
+            own.set_read_timeout(Some(wait::patience())),
+        ] {
+            result.expect("not for ever");
+        }
+        Self { listener, at, connection, remote, udp, udp_at, own }
+    }
+
+    /// All of them are good, and nothing is left of what was set for a while.
+    fn serve(&mut self, victim: &mut Victim) {
+        let talk = |victim: &mut Victim, remote: &mut TcpStream, fd: i32| {
+            remote.write_all(b"question").expect("ask");
+            assert_eq!(victim.ask(&format!("recv {fd}")), "question");
+            victim.ask(&format!("send {fd} answer"));
+            let mut answer = [0; 6];
+            remote.read_exact(&mut answer).expect("hear");
+            assert_eq!(&answer, b"answer");
+        };
+        let pid = victim.pid();
+        for fd in [self.listener, self.connection, self.udp] {
+            let is_as_before =
+                || option(pid, fd, DEVICE) == 0 && option(pid, fd, libc::SO_REUSEPORT) == 0;
+            assert!(wait::holds(is_as_before), "{fd}: {}", option(pid, fd, DEVICE));
+        }
+        assert_eq!(option(pid, self.udp, libc::SO_REUSEADDR), 0);
+        talk(victim, &mut self.remote, self.connection);
+        let mut late = TcpStream::connect(self.at).expect("connect");
+        let accepted = victim.accept(self.listener);
+        talk(victim, &mut late, accepted);
+        victim.close(accepted);
+        self.own.send_to(b"?", self.udp_at).expect("send");
+        let own = self.own.local_addr().expect("its address");
+        assert_eq!(victim.ask(&format!("irecv {}", self.udp)), format!("{own} 3f"));
+        victim.ask(&format!("isend {} {own} 21", self.udp));
+        let mut answer = [0; 2];
+        assert_eq!(self.own.recv_from(&mut answer).expect("hear"), (1, self.udp_at));
+        assert_eq!(answer[0], b'!');
+    }
+}
+
+#[test]
+fn listeners_connections_and_datagram_sockets_are_others_and_serve() {
+    if !needs::met(&[Need::Root, Need::Program("ip")]) {
+        return;
+    }
+    for host in ["127.0.0.1", "[::1]"] {
+        Host::new().enter();
+        let world = world();
+        let mut victim = world.victim();
+        let mut ports = Ports::new(&mut victim, host);
+        for _ in 0..3 {
+            let before = outside::sockets(victim.pid());
+            assert_eq!(number(&refresh(&world, victim.pid()), "replaced"), 3);
+            let after = outside::sockets(victim.pid());
+            assert!(before.iter().all(|(fd, inode)| after[fd] != *inode), "{before:?} {after:?}");
+            ports.serve(&mut victim);
+        }
+        // Nobody else can listen there, or be bound.
+        TcpListener::bind(ports.at).expect_err("it is taken");
+        UdpSocket::bind(ports.udp_at).expect_err("it is taken");
+    }
+}
+
+/// Whoever is killed while connections have no socket that answers: nobody is told so.
+fn killed_at_any_moment(host: &str) {
+    if !needs::met(&[Need::Root, Need::Program("ip")]) {
+        return;
+    }
+    Host::new().enter();
+    let world = world();
+    world.ucr.watch();
+    let mut victim = world.victim();
+    let _listener = victim.listener("stream", &world.path_name("socket"), 8);
+    let ports = RefCell::new(Ports::new(&mut victim, host));
+    let command = world.ucr.command(&["refresh", "--pid", &victim.pid().to_string()]);
+    let undisturbed = doomed::run(&command, None);
+    assert_eq!(undisturbed.code, Some(0), "{}", undisturbed.said);
+    let pid = victim.pid();
+    let mut serve = || {
+        ports.borrow_mut().serve(&mut victim);
+        None
+    };
+    assert_eq!(serve(), None);
+    let mut moments = killed::moments(&undisturbed, 25, 1);
+    for call in [libc::SYS_setsockopt, libc::SYS_bind, libc::SYS_listen, libc::SYS_connect] {
+        let call = doomed::Call::of(call);
+        let count = undisturbed.counts().get(&call).copied().unwrap_or_default();
+        let of_each = 12.min(count);
+        moments.extend((0..of_each).map(|at| doomed::Moment::AfterThe(at * count / of_each, call)));
+    }
+    let run = |_, moment| doomed::run(&command, moment);
+    let problems = killed::go_over(&world, &[pid], &moments, run, serve);
+    assert!(problems.left.is_empty(), "{problems:#?}");
+}
+
+#[test]
+fn killed_at_any_moment_over_ipv4() {
+    killed_at_any_moment("127.0.0.1");
+}
+
+#[test]
+fn killed_at_any_moment_over_ipv6() {
+    killed_at_any_moment("[::1]");
+}
+
+/// A server of UDP that answers each question with itself.
+const ECHO: &str = r#"
+import socket, sys
+echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+echo.bind(("127.0.0.1", 0))
+print(echo.getsockname()[1], flush=True)
+while True:
+    question, who = echo.recvfrom(100)
+    echo.sendto(question, who)
+"#;
+
+#[test]
+fn no_datagram_is_lost_that_a_server_is_sent_meanwhile() {
+    if !needs::met(&[Need::Root, Need::Program("ip"), Need::Program(PYTHON)]) {
+        return;
+    }
+    Host::new().enter();
+    let world = world();
+    let mut server = Program::start(&mut python(ECHO, &[]));
+    let port: u16 = server.line().parse().expect("a port");
+    let own = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    own.connect(("127.0.0.1", port)).expect("connect");
+    own.set_read_timeout(Some(wait::patience())).expect("not for ever");
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let mut answer = [0; 8];
+            let mut count = 0_u64;
+            // Until somebody asks for an end, which is a question as well.
+            while answer != [0xff; 8] {
+                count += 1;
+                own.send(&count.to_ne_bytes()).expect("ask");
+                let came = own.recv(&mut answer).expect("hear: a datagram is lost");
+                assert!(came == 8 && (answer == count.to_ne_bytes() || answer == [0xff; 8]));
+            }
+            count
+        });
+        for _ in 0..20 {
+            assert_eq!(number(&refresh(&world, server.pid()), "replaced"), 1);
+        }
+        let stranger = own.try_clone().expect("the same");
+        stranger.send(&[0xff; 8]).expect("ask for the end");
+        assert!(asked.join().expect("answers") > 20);
+    });
+}
+
+#[test]
+fn what_waits_to_be_let_in_is_waited_for_and_if_nobody_lets_it_in_all_is_as_before() {
+    if !needs::met(&[Need::Root, Need::Program("ip")]) {
+        return;
+    }
+    Host::new().enter();
+    let world = world();
+    let mut victim = world.victim();
+    let mut ports = Ports::new(&mut victim, "127.0.0.1");
+    let mut early = TcpStream::connect(ports.at).expect("connect");
+    let pid = victim.pid();
+    let before = outside::sockets(pid);
+    world.ucr.run(&["refresh", "--pid", &pid.to_string()]).ended(REFUSED).complains("not accepted");
+    assert_eq!(outside::sockets(pid), before);
+    let accepted = victim.accept(ports.listener);
+    early.write_all(b"early").expect("write");
+    assert_eq!(victim.ask(&format!("recv {accepted}")), "early");
+    victim.close(accepted);
+    ports.serve(&mut victim);
+    assert_eq!(number(&refresh(&world, pid), "replaced"), 3);
+    ports.serve(&mut victim);
+}
+
+#[test]
+fn what_shares_a_port_is_refused_by_name() {
+    if !needs::met(&[Need::Root, Need::Program("ip")]) {
+        return;
+    }
+    Host::new().enter();
+    let world = world();
+    let mut victim = world.victim();
+    let pid = victim.pid().to_string();
+    let refused = |words: &str| {
+        world.ucr.run(&["refresh", "--pid", &pid]).ended(REFUSED).complains(words);
+    };
+    let listener = victim.number("inet tcp");
+    victim.ask(&format!("iset {listener} 1 {} 01000000", libc::SO_REUSEPORT));
+    victim.ask(&format!("ibind {listener} 127.0.0.1:0"));
+    victim.ask(&format!("listen {listener} 3"));
+    refused("shares 127.0.0.1:");
+    victim.close(listener);
+
+    // Another program may have that port of UDP as well. Alone it is replaced.
+    let udp = victim.number("inet udp");
+    victim.ask(&format!("iset {udp} 1 {} 01000000", libc::SO_REUSEADDR));
+    victim.ask(&format!("ibind {udp} 0.0.0.0:0"));
+    assert_eq!(number(&refresh(&world, victim.pid()), "replaced"), 1);
+    let at: SocketAddr = victim.ask(&format!("iname {udp}")).parse().expect("an address");
+    let other =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
+            .expect("a socket");
+    rustix::net::sockopt::set_socket_reuseaddr(&other, true).expect("SO_REUSEADDR");
+    rustix::net::bind(&other, &at).expect("bind");
+    refused("shares 0.0.0.0:");
+}
