@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
-use ucr_tests::outside;
+use ucr_tests::{outside, ucr::REFUSED};
 
 use super::{Scene, Way, can, pattern};
 
@@ -171,5 +171,47 @@ fn with_an_urgent_byte() {
     assert_eq!(scene.victim.ask(r#"recv($s, $u, 1, MSG_OOB); $u"#), "!");
     let read = r#"$g = ""; while (length($g) < 4) { sysread($s, $q, 4); $g .= $q } $g"#;
     assert_eq!(scene.victim.ask(read), "abcd");
+    scene.goes_on(0, 0);
+}
+
+/// Left stopped, its connection is locked until it has it again. What came meanwhile comes again.
+#[test]
+fn by_a_dump_that_leaves_it_stopped_and_a_restore() {
+    if !can() {
+        return;
+    }
+    for way in [Way::Four, Way::Six] {
+        let mut scene = Scene::new(way);
+        scene.victim_writes("before");
+        assert_eq!(scene.read(6), b"before");
+        scene.dump(&["--leave-stopped"]).done().complains("locked");
+        scene.remote.write_all(b"meanwhile").expect("write");
+        assert!(scene.asks_in_vain());
+        let before = outside::sockets(scene.victim.pid());
+        let image = scene.image().display().to_string();
+        scene.world.ucr.run(&["restore", &image, "--into"]).done();
+        let after = outside::sockets(scene.victim.pid());
+        assert!(before.keys().eq(after.keys()) && before.values().ne(after.values()));
+        let read = r#"$g = ""; while (length($g) < 9) { sysread($s, $q, 9); $g .= $q } $g"#;
+        assert_eq!(scene.victim.ask(read), "meanwhile");
+        scene.goes_on(0, 0);
+    }
+}
+
+#[test]
+fn from_an_image_that_is_not_true_any_more_it_is_refused() {
+    if !can() {
+        return;
+    }
+    let mut scene = Scene::new(Way::Four);
+    scene.dump(&[]).done();
+    scene.remote.write_all(b"more").expect("write");
+    let (before, image) =
+        (outside::sockets(scene.victim.pid()), scene.image().display().to_string());
+    let refused = scene.world.ucr.run(&["restore", &image, "--into"]);
+    refused.ended(REFUSED).complains("has sent or received something since the image was made");
+    assert_eq!(outside::sockets(scene.victim.pid()), before);
+    let read = r#"$g = ""; while (length($g) < 4) { sysread($s, $q, 4); $g .= $q } $g"#;
+    assert_eq!(scene.victim.ask(read), "more");
     scene.goes_on(0, 0);
 }

@@ -3,7 +3,6 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -13,7 +12,7 @@ use ucr_tests::{
     wait,
 };
 
-use super::{client, number, refresh, with_clients_inside, with_clients_outside};
+use super::{WHERE, Where, client, number, refresh, with_clients_inside, with_clients_outside};
 
 const SERVER: &str = include_str!("../../../xtask/src/refresh/programs/echoing.py");
 const CLIENT: &str = include_str!("../../../xtask/src/refresh/programs/echo.py");
@@ -23,23 +22,26 @@ fn can() -> bool {
     needs::met(&[Need::Root, Need::Program(PYTHON)])
 }
 
-fn server(path: &Path) -> Command {
-    python(SERVER, &[path.to_str().expect("text")])
+/// A server that listens there.
+fn server(at: &Where) -> Command {
+    python(&[WHERE, SERVER].concat(), &[&at.to_string()])
 }
 
-/// A server, where it listens, and its clients.
-fn cast(world: &World) -> (Command, PathBuf, Command) {
-    let path = world.path("echo.sock");
-    let client = client(CLIENT, &path, CONNECTIONS);
-    (server(&path), path, client)
+fn goes_on_alone(world: &World, at: Where) {
+    let client = client(CLIENT, at.clone(), CONNECTIONS);
+    with_clients_outside(world, &mut server(&at), at, client, CONNECTIONS);
+}
+
+fn goes_on_with_its_clients(world: &World, at: Where) {
+    let client = client(CLIENT, at.clone(), CONNECTIONS);
+    with_clients_inside(world, &server(&at), at, &client);
 }
 
 #[test]
 fn an_asyncio_server_goes_on_and_its_clients_notice_nothing() {
     if can() {
         let world = crate::world();
-        let (mut server, path, client) = cast(&world);
-        with_clients_outside(&world, &mut server, &path, client, CONNECTIONS);
+        goes_on_alone(&world, Where::Path(world.path("echo.sock")));
     }
 }
 
@@ -47,8 +49,21 @@ fn an_asyncio_server_goes_on_and_its_clients_notice_nothing() {
 fn an_asyncio_server_and_its_clients_go_on_with_other_sockets() {
     if can() {
         let world = crate::world();
-        let (server, path, client) = cast(&world);
-        with_clients_inside(&world, &server, &path, &client);
+        goes_on_with_its_clients(&world, Where::Path(world.path("echo.sock")));
+    }
+}
+
+#[test]
+fn an_asyncio_server_goes_on_over_tcp_and_its_clients_notice_nothing() {
+    if can() {
+        goes_on_alone(&crate::world(), Where::free_port());
+    }
+}
+
+#[test]
+fn an_asyncio_server_and_its_clients_go_on_over_tcp_with_other_sockets() {
+    if can() {
+        goes_on_with_its_clients(&crate::world(), Where::free_port());
     }
 }
 
@@ -59,7 +74,7 @@ fn what_an_epoll_watches_it_watches_afterwards() {
     }
     let world = crate::world();
     let path = world.path("echo.sock");
-    let server = Program::start(&mut server(&path));
+    let server = Program::start(&mut server(&Where::from(&path)));
     let client = wait::until("a server to listen", || UnixStream::connect(&path).ok());
     client.set_read_timeout(Some(wait::patience())).expect("not for ever");
     let mut client = BufReader::new(client);

@@ -1,12 +1,12 @@
 //! Redis, with many clients, and messages that go from one of them to another one.
 
-use std::{path::PathBuf, process::Command};
+use std::process::Command;
 
 use ucr_tests::{Need, World, needs, program::PYTHON};
 
 use crate::services::redis::command;
 
-use super::{client, with_clients_inside, with_clients_outside};
+use super::{Where, client, with_clients_inside, with_clients_outside};
 
 const CLIENT: &str = include_str!("../../../xtask/src/refresh/programs/redis.py");
 
@@ -17,21 +17,30 @@ fn can() -> bool {
     needs::met(&[Need::Root, Need::Program("redis-server"), Need::Program(PYTHON)])
 }
 
-/// A server, where it listens, and its clients.
-fn cast(world: &World) -> (Command, PathBuf, Command) {
-    let path = world.path("redis.sock");
-    let socket = path.to_str().expect("text");
-    let server = command(world, &["--port", "0", "--unixsocket", socket]);
-    let client = client(CLIENT, &path, CONNECTIONS);
-    (server, path, client)
+/// A server that listens there, and its clients.
+fn cast(world: &World, at: &Where) -> (Command, Command) {
+    let server = match at {
+        Where::Path(_) => command(world, &["--port", "0", "--unixsocket", &at.to_string()]),
+        Where::Port(port) => command(world, &["--bind", "127.0.0.1", "--port", &port.to_string()]),
+    };
+    (server, client(CLIENT, at.clone(), CONNECTIONS))
+}
+
+fn goes_on_alone(world: &World, at: Where) {
+    let (mut server, client) = cast(world, &at);
+    with_clients_outside(world, &mut server, at, client, CONNECTIONS + 2);
+}
+
+fn goes_on_with_its_clients(world: &World, at: Where) {
+    let (server, client) = cast(world, &at);
+    with_clients_inside(world, &server, at, &client);
 }
 
 #[test]
 fn redis_goes_on_and_its_clients_notice_nothing() {
     if can() {
         let world = crate::world();
-        let (mut server, path, client) = cast(&world);
-        with_clients_outside(&world, &mut server, &path, client, CONNECTIONS + 2);
+        goes_on_alone(&world, Where::Path(world.path("redis.sock")));
     }
 }
 
@@ -39,7 +48,20 @@ fn redis_goes_on_and_its_clients_notice_nothing() {
 fn redis_and_its_clients_go_on_with_other_sockets() {
     if can() {
         let world = crate::world();
-        let (server, path, client) = cast(&world);
-        with_clients_inside(&world, &server, &path, &client);
+        goes_on_with_its_clients(&world, Where::Path(world.path("redis.sock")));
+    }
+}
+
+#[test]
+fn redis_goes_on_over_tcp_and_its_clients_notice_nothing() {
+    if can() {
+        goes_on_alone(&crate::world(), Where::free_port());
+    }
+}
+
+#[test]
+fn redis_and_its_clients_go_on_over_tcp_with_other_sockets() {
+    if can() {
+        goes_on_with_its_clients(&crate::world(), Where::free_port());
     }
 }

@@ -51,7 +51,7 @@ pub struct DumpArgs {
     /// Leave the process or tree stopped (SIGSTOP) once the image is safely written, for `ucr restore --into`
     #[arg(long, conflicts_with_all = ["kill", "leave_running"])]
     leave_stopped: bool,
-    /// For how long TCP connections stay locked at most: with --kill, until they are restored. The other end is
+    /// For how long TCP connections stay locked at most: with --kill and --leave-stopped, until they are restored. The other end is
     /// kept waiting and learns nothing; when the time is over, what it sends is answered with a reset. As 90s, 10m, 2h
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     lock_for: Duration,
@@ -72,6 +72,8 @@ pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
     let Collected { dumped, hopeless, .. } = collected;
     let result = if is_refused { Ok(None) } else { write_image(args, &dumped).map(Some) };
     let shown = Table::of(&dumped);
+    let mut inet = dumped.image.sockets.iter().filter_map(|socket| socket.inet.as_deref());
+    let has_connections = inet.any(|inet| inet.tcp.is_some());
     let (obstacles, left_out) = (Placed::of(&dumped), dumped.left_out.clone());
     // Before anything is printed: a terminal may be slow, and the processes stand still.
     let stopped = match &result {
@@ -90,6 +92,7 @@ pub fn run(args: &DumpArgs, pins: &PinDirectory) -> anyhow::Result<ExitCode> {
         stopped,
         obstacles,
         left_out,
+        locked_for: Some(args.lock_for).filter(|_| args.leave_stopped && has_connections),
     };
     print(args, &shown, &outcome)?;
     if let Some(error) = hopeless {
@@ -132,6 +135,12 @@ fn print(args: &DumpArgs, shown: &Table, outcome: &Outcome) -> anyhow::Result<()
     }
     if let Some(bytes) = outcome.bytes {
         say(&shown.summary(&outcome.path, bytes, outcome.stopped));
+        if let Some(time) = outcome.locked_for {
+            let time = humantime::format_duration(time);
+            say(&format!(
+                "note: its TCP connections stay locked until `ucr restore --into`, or for {time}"
+            ));
+        }
     } else {
         say(&format!("stopped for {}", millis(outcome.stopped)));
     }

@@ -62,7 +62,7 @@ pub fn replace(
     barrier: &Rc<Barrier>,
     look: impl Fn() -> anyhow::Result<View> + Sync,
 ) -> anyhow::Result<Result<Replaced, u8>> {
-    let Standstill { mut image, mut frozen, stopped_at, mut lister, lock } = standstill;
+    let Standstill { mut image, mut frozen, stopped_at, mut lister, lock, is_fresh } = standstill;
     let adopted = ahead.as_ref().map(|ahead| ahead.adopt(&mut image)).transpose();
     let adopted = adopted.context("duplicate a socket that was made ahead")?.unwrap_or_default();
     let image = &image;
@@ -74,6 +74,14 @@ pub fn replace(
             Standing::default()
         });
     let _inside = standing.enter().context("enter the network namespace of the sockets")?;
+    let mut lock = lock;
+    if !is_fresh && obstacles.is_empty() {
+        lock = into::lock(image)?;
+        match into::stale(image, targets, &standing, &mut lister) {
+            Ok(stale) => obstacles.extend(stale.into_iter().map(Obstacle::Into)),
+            Err(error) => obstacles.push(Obstacle::Into(error)),
+        }
+    }
     // What was made ahead has its name already.
     let own = adopted.values().filter_map(|socket| fstat(socket).ok());
     let own = own.filter_map(|facts| u32::try_from(facts.st_ino).ok());
@@ -194,7 +202,8 @@ pub(super) fn restore(
     let stopped_at = Instant::now();
     let frozen = freeze_each(&pids).context("stop the processes")?;
     let processes = pids.len();
-    let standstill = Standstill { image, frozen, stopped_at, lister, lock: None };
+    let is_fresh = false;
+    let standstill = Standstill { image, frozen, stopped_at, lister, lock: None, is_fresh };
     let replaced = match replace(standstill, &mut known, &targets, foreign, None, &barrier, look)? {
         Ok(replaced) => replaced,
         Err(status) => return Ok(ExitCode::from(status)),

@@ -169,15 +169,15 @@ impl DumpError {
     }
 }
 
-/// Why the processes could not be ended.
+/// Why the processes could not be ended, or left stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum KillError {
     /// Their TCP connections could not be left to be restored.
     #[error(transparent)]
     Leave(#[from] LockError),
     /// The kernel refuses it.
-    #[error("kill")]
-    Kill(#[from] io::Error),
+    #[error("send a signal")]
+    Signal(#[from] io::Error),
 }
 
 /// A dump that is ready to be written. The processes stand still as long as this lives.
@@ -219,6 +219,8 @@ pub struct Standstill {
     pub lister: Lister,
     /// What keeps the network from their TCP connections.
     pub lock: Option<Lock>,
+    /// Whether nothing can have changed since the image was made.
+    pub is_fresh: bool,
 }
 
 /// Whether there was a ledger.
@@ -268,13 +270,17 @@ impl Dump {
         self.stopped_at.elapsed()
     }
 
-    /// Leaves the processes stopped by job control; returns how long they stood still so far.
+    /// Leaves the processes stopped by job control; returns how long they stood still so far. Their TCP connections
+    /// stay locked until they are restored, or their time is over.
     ///
     /// # Errors
-    /// The kernel's.
-    pub fn leave_stopped(self) -> io::Result<Duration> {
-        drop(self.locking);
-        self.frozen.leave_stopped()?;
+    /// The kernel's; some may be stopped by then.
+    pub fn leave_stopped(self) -> Result<Duration, KillError> {
+        let kept = self.locking.keep()?;
+        if let Err(error) = self.frozen.leave_stopped() {
+            give_up(kept);
+            return Err(error.into());
+        }
         Ok(self.stopped_at.elapsed())
     }
 
@@ -282,7 +288,8 @@ impl Dump {
     #[must_use]
     pub fn stay(self) -> Standstill {
         let Self { image, frozen, locking, stopped_at, _lister: lister, .. } = self;
-        Standstill { image, frozen, stopped_at, lister, lock: locking.into_lock() }
+        let lock = locking.into_lock();
+        Standstill { image, frozen, stopped_at, lister, lock, is_fresh: true }
     }
 
     /// Ends the processes; returns how long they stood still. Their TCP connections stay locked until they are
@@ -294,9 +301,7 @@ impl Dump {
         let kept = self.locking.keep()?;
         if let Err(error) = self.frozen.kill() {
             // Some may live: what they send is to arrive.
-            if let Some(Err(error)) = kept.map(Kept::give_up) {
-                tracing::error!(%error, "failed to release the lock of connections");
-            }
+            give_up(kept);
             return Err(error.into());
         }
         locking::silence(&self.inventory.inet);
@@ -308,6 +313,12 @@ impl Dump {
             drop(UnixStream::pair());
         }
         Ok(stopped)
+    }
+}
+
+fn give_up(kept: Option<Kept>) {
+    if let Some(Err(error)) = kept.map(Kept::give_up) {
+        tracing::error!(%error, "failed to release the lock of connections");
     }
 }
 

@@ -100,6 +100,8 @@ pub struct Outcome {
     pub obstacles: Vec<Placed>,
     /// What the user has said is not to be in the image.
     pub left_out: Vec<LeftOut>,
+    /// For how long its TCP connections stay locked, if they do.
+    pub locked_for: Option<Duration>,
 }
 
 impl Table {

@@ -1,7 +1,7 @@
 //! The programs whose sockets are replaced, and who talks with them.
 //!
-//! All of them can be made to use unix sockets under paths and no others. PostgreSQL before version 15 could not: its
-//! statistics went through a UDP socket.
+//! All of them can be made to listen at paths alone, and some at ports of TCP alone; what else they have are pairs of
+//! their own. PostgreSQL before version 15 could not: its statistics went through a UDP socket.
 
 use std::{
     fs,
@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::postgres;
+use super::{
+    postgres,
+    transport::{Transport, Where},
+};
 use crate::{
     commands,
     setup::{self, Outcome},
@@ -25,8 +28,24 @@ pub(super) struct Program {
     pub(super) name: &'static str,
     /// Installs it, if it is not there.
     pub(super) ensure: fn() -> Result<Outcome>,
-    /// How it is started; everything it writes is in the folder.
-    pub(super) cast: fn(&Path) -> Result<Cast>,
+    /// What it talks over, if it is told to.
+    pub(super) over: &'static [Transport],
+    /// How it is started.
+    pub(super) cast: fn(&Stage) -> Result<Cast>,
+}
+
+/// Where all takes place.
+pub(super) struct Stage {
+    /// Everything that is written is in there.
+    pub(super) folder: PathBuf,
+    pub(super) transport: Transport,
+}
+
+impl Stage {
+    /// Where a server can listen: over unix sockets, under this name.
+    fn at(&self, name: &str) -> Result<Where> {
+        self.transport.at(self.folder.join(name))
+    }
 }
 
 /// Who takes part.
@@ -38,10 +57,10 @@ pub(super) struct Cast {
     pub(super) pid_file: Option<PathBuf>,
 }
 
-/// A command, and the path that it listens at.
+/// A command, and where it listens.
 pub(super) struct Server {
     pub(super) command: Vec<String>,
-    pub(super) path: PathBuf,
+    pub(super) at: Where,
 }
 
 /// What talks with it.
@@ -58,23 +77,26 @@ impl Client {
     }
 
     /// The command that starts it.
-    pub(super) fn command(&self, path: &Path, newcomers: u32) -> Vec<String> {
+    pub(super) fn command(&self, at: &Where, newcomers: u32) -> Vec<String> {
         let code = [include_str!("programs/talk.py"), self.code].concat();
-        let mut command = python(&code, path);
+        let mut command = python(&code, &at.to_string());
         command.extend([self.connections, newcomers].map(|number| number.to_string()));
         command
     }
 }
 
+const UNIX: &[Transport] = &[Transport::Unix];
+const BOTH: &[Transport] = &[Transport::Unix, Transport::Tcp];
+
 /// All of them.
 pub(super) const PROGRAMS: [Program; 7] = [
-    Program { name: "redis", ensure: nothing, cast: redis },
-    Program { name: "postgresql", ensure: setup::ensure_postgres, cast: postgresql },
-    Program { name: "nginx", ensure: nothing, cast: nginx },
-    Program { name: "dbus-daemon", ensure: setup::ensure_dbus, cast: dbus },
-    Program { name: "python-asyncio", ensure: nothing, cast: asyncio },
-    Program { name: "node", ensure: setup::ensure_node, cast: node },
-    Program { name: "ssh-agent", ensure: nothing, cast: agent },
+    Program { name: "redis", ensure: nothing, over: BOTH, cast: redis },
+    Program { name: "postgresql", ensure: setup::ensure_postgres, over: BOTH, cast: postgresql },
+    Program { name: "nginx", ensure: nothing, over: BOTH, cast: nginx },
+    Program { name: "dbus-daemon", ensure: setup::ensure_dbus, over: UNIX, cast: dbus },
+    Program { name: "python-asyncio", ensure: nothing, over: BOTH, cast: asyncio },
+    Program { name: "node", ensure: setup::ensure_node, over: BOTH, cast: node },
+    Program { name: "ssh-agent", ensure: nothing, over: UNIX, cast: agent },
 ];
 
 /// The ordinary set-up has it.
@@ -82,8 +104,10 @@ fn nothing() -> Result<Outcome> {
     Ok(Outcome::NothingMissing)
 }
 
-fn python(code: &str, path: &Path) -> Vec<String> {
-    [PYTHON, "-c", code].map(str::to_owned).into_iter().chain([text(path)]).collect()
+/// A command that runs some Python, which understands where a server listens.
+pub(super) fn python(code: &str, argument: &str) -> Vec<String> {
+    let code = [include_str!("programs/where.py"), code].concat();
+    words(&[PYTHON, "-c", &code, argument])
 }
 
 /// A path on a command line or in a configuration.
@@ -120,20 +144,23 @@ pub(super) fn of_nobody(folder: &Path) -> Result<PathBuf> {
 }
 
 /// With one server and nothing else.
-fn simple(command: Vec<String>, path: PathBuf, client: Client) -> Cast {
-    Cast { servers: vec![Server { command, path }], client, pid_file: None }
+fn simple(command: Vec<String>, at: Where, client: Client) -> Cast {
+    Cast { servers: vec![Server { command, at }], client, pid_file: None }
 }
 
-fn redis(folder: &Path) -> Result<Cast> {
-    let path = folder.join("redis.sock");
+fn redis(stage: &Stage) -> Result<Cast> {
+    let at = stage.at("redis.sock")?;
     let mut command = vec![found("redis-server")?];
-    command.extend(words(&["--port", "0", "--save", "", "--loglevel", "warning"]));
-    command.extend(["--dir".to_owned(), text(folder), "--unixsocket".to_owned(), text(&path)]);
-    Ok(simple(command, path, Client::new(include_str!("programs/redis.py"), 50)))
+    command.extend(words(&["--save", "", "--loglevel", "warning", "--dir", &text(&stage.folder)]));
+    command.extend(match &at {
+        Where::Path(path) => words(&["--port", "0", "--unixsocket", &text(path)]),
+        Where::Port(port) => words(&["--bind", "127.0.0.1", "--port", &port.to_string()]),
+    });
+    Ok(simple(command, at, Client::new(include_str!("programs/redis.py"), 50)))
 }
 
-fn postgresql(folder: &Path) -> Result<Cast> {
-    let made = postgres::make(folder)?;
+fn postgresql(stage: &Stage) -> Result<Cast> {
+    let made = postgres::make(stage)?;
     let client = Client::new(include_str!("programs/postgres.py"), 10);
     let pid_file = Some(made.pid_file);
     Ok(Cast { servers: vec![made.server], client, pid_file })
@@ -160,26 +187,31 @@ const NGINX: &str = "
         proxy_http_version 1.1;
         proxy_set_header Connection '';
         upstream behind {
-            server unix:BEHIND;
+            server BEHIND;
             keepalive 4;
             keepalive_requests 1000000000;
         }
         server {
-            listen unix:FRONT;
+            listen FRONT;
             location / { proxy_pass http://behind; }
         }
     }
 ";
 
-fn nginx(folder: &Path) -> Result<Cast> {
-    let (front, behind) = (folder.join("front.sock"), folder.join("behind.sock"));
+fn nginx(stage: &Stage) -> Result<Cast> {
+    let folder = &stage.folder;
+    let (front, behind) = (stage.at("front.sock")?, stage.at("behind.sock")?);
     let file = folder.join("nginx.conf");
-    let configuration = NGINX.replace("FRONT", &text(&front)).replace("BEHIND", &text(&behind));
+    let name = |at: &Where| match at {
+        Where::Path(path) => format!("unix:{}", path.display()),
+        Where::Port(_) => at.to_string(),
+    };
+    let configuration = NGINX.replace("FRONT", &name(&front)).replace("BEHIND", &name(&behind));
     fs::write(&file, configuration).with_context(|| format!("write {}", file.display()))?;
     let nginx = [found("nginx")?, "-p".to_owned(), text(folder), "-c".to_owned(), text(&file)];
-    let upstream = python(include_str!("programs/upstream.py"), &behind);
+    let upstream = python(include_str!("programs/upstream.py"), &behind.to_string());
     let servers = [(upstream, behind), (nginx.into(), front)];
-    let servers = servers.map(|(command, path)| Server { command, path });
+    let servers = servers.map(|(command, at)| Server { command, at });
     let client = Client::new(include_str!("programs/nginx.py"), 8);
     Ok(Cast { servers: servers.into(), client, pid_file: None })
 }
@@ -200,7 +232,8 @@ const BUS: &str = r#"
 "#;
 
 /// Not as root: a bus that has the right to it opens a netlink socket, to tell the audit of what it refuses.
-fn dbus(folder: &Path) -> Result<Cast> {
+fn dbus(stage: &Stage) -> Result<Cast> {
+    let folder = &stage.folder;
     let (path, file) = (of_nobody(folder)?.join("bus.sock"), folder.join("bus.conf"));
     fs::write(&file, BUS.replace("PATH", &text(&path)))
         .with_context(|| format!("write {}", file.display()))?;
@@ -208,27 +241,27 @@ fn dbus(folder: &Path) -> Result<Cast> {
     command.extend([found("dbus-daemon")?, "--config-file".to_owned(), text(&file)]);
     // It would have a socket to the system's log.
     command.extend(words(&["--nofork", "--nopidfile", "--nosyslog"]));
-    Ok(simple(command, path, Client::new(include_str!("programs/dbus.py"), 8)))
+    Ok(simple(command, Where::Path(path), Client::new(include_str!("programs/dbus.py"), 8)))
 }
 
-fn asyncio(folder: &Path) -> Result<Cast> {
-    let path = folder.join("echo.sock");
-    let command = python(include_str!("programs/echoing.py"), &path);
-    Ok(simple(command, path, Client::new(include_str!("programs/echo.py"), 10)))
+fn asyncio(stage: &Stage) -> Result<Cast> {
+    let at = stage.at("echo.sock")?;
+    let command = python(include_str!("programs/echoing.py"), &at.to_string());
+    Ok(simple(command, at, Client::new(include_str!("programs/echo.py"), 10)))
 }
 
-fn node(folder: &Path) -> Result<Cast> {
-    let (path, file) = (folder.join("echo.sock"), folder.join("echoing.js"));
+fn node(stage: &Stage) -> Result<Cast> {
+    let (at, file) = (stage.at("echo.sock")?, stage.folder.join("echoing.js"));
     fs::write(&file, include_str!("programs/echoing.js"))
         .with_context(|| format!("write {}", file.display()))?;
     // Versions that use io_uring do not if they are told so.
     let mut command = words(&["env", "UV_USE_IO_URING=0"]);
-    command.extend([found("node")?, text(&file), text(&path)]);
-    Ok(simple(command, path, Client::new(include_str!("programs/echo.py"), 10)))
+    command.extend([found("node")?, text(&file), at.to_string()]);
+    Ok(simple(command, at, Client::new(include_str!("programs/echo.py"), 10)))
 }
 
-fn agent(folder: &Path) -> Result<Cast> {
-    let path = folder.join("agent.sock");
+fn agent(stage: &Stage) -> Result<Cast> {
+    let path = stage.folder.join("agent.sock");
     let command = vec![found("ssh-agent")?, "-D".to_owned(), "-a".to_owned(), text(&path)];
-    Ok(simple(command, path, Client::new(include_str!("programs/agent.py"), 8)))
+    Ok(simple(command, Where::Path(path), Client::new(include_str!("programs/agent.py"), 8)))
 }

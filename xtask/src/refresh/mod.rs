@@ -1,15 +1,17 @@
-//! `cargo xtask refresh-programs`: real programs out of Debian's packages go on while all their unix sockets are
-//! replaced, again and again, by `ucr refresh`.
+//! `cargo xtask refresh-programs`: real programs out of Debian's packages go on while all their sockets are replaced,
+//! again and again, by `ucr refresh`.
 //!
-//! Clients talk with each program all the while and hold every answer against the one expected. It is done twice:
-//! with the clients outside, whose connections are kept as they are, and with program and clients in one tree, where
-//! both ends of every connection are replaced. `UCR_BIN` names the `ucr` to use; without it, it is built.
+//! Clients talk with each program all the while and hold every answer against the one expected: over unix sockets, and
+//! over TCP with those that can. Each is done twice: with the clients outside, whose connections over unix sockets are
+//! kept as they are, while over TCP the program's end of each is replaced; and with program and clients in one tree,
+//! where both ends of every connection are replaced. `UCR_BIN` names the `ucr` to use; without it, it is built.
 
 mod cast;
 mod play;
 mod postgres;
 mod procfs;
 mod talk;
+mod transport;
 
 use std::{
     env, fs,
@@ -22,8 +24,9 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 
 use crate::{commands, leftovers::Folder, setup};
-use cast::{PROGRAMS, Program};
+use cast::{PROGRAMS, Program, Stage};
 use play::{Outcome, Scale, Variant};
+use transport::Transport;
 
 /// Replace the sockets of real programs while clients talk with them
 #[derive(clap::Args)]
@@ -67,16 +70,19 @@ impl Args {
             .with_context(|| format!("open {} to others", folder.path().display()))?;
         let mut is_well = true;
         for program in chosen {
-            for variant in Variant::ALL {
-                let stage = folder.path().join(format!("{}-{}", program.name, variant.word()));
-                fs::create_dir(&stage).with_context(|| format!("create {}", stage.display()))?;
+            let all = program.over.iter().flat_map(|over| Variant::ALL.map(|each| (*over, each)));
+            for (transport, variant) in all {
+                let name = [program.name, transport.word(), variant.word()].join("-");
+                let stage = Stage { folder: folder.path().join(name), transport };
+                fs::create_dir(&stage.folder)
+                    .with_context(|| format!("create {}", stage.folder.display()))?;
                 let newcomers = match variant {
                     Variant::Outside => self.newcomers_outside,
                     Variant::Inside => self.newcomers,
                 };
                 let scale = Scale { refreshes: self.refreshes, newcomers };
                 let outcome = play::play(program, variant, scale, &ucr, &stage);
-                show(program, variant, &outcome);
+                show(program, transport, variant, &outcome);
                 is_well &= outcome.errors.is_empty();
             }
         }
@@ -84,12 +90,13 @@ impl Args {
     }
 }
 
-fn show(program: &Program, variant: Variant, outcome: &Outcome) {
+fn show(program: &Program, transport: Transport, variant: Variant, outcome: &Outcome) {
     let Outcome { sockets, replaced, kept, refreshes, operations, errors, longest } = outcome;
     println!(
-        "{:<14} {:<14} sockets={sockets:<4} replaced={replaced:<4} kept={kept:<4} \
+        "{:<14} {:<4} {:<14} sockets={sockets:<4} replaced={replaced:<4} kept={kept:<4} \
          refreshes={refreshes:<3} operations={operations:<8} errors={} longest-stop={longest:.1} ms",
         program.name,
+        transport.word(),
         variant.shown(),
         errors.len(),
     );

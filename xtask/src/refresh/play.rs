@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom},
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -18,9 +17,10 @@ use nix::{
 use serde_json::{Value, json};
 
 use super::{
-    cast::{Cast, Program, Server},
+    cast::{Cast, Program, Server, Stage, python},
     procfs,
     talk::Talk,
+    transport::Transport,
 };
 use crate::leftovers::Process;
 
@@ -93,11 +93,11 @@ pub(super) fn play(
     variant: Variant,
     scale: Scale,
     ucr: &Path,
-    folder: &Path,
+    stage: &Stage,
 ) -> Outcome {
     let mut outcome = Outcome::default();
-    let played = (program.cast)(folder).and_then(|cast| {
-        let mut scene = Scene::begin(&cast, variant, scale.newcomers, ucr, folder)?;
+    let played = (program.cast)(stage).and_then(|cast| {
+        let mut scene = Scene::begin(&cast, variant, scale.newcomers, ucr, stage)?;
         let acted = scene.wait().and_then(|()| scene.act(scale.refreshes, &mut outcome));
         let heard = scene.talk.heard();
         outcome.operations = heard.operations;
@@ -116,7 +116,7 @@ pub(super) fn play(
 struct Scene<'a> {
     variant: Variant,
     ucr: &'a Path,
-    folder: &'a Path,
+    stage: &'a Stage,
     /// All that were started, the client last.
     processes: Vec<Process>,
     /// The process whose tree is to be refreshed.
@@ -132,12 +132,12 @@ impl<'a> Scene<'a> {
         variant: Variant,
         newcomers: u32,
         ucr: &'a Path,
-        folder: &'a Path,
+        stage: &'a Stage,
     ) -> Result<Self> {
         let Some(last) = cast.servers.last() else { bail!("there is no server") };
         let is_inside = variant == Variant::Inside;
-        let client = cast.client.command(&last.path, newcomers);
-        let log = |name: &str| folder.join(name).with_extension("log");
+        let client = cast.client.command(&last.at, newcomers);
+        let log = |name: &str| stage.folder.join(name).with_extension("log");
         let mut logs = vec![log("client")];
         let mut processes = Vec::new();
         let mut command = match variant {
@@ -153,11 +153,12 @@ impl<'a> Scene<'a> {
                 let servers = cast.servers.iter().zip(0..).map(|(server, number)| {
                     let log = log(&format!("server-{number}"));
                     logs.push(log.clone());
-                    json!({ "command": server.command, "path": server.path, "log": log })
+                    let at = server.at.to_string();
+                    json!({ "command": server.command, "where": at, "log": log })
                 });
                 let servers: Vec<Value> = servers.collect();
                 let plan = json!({ "servers": servers, "client": client });
-                of(&["/usr/bin/python3".into(), "-c".into(), LAUNCHER.into(), plan.to_string()])?
+                of(&python(LAUNCHER, &plan.to_string()))?
             }
         };
         let errors = created(&log("client"))?;
@@ -169,7 +170,7 @@ impl<'a> Scene<'a> {
         let root = processes.get_mut(at - 1).context("the process to be refreshed")?.child().id();
         let root = i32::try_from(root).context("a process id")?;
         let logs = logs.into_iter().map(|log| (log, 0)).collect();
-        Ok(Self { variant, ucr, folder, processes, root, talk, logs })
+        Ok(Self { variant, ucr, stage, processes, root, talk, logs })
     }
 
     /// Waits until all are there. What they have said so far is no complaint.
@@ -180,6 +181,11 @@ impl<'a> Scene<'a> {
             *length = found.with_context(|| format!("look at {}", log.display()))?.len();
         }
         Ok(())
+    }
+
+    /// Whether no connection is to stay as it is: both ends are replaced together, or one without the other.
+    fn is_all_replaced(&self) -> bool {
+        self.variant == Variant::Inside || self.stage.transport == Transport::Tcp
     }
 
     fn act(&mut self, refreshes: u32, outcome: &mut Outcome) -> Result<()> {
@@ -199,7 +205,7 @@ impl<'a> Scene<'a> {
             let stopped = report.get("stopped_ms").and_then(Value::as_f64);
             outcome.longest = outcome.longest.max(stopped.context("how long it stood still")?);
             ensure!(outcome.replaced > 0, "refresh {number}: nothing was replaced");
-            if self.variant == Variant::Inside {
+            if self.is_all_replaced() {
                 // Whatever ucr says: no descriptor leads to what it led to before.
                 let old = after.iter().filter(|&(key, link)| before.get(key) == Some(link));
                 let old: Vec<_> = old.map(|((pid, fd), _)| format!("{fd} of {pid}")).collect();
@@ -218,7 +224,8 @@ impl<'a> Scene<'a> {
 
     /// Has ucr do it, once.
     fn refresh(&self) -> Result<Value> {
-        let (out, err) = (self.folder.join("refresh.out"), self.folder.join("refresh.err"));
+        let folder = &self.stage.folder;
+        let (out, err) = (folder.join("refresh.out"), folder.join("refresh.err"));
         let mut command = Command::new(self.ucr);
         command.args(["refresh", "--json", "--tree", "--pid", &self.root.to_string()]);
         // Where nobody has attached anything: it is the same whoever traces this machine.
@@ -266,12 +273,12 @@ fn started(server: &Server, log: &Path) -> Result<Process> {
     let errors = output.try_clone().context("duplicate a descriptor")?;
     let mut command = of(&server.command)?;
     let mut process = Process::start(command.stdin(Stdio::null()).stdout(output).stderr(errors))?;
-    until(&format!("somebody to listen at {}", server.path.display()), || {
+    until(&format!("somebody to listen at {}", server.at), || {
         if let Some(status) = process.child().try_wait().context("look at a server")? {
             let said = fs::read_to_string(log).unwrap_or_default();
             bail!("a server has ended ({status}): {}", said.trim_end());
         }
-        Ok(UnixStream::connect(&server.path).is_ok())
+        Ok(server.at.is_open())
     })?;
     Ok(process)
 }

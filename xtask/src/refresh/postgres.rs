@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::cast::{self, Server, text};
+use super::{
+    cast::{self, Server, Stage, text},
+    transport::Where,
+};
 use crate::{commands, setup};
 
 /// A cluster of databases, and how it is started.
@@ -16,8 +19,9 @@ pub(super) struct Made {
     pub(super) pid_file: PathBuf,
 }
 
-/// Makes one in a folder.
-pub(super) fn make(folder: &Path) -> Result<Made> {
+/// Makes one.
+pub(super) fn make(stage: &Stage) -> Result<Made> {
+    let folder = &stage.folder;
     let programs = programs(folder)?;
     let own = cast::of_nobody(folder)?;
     let data = own.join("data");
@@ -30,13 +34,20 @@ pub(super) fn make(folder: &Path) -> Result<Made> {
     // It goes to where it was started, which has to be open to nobody.
     commands::run_quietly(Command::new(program).args(arguments).current_dir("/"))?;
 
+    // The name of its socket follows from the port.
+    let at = stage.transport.at(own.join(".s.PGSQL.5432"))?;
+    let (sockets, addresses, port) = match &at {
+        Where::Path(_) => (text(&own), "", 5432),
+        Where::Port(port) => (String::new(), "127.0.0.1", *port),
+    };
     let mut command = programs.command("postgres");
-    command.extend(["-D".to_owned(), text(&data), "-k".to_owned(), text(&own)]);
+    command.extend(["-D".to_owned(), text(&data), "-k".to_owned(), sockets]);
+    command.extend(["-h".to_owned(), addresses.to_owned(), "-p".to_owned(), port.to_string()]);
     // What it says once it has begun shall be what is wrong.
-    for setting in ["listen_addresses=", "fsync=off", "log_checkpoints=off", "jit=off"] {
+    for setting in ["fsync=off", "log_checkpoints=off", "jit=off"] {
         command.extend(["-c".to_owned(), setting.to_owned()]);
     }
-    let server = Server { command, path: own.join(".s.PGSQL.5432") };
+    let server = Server { command, at };
     Ok(Made { server, pid_file: data.join("postmaster.pid") })
 }
 

@@ -53,6 +53,8 @@ pub struct Predecessor {
     pub pid: Pid,
     /// Which.
     pub fd: i32,
+    /// The socket's address in the kernel.
+    pub sk: u64,
 }
 
 /// An option as it is to be set.
@@ -215,7 +217,8 @@ impl Restored {
     }
 
     fn know_old(&mut self, index: SocketIndex, new: &OwnedFd) -> Result<(), StepError> {
-        let Some(Predecessor { pid, fd }) = self.beside.predecessors.get(&index).copied() else {
+        let Some(Predecessor { pid, fd, .. }) = self.beside.predecessors.get(&index).copied()
+        else {
             return Ok(());
         };
         let old = self.workers.duplicate(pid, fd).map_err(call("take the old socket"))?;
@@ -288,10 +291,11 @@ impl Restored {
     /// Binds it where the old one is bound.
     pub(super) fn bind_beside(
         &self,
+        image: &Image,
         index: SocketIndex,
-        saved: &Inet,
         local: Endpoint,
     ) -> Result<(), StepError> {
+        let saved = saved_inet(image, index)?;
         let socket = self.saved(index)?;
         let address = core::net::SocketAddr::from(local);
         let bind = || net::bind(socket, &address).map_err(call("bind"));
@@ -299,7 +303,10 @@ impl Restored {
             Protocol::Tcp if saved.tcp.is_some() => bind(),
             // The kernel notes that the port is shared by this one, and asks nobody when it listens, not even the
             // connections of the old one (`sk_reuseport_match`).
-            Protocol::Tcp => with(socket, &[(libc::SO_REUSEPORT, 1)], || in_repair(socket, bind)),
+            Protocol::Tcp if is_listener(image, index) => {
+                with(socket, &[(libc::SO_REUSEPORT, 1)], || in_repair(socket, bind))
+            }
+            Protocol::Tcp => in_repair(socket, bind),
             // As the last one that was bound, and in no group.
             Protocol::Udp | Protocol::UdpLite => {
                 with(socket, &[(libc::SO_REUSEADDR, 1), (libc::SO_REUSEPORT, 0)], bind)

@@ -74,7 +74,7 @@ impl Restored {
             InetStep::Bind(local) => {
                 let saved = saved_inet(image, index)?;
                 if is_beside {
-                    return self.bind_beside(index, saved, *local);
+                    return self.bind_beside(image, index, *local);
                 }
                 if saved.turn.is_some() && self.sharing.insert((saved.protocol, *local)) {
                     is_ours_alone(self.saved(index)?, saved, *local)?;

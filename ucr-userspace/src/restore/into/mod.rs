@@ -8,12 +8,14 @@
 pub mod ahead;
 mod place;
 mod ports;
+mod stale;
 mod standing;
 
 use std::collections::BTreeMap;
 use std::io;
 
 pub use self::place::{Placed, Unplaced, place};
+pub use self::stale::{lock, stale};
 pub use self::standing::{Descriptor, Standing, look};
 
 use super::inside::Inside;
@@ -72,6 +74,27 @@ pub enum IntoError {
         local: Endpoint,
         /// How many.
         count: usize,
+    },
+    /// The image is not what the socket is any more.
+    #[error(
+        "descriptor {fd} of process {pid} has sent or received something since the image was made"
+    )]
+    Stale {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+    },
+    /// It could not be looked at.
+    #[error("read the state of the socket at descriptor {fd} of process {pid}")]
+    State {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// What is asked of the kernel to find out.
     #[error("find out who else has the ports of the sockets")]
@@ -213,6 +236,9 @@ impl IntoError {
             | Self::HeldAlso { .. }
             | Self::Shared { .. } => {
                 Some("the process has changed since the image was made: dump it again")
+            }
+            Self::Stale { .. } => {
+                Some("dump it again; with --leave-stopped its TCP connections are locked meanwhile")
             }
             Self::Spent { .. } => {
                 Some("try again: it is armed again when the program has seen to it")

@@ -289,7 +289,7 @@ fn prepare<'a>(
             order.call(libc::SYS_setsockopt, File::Number(descriptor.fd), &rest, Else::GoOn)
         };
         let linger = restored.linger(descriptor.socket);
-        if linger.is_some() {
+        if linger.is_some() && restored.is_beside(descriptor.socket) {
             // The old connection says nothing of its end.
             set(&mut order, libc::SO_LINGER, &ABORT);
             purposes.push(Purpose::Set(descriptor.fd));

@@ -11,7 +11,7 @@ use rustix::fs::fstat;
 use ucr_common::descriptor::SocketDescriptor;
 
 use super::{IntoError, Target, kept, ports};
-use crate::image::{Image, SocketIndex};
+use crate::image::{Image, Socket, SocketIndex};
 use crate::kernel::netns::{self, Inside};
 use crate::model::Pid;
 use crate::process::epoll::{Registration, Watches, watches};
@@ -28,6 +28,8 @@ pub struct Descriptor {
     pub socket: SocketIndex,
     /// `FD_CLOEXEC`.
     pub close_on_exec: bool,
+    /// The socket that is there: its inode, and its address in the kernel.
+    pub there: (u64, u64),
 }
 
 /// What is to be done in one process.
@@ -74,7 +76,8 @@ impl Standing {
         Inside::enter(&File::open(format!("/proc/{pid}/ns/net"))?).map(Some)
     }
 
-    /// The internet sockets that are replaced, each by a descriptor of a process that has it.
+    /// The internet sockets that are replaced by what an image has of them, each by a descriptor of a process that has
+    /// it. (Into another process they may go in the place of sockets that have nothing to do with them.)
     #[must_use]
     pub fn predecessors(
         &self,
@@ -84,10 +87,11 @@ impl Standing {
         let mut found = BTreeMap::new();
         for target in targets {
             let Some(changes) = self.changes.get(&target.pid) else { continue };
-            for Descriptor { fd, socket, .. } in &changes.descriptors {
+            for Descriptor { fd, socket, there: (inode, sk), .. } in &changes.descriptors {
                 let saved = image.sockets.get(socket.get());
-                if saved.is_some_and(|saved| saved.inet.is_some()) {
-                    let first = Predecessor { pid: target.saved, fd: *fd };
+                let is_it = |saved: &&Socket| u64::from(saved.inode) == *inode;
+                if saved.filter(is_it).is_some_and(|saved| saved.inet.is_some()) {
+                    let first = Predecessor { pid: target.saved, fd: *fd, sk: *sk };
                     found.entry(*socket).or_insert(first);
                 }
             }
@@ -158,6 +162,7 @@ pub fn look(
                 fd,
                 socket: saved.socket,
                 close_on_exec: saved.close_on_exec,
+                there: (there.socket.inode, there.socket.sk),
             });
         }
         standing.changes.insert(pid, changes);

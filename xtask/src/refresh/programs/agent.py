@@ -56,8 +56,8 @@ class Expected:
         return lister.returncode, lister.stdout, lister.stderr
 
 
-def client(talk, path, expected):
-    number, agent = talk.conversation(), Agent(path)
+def client(talk, expected):
+    number, agent = talk.conversation(), Agent(talk.where)
 
     def converse():
         count = 0
@@ -71,12 +71,12 @@ def client(talk, path, expected):
     return converse
 
 
-def newcomer(talk, path, expected):
+def newcomer(talk, expected):
     number = talk.conversation()
 
     def come():
         while not talk.is_over:
-            agent = Agent(path)
+            agent = Agent(talk.where)
             compare(agent.keys(), expected.keys)
             agent.close()
             talk.did(number)
@@ -95,15 +95,10 @@ def lister(talk, expected):
     return look
 
 
-def main():
-    talk, path = Talk(), sys.argv[1]
-    connections, newcomers = map(int, sys.argv[2:])
-    expected = Expected(path)
-    talk.run(
-        *(client(talk, path, expected) for _ in range(connections)),
-        *(newcomer(talk, path, expected) for _ in range(newcomers)),
-        *(lister(talk, expected) for _ in range(newcomers)),
-    )
-
-
-main()
+talk = Talk()
+expected = Expected(talk.where)
+talk.run(
+    lambda talk: client(talk, expected),
+    lambda talk: newcomer(talk, expected),
+    *(lister(talk, expected) for _ in range(talk.newcomers)),
+)

@@ -98,8 +98,8 @@ class Bus(Connection):
         compare(self.call(to), b"")
 
 
-def echo(talk, path):
-    bus = Bus(path)
+def echo(talk):
+    bus = Bus(talk.where)
     # The answer: it is the owner.
     compare(bus.ask_bus(b"RequestName", b"su", string(NAME) + padding(len(string(NAME)), 4) + b"\0" * 4), b"\1\0\0\0")
 
@@ -111,8 +111,8 @@ def echo(talk, path):
     return answer
 
 
-def client(talk, path):
-    number, bus = talk.conversation(), Bus(path)
+def client(talk):
+    number, bus = talk.conversation(), Bus(talk.where)
     to = {PATH: b"/echo", INTERFACE: NAME, MEMBER: b"Echo", DESTINATION: NAME, SIGNATURE: b"s"}
 
     def converse():
@@ -127,12 +127,12 @@ def client(talk, path):
     return converse
 
 
-def newcomer(talk, path):
+def newcomer(talk):
     number = talk.conversation()
 
     def come():
         while not talk.is_over:
-            bus = Bus(path)
+            bus = Bus(talk.where)
             bus.ping()
             bus.close()
             talk.did(number)
@@ -140,14 +140,6 @@ def newcomer(talk, path):
     return come
 
 
-def main():
-    talk, path = Talk(), sys.argv[1]
-    connections, newcomers = map(int, sys.argv[2:])
-    threading.Thread(target=talk.guard, args=(echo(talk, path),), daemon=True).start()
-    talk.run(
-        *(client(talk, path) for _ in range(connections)),
-        *(newcomer(talk, path) for _ in range(newcomers)),
-    )
-
-
-main()
+talk = Talk()
+threading.Thread(target=talk.guard, args=(echo(talk),), daemon=True).start()
+talk.run(client, newcomer)

@@ -1,4 +1,4 @@
-"""echo.py PATH CONNECTIONS NEWCOMERS: an asyncio program that talks with a server that counts and echoes lines."""
+"""echo.py WHERE CONNECTIONS NEWCOMERS: an asyncio program that talks with a server that counts and echoes lines."""
 
 import asyncio
 
@@ -41,9 +41,9 @@ async def client(talk, number, reader, writer):
     writer.close()
 
 
-async def newcomer(talk, number, path):
+async def newcomer(talk, number):
     while not talk.is_over:
-        reader, writer = await asyncio.open_unix_connection(path, limit=LIMIT)
+        reader, writer = await open_connection(talk.where, limit=LIMIT)
         writer.write(line(1))
         compare(await reader.readline(), b"1 " + line(1))
         writer.close()
@@ -59,14 +59,13 @@ async def guard(talk, conversation):
 
 
 async def main():
-    talk, path = Talk(), sys.argv[1]
-    connections, newcomers = map(int, sys.argv[2:])
+    talk = Talk()
     conversations = []
-    for _ in range(connections):
-        reader, writer = await asyncio.open_unix_connection(path, limit=LIMIT)
+    for _ in range(talk.connections):
+        reader, writer = await open_connection(talk.where, limit=LIMIT)
         conversations.append(client(talk, talk.conversation(), reader, writer))
-    for _ in range(newcomers):
-        conversations.append(newcomer(talk, talk.conversation(), path))
+    for _ in range(talk.newcomers):
+        conversations.append(newcomer(talk, talk.conversation()))
     talk.begin()
     await asyncio.gather(*(guard(talk, each) for each in conversations))
     talk.end()

@@ -1,8 +1,10 @@
-// echoing.js PATH: answers each line with itself, after the number of lines that came by this connection.
+// echoing.js WHERE: answers each line with itself, after the number of lines that came by this connection.
 
 const net = require("node:net");
 
 const server = net.createServer((connection) => {
+  // Over TCP a small answer would wait until the one before it is acknowledged.
+  connection.setNoDelay();
   let count = 0;
   let pieces = [];
   connection.on("data", (data) => {
@@ -17,4 +19,7 @@ const server = net.createServer((connection) => {
     pieces.push(rest);
   });
 });
-server.listen(process.argv[2]);
+// At a path, or at HOST:PORT, in which there is no slash.
+const where = process.argv[2];
+const [host, port] = where.split(":");
+server.listen(where.includes("/") ? where : { host, port });

@@ -1,4 +1,4 @@
-"""echoing.py PATH: answers each line with itself, after the number of lines that came by this connection."""
+"""echoing.py WHERE: answers each line with itself, after the number of lines that came by this connection."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ async def serve(reader, writer):
 
 
 async def main():
-    server = await asyncio.start_unix_server(serve, sys.argv[1], limit=LIMIT)
+    server = await start_server(serve, sys.argv[1], limit=LIMIT)
     await server.serve_forever()
 
 

@@ -15,9 +15,10 @@ import time
 GLANCE = 0.01
 
 
-def listens(path):
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0
+def listens(where):
+    family, place = address(where)
+    with socket.socket(family) as probe:
+        return probe.connect_ex(place) == 0
 
 
 plan = json.loads(sys.argv[1])
@@ -26,7 +27,7 @@ for server in plan["servers"]:
     with open(server["log"], "ab") as log:
         child = subprocess.Popen(server["command"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     children.append(child)
-    while not listens(server["path"]):
+    while not listens(server["where"]):
         if child.poll() is not None:
             sys.exit(f"{server['command']} has ended")
         time.sleep(GLANCE)

@@ -1,4 +1,4 @@
-"""nginx.py PATH CONNECTIONS NEWCOMERS: clients of a web server, by connections that are kept alive."""
+"""nginx.py WHERE CONNECTIONS NEWCOMERS: clients of a web server, by connections that are kept alive."""
 
 
 class Visit(Connection):
@@ -16,8 +16,8 @@ class Visit(Connection):
         self.expect(page)
 
 
-def client(talk, path):
-    number, visit = talk.conversation(), Visit(path)
+def client(talk):
+    number, visit = talk.conversation(), Visit(talk.where)
 
     def converse():
         count = 0
@@ -29,14 +29,14 @@ def client(talk, path):
     return converse
 
 
-def newcomer(talk, path):
+def newcomer(talk):
     number = talk.conversation()
 
     def come():
         count = 0
         while not talk.is_over:
             count += 1
-            visit = Visit(path)
+            visit = Visit(talk.where)
             visit.get(count, b"close")
             compare(visit.socket.recv(1), b"")
             visit.close()
@@ -45,13 +45,4 @@ def newcomer(talk, path):
     return come
 
 
-def main():
-    talk, path = Talk(), sys.argv[1]
-    connections, newcomers = map(int, sys.argv[2:])
-    talk.run(
-        *(client(talk, path) for _ in range(connections)),
-        *(newcomer(talk, path) for _ in range(newcomers)),
-    )
-
-
-main()
+Talk().run(client, newcomer)

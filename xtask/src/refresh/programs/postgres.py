@@ -1,11 +1,11 @@
-"""postgres.py PATH CONNECTIONS NEWCOMERS: clients of PostgreSQL, each of which has a backend of its own there."""
+"""postgres.py WHERE CONNECTIONS NEWCOMERS: clients of PostgreSQL, each of which has a backend of its own there."""
 
 import struct
 
 
 class Session(Connection):
-    def __init__(self, path):
-        super().__init__(path)
+    def __init__(self, where):
+        super().__init__(where)
         parameters = b"user\0postgres\0database\0postgres\0\0"
         self.send(struct.pack("!II", 8 + len(parameters), 3 << 16) + parameters)
         kinds = [kind for kind, _ in self.messages()]
@@ -34,8 +34,8 @@ class Session(Connection):
         compare([kind for kind, _ in self.messages()], [b"C", b"Z"])
 
 
-def client(talk, path):
-    number, session = talk.conversation(), Session(path)
+def client(talk):
+    number, session = talk.conversation(), Session(talk.where)
     session.run(b"CREATE TEMPORARY TABLE counter AS SELECT 0 AS count")
 
     def converse():
@@ -51,14 +51,14 @@ def client(talk, path):
     return converse
 
 
-def newcomer(talk, path):
+def newcomer(talk):
     number = talk.conversation()
 
     def come():
         count = 0
         while not talk.is_over:
             count += 1
-            session = Session(path)
+            session = Session(talk.where)
             session.query(b"SELECT %d" % count, b"%d" % count)
             session.send(struct.pack("!cI", b"X", 4))
             session.close()
@@ -67,13 +67,4 @@ def newcomer(talk, path):
     return come
 
 
-def main():
-    talk, path = Talk(), sys.argv[1]
-    connections, newcomers = map(int, sys.argv[2:])
-    talk.run(
-        *(client(talk, path) for _ in range(connections)),
-        *(newcomer(talk, path) for _ in range(newcomers)),
-    )
-
-
-main()
+Talk().run(client, newcomer)

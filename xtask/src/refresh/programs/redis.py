@@ -1,4 +1,4 @@
-"""redis.py PATH CONNECTIONS NEWCOMERS: clients of redis, and a publisher with a subscriber."""
+"""redis.py WHERE CONNECTIONS NEWCOMERS: clients of redis, and a publisher with a subscriber."""
 
 # So many messages may be on their way to the subscriber: redis gives up on one who falls behind.
 WINDOW = 100
@@ -16,8 +16,8 @@ def message(content):
     return b"*3\r\n" + bulk(b"message") + bulk(b"news") + bulk(content)
 
 
-def client(talk, path):
-    number, connection = talk.conversation(), Connection(path)
+def client(talk):
+    number, connection = talk.conversation(), Connection(talk.where)
     page, counter = b"page-%d" % number, b"counter-%d" % number
 
     def converse():
@@ -33,9 +33,9 @@ def client(talk, path):
     return converse
 
 
-def publisher_and_subscriber(talk, path):
+def publisher_and_subscriber(talk):
     sends, hears = talk.conversation(), talk.conversation()
-    publisher, subscriber = Connection(path), Connection(path)
+    publisher, subscriber = Connection(talk.where), Connection(talk.where)
     subscriber.ask(command(b"SUBSCRIBE", b"news"), b"*3\r\n" + bulk(b"subscribe") + bulk(b"news") + b":1\r\n")
     window = threading.Semaphore(WINDOW)
     told = []
@@ -62,12 +62,12 @@ def publisher_and_subscriber(talk, path):
     return publish, subscribe
 
 
-def newcomer(talk, path):
+def newcomer(talk):
     number = talk.conversation()
 
     def come():
         while not talk.is_over:
-            connection = Connection(path)
+            connection = Connection(talk.where)
             connection.ask(command(b"PING"), b"+PONG\r\n")
             connection.close()
             talk.did(number)
@@ -75,14 +75,5 @@ def newcomer(talk, path):
     return come
 
 
-def main():
-    talk, path = Talk(), sys.argv[1]
-    connections, newcomers = map(int, sys.argv[2:])
-    talk.run(
-        *(client(talk, path) for _ in range(connections)),
-        *publisher_and_subscriber(talk, path),
-        *(newcomer(talk, path) for _ in range(newcomers)),
-    )
-
-
-main()
+talk = Talk()
+talk.run(client, newcomer, *publisher_and_subscriber(talk))

@@ -1,7 +1,8 @@
-"""What all clients have in common; their own code follows this one.
+"""What all clients have in common; where.py precedes it, and their own code follows.
 
-They talk over many connections at once, hold each answer against the one expected, byte for byte, and go on
-until their standard input ends. Each line of their output is one of
+They are told where the server is, how many connections stay, and how many newcomers come and go all the while. They
+talk over all of them at once, hold each answer against the one expected, byte for byte, and go on until their
+standard input ends. Each line of their output is one of
 
     ready                         all connections are there
     talked OPERATIONS SLOWEST     so many so far, and so many where there were the fewest: none is forgotten
@@ -9,7 +10,6 @@ until their standard input ends. Each line of their output is one of
     over                          all have ended as they should
 """
 
-import socket
 import sys
 import threading
 import time
@@ -20,6 +20,8 @@ PACE = 0.01
 
 class Talk:
     def __init__(self):
+        self.where, *numbers = sys.argv[1:]
+        self.connections, self.newcomers = map(int, numbers)
         self.counts = []
         self.is_over = False
         self.has_failed = False
@@ -63,8 +65,13 @@ class Talk:
         if not self.has_failed:
             self.say("over")
 
-    def run(self, *conversations):
-        """Has each in a thread of its own."""
+    def run(self, client, newcomer, *others):
+        """Makes as many of each as there are to be; these and the others talk, each in a thread of its own."""
+        conversations = [
+            *(client(self) for _ in range(self.connections)),
+            *(newcomer(self) for _ in range(self.newcomers)),
+            *others,
+        ]
         threads = [threading.Thread(target=self.guard, args=(each,)) for each in conversations]
         self.begin()
         for thread in threads:
@@ -83,9 +90,8 @@ class Talk:
 class Connection:
     """A connection in which each request waits for its answer."""
 
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)
+    def __init__(self, where):
+        self.socket = connect(where)
 
     def send(self, data):
         self.socket.sendall(data)

@@ -1,4 +1,4 @@
-"""upstream.py PATH: the web server behind nginx. Each page tells its number, over and over."""
+"""upstream.py WHERE: the web server behind nginx. Each page tells its number, over and over."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ async def serve(reader, writer):
 
 
 async def main():
-    server = await asyncio.start_unix_server(serve, sys.argv[1])
+    server = await start_server(serve, sys.argv[1])
     await server.serve_forever()
 
 
