@@ -48,6 +48,9 @@ fn a_netlink_socket_that_waits_for_nothing_comes_back() {
         victim.ask(line);
     }
     let name = victim.ask(r#"unpack("H*", getsockname($s))"#);
+    // Nobody else can have its port as long as it lives.
+    let refused = world.ucr.run(&["refresh", "--pid", &victim.pid().to_string()]);
+    let _said = refused.ended(REFUSED).complains("is a netlink socket");
     let said = dump(&world, &victim, &["--kill"]).done();
     assert!(said.stdout.contains("NETLINK_ROUTE"), "{}", said.stdout);
     let pid = victim.pid();

@@ -153,7 +153,7 @@ fn when_nobody_has_answered_yet_and_the_program_lives() {
 }
 
 /// What becomes of a socket that was dumped.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
     /// Another program gets it.
     Restore,

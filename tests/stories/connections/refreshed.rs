@@ -36,6 +36,9 @@ impl Scene {
         // Its own clock goes on, and the other end was asked for its window.
         socket["inet"]["tcp"]["agreed"]["timestamp"].take();
         socket["inet"]["tcp"]["window"]["send_update"].take();
+        // How it acknowledges changes by itself.
+        let options = socket["inet"]["options"].as_array_mut().expect("options");
+        options.retain(|option| option["name"] != "TCP_QUICKACK");
         socket
     }
 }

@@ -9,9 +9,11 @@ use std::{
 };
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-use ucr::sys::sockopt;
+use ucr::{snapshot::diag::requests_in, sys::sockopt};
 use ucr_tests::{
-    Host, Need, Program, Victim, doomed, needs, outside,
+    Host, Need, Program, Victim, doomed, needs,
+    network::ip,
+    outside,
     program::{PYTHON, python},
     ucr::REFUSED,
     wait,
@@ -230,6 +232,37 @@ fn what_waits_to_be_let_in_is_waited_for_and_if_nobody_lets_it_in_all_is_as_befo
     ports.serve(&mut victim);
     assert_eq!(number(&refresh(&world, pid), "replaced"), 3);
     ports.serve(&mut victim);
+}
+
+/// Whoever asks for a connection, and whose packets are lost, asks again, and finds the new listener.
+#[test]
+fn a_connection_that_is_being_made_is_made_with_the_new_listener() {
+    if !needs::met(&[Need::Root, Need::Program("ip")]) {
+        return;
+    }
+    let (near, far) = Host::pair();
+    near.enter();
+    let world = world();
+    let mut victim = world.victim();
+    let listener = victim.number("inet tcp");
+    victim.ask(&format!("ibind {listener} 10.99.0.1:0"));
+    victim.ask(&format!("listen {listener} 8"));
+    let at: SocketAddr = victim.ask(&format!("iname {listener}")).parse().expect("an address");
+    // What is answered goes to nobody.
+    ip("neighbour replace 10.99.0.2 dev near lladdr 02:00:00:00:00:77");
+    let asks = thread::spawn(move || far.within(|| TcpStream::connect(at).expect("connect")));
+    let pid = victim.pid();
+    wait::until("a request", || {
+        let requests = requests_in(pid).expect("sock_diag");
+        requests.contains(&at.port()).then_some(())
+    });
+    let pid = pid.to_string();
+    world.ucr.run(&["refresh", "--pid", &pid]).done().complains("1 connection not made in time");
+    ip("neighbour del 10.99.0.2 dev near");
+    let accepted = victim.accept(listener);
+    let mut stream = asks.join().expect("a thread");
+    stream.write_all(b"at last").expect("write");
+    assert_eq!(victim.ask(&format!("recv {accepted}")), "at last");
 }
 
 #[test]

@@ -41,12 +41,6 @@ fn sockets_whose_address_nobody_can_have_twice() {
     let world = world();
     let mut victim = world.victim();
     let (a, b) = victim.pair("stream");
-    let tcp = victim.number("inet tcp");
-    victim.ask(&format!("ibind {tcp} 127.0.0.1:0"));
-    victim.ask(&format!("listen {tcp} 5"));
-    refused(&world, victim.pid(), REFUSED, "is none of unix");
-    victim.close(tcp);
-
     let name = world.abstract_name(b"-it");
     let listener = victim.listener("stream", &name, 5);
     refused(&world, victim.pid(), REFUSED, "-it");

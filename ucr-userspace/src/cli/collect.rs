@@ -76,7 +76,7 @@ impl CollectOptions {
         lock_for: Duration,
         pins: &PinDirectory,
     ) -> anyhow::Result<Collected> {
-        self.collect_by(pid, Rules::new(self.external.clone(), then), lock_for, pins)
+        self.collect_by(pid, &Rules::new(self.external.clone(), then), lock_for, pins)
     }
 
     /// The same for a caller who has some of the sockets himself: their inodes, and how many times he has each.
@@ -90,18 +90,18 @@ impl CollectOptions {
         pins: &PinDirectory,
     ) -> anyhow::Result<Collected> {
         let rules = Rules::new(self.external.clone(), Then::GoOn).beside(own);
-        self.collect_by(pid, rules, lock::USUAL, pins)
+        self.collect_by(pid, &rules, lock::USUAL, pins)
     }
 
     fn collect_by(
         &self,
         pid: Pid,
-        rules: Rules,
+        rules: &Rules,
         lock_for: Duration,
         pins: &PinDirectory,
     ) -> anyhow::Result<Collected> {
         let scope = if self.tree { Scope::Tree } else { Scope::Process };
-        let dumped = dump(pid, scope, pins, self.backend, &rules, lock_for)
+        let dumped = dump(pid, scope, pins, self.backend, rules, lock_for)
             .with_context(|| format!("dump process {pid}"))?;
         let hopeless = if dumped.obstacles.is_empty() { plan(&dumped.image).err() } else { None };
         Ok(Collected { dumped, hopeless, verify: self.verify })

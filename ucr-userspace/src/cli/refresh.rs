@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::ahead::make;
@@ -15,11 +15,12 @@ use super::dump::{say_left_out, say_why_not};
 use super::exit;
 use super::into::{replace, tell};
 use super::report::say;
-use super::restore::left_behind;
+use super::restore::{left_behind, plural};
 use crate::dump::external::{Policy, Rule};
-use crate::dump::obstacle::Obstacle;
+use crate::dump::obstacle::{Obstacle, Reason};
+use crate::kernel::interrupts::HeldBack;
 use crate::model::{Pid, View};
-use crate::process::{parasite::Known, procfs};
+use crate::process::{parasite::Known, procfs, state::NotRestorable};
 use crate::render::{dump::Table, obstacle::Placed, output::unless_broken_pipe};
 use crate::restore::into::Target;
 use crate::restore::into::ahead::{Ahead, alone};
@@ -31,8 +32,8 @@ use crate::tracer::pins::PinDirectory;
 ///
 /// The process or tree is stopped, its sockets are dumped, made anew, verified, and put under the same descriptor
 /// numbers; what watches them (epoll) watches the new ones; then it goes on, and notices nothing. Both ends of a
-/// connection are replaced if both are in the process or tree. One with a process outside stays as it is
-/// (--external keep, unless said otherwise). If anything is in the way, or fails, or ucr is killed, the old sockets
+/// unix connection are replaced if both are in the process or tree. One with a process outside stays as it is
+/// (--external keep, unless said otherwise). The other end of a TCP connection is kept waiting meanwhile. If anything is in the way, or fails, or ucr is killed, the old sockets
 /// are still there. Abstract names are refused: nobody else can have one as long as the old socket lives.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RefreshArgs {
@@ -88,6 +89,12 @@ fn refused(args: &RefreshArgs, collected: Collected) -> ExitCode {
     ExitCode::from(exit::REFUSED)
 }
 
+/// Whether something is in the way only because both the old listener and the new one are there.
+fn is_its_own(ahead: &Ahead, obstacle: &Obstacle) -> bool {
+    let Reason::Setting { setting } = &obstacle.reason else { return false };
+    *setting == NotRestorable::ReuseportProgram.to_string() && ahead.has(obstacle.inode)
+}
+
 /// Runs the verb. `look` takes a snapshot of the live unix sockets.
 ///
 /// # Errors
@@ -107,11 +114,16 @@ pub fn run(
     let barrier = Rc::new(Barrier::new().context("make a pipe")?);
     let mut ahead: Option<Ahead> = None;
     let mut patience = Patience::begin();
-    let (replaced, pids) = loop {
+    // Between two stops as well something may have to be taken back.
+    let signals = HeldBack::begin().context("hold back signals")?;
+    let (replaced, pids, broken_off) = loop {
+        if let Some(signal) = signals.came() {
+            bail!("interrupted by {signal}: nothing was replaced");
+        }
         let own = ahead.as_ref().map(Ahead::references).unwrap_or_default();
         let mut collected = options.collect_beside(pid, own, pins)?;
         if let Some(ahead) = &ahead {
-            collected.overlook(|obstacle| ahead.is_its_own(obstacle));
+            collected.overlook(|obstacle| is_its_own(ahead, obstacle));
         }
         let obstacles = &collected.dumped.obstacles;
         let is_passing = !obstacles.is_empty() && obstacles.iter().all(Obstacle::is_passing);
@@ -136,7 +148,11 @@ pub fn run(
             continue;
         }
         let is_awaited = ahead.as_ref().is_some_and(|ahead| ahead.is_awaited(&standstill.image));
-        if is_refused || is_awaited && patience.is_left() {
+        let half_made = match &ahead {
+            Some(ahead) => ahead.half_made(&standstill.image, pid)?,
+            None => 0,
+        };
+        if is_refused || (is_awaited || half_made > 0) && patience.is_left() {
             // The program takes what waits for it.
             drop(standstill);
             patience.pause();
@@ -157,10 +173,15 @@ pub fn run(
             look,
         )?;
         match done {
-            Ok(replaced) => break (replaced, pids),
+            Ok(replaced) => break (replaced, pids, half_made),
             Err(status) => return Ok(ExitCode::from(status)),
         }
     };
+    drop(signals);
+    if broken_off > 0 {
+        let count = plural(broken_off, "connection");
+        say(&format!("warning: {count} not made in time: who asked for it has to ask again"));
+    }
     if let Some(mut ahead) = ahead {
         left_behind(&ahead.restored.finish());
     }

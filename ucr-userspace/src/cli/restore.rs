@@ -63,7 +63,7 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// Give the sockets to live processes: those with the saved pids, or for each saved pid OLD the process NEW. What
-    /// stands at the descriptor numbers is replaced (unix sockets only); a process that `ucr dump --leave-stopped`
+    /// stands at the descriptor numbers is replaced; a process that `ucr dump --leave-stopped`
     /// has left stopped goes on
     #[arg(
         long,

@@ -211,14 +211,15 @@ pub struct Dump {
 pub struct Standstill {
     /// The image.
     pub image: Image,
+    /// What keeps the network from their TCP connections: it goes before the processes go on, so that what they send
+    /// arrives.
+    pub lock: Option<Lock>,
     /// The processes.
     pub frozen: Frozen,
     /// Since when they stand still.
     pub stopped_at: Instant,
     /// What lists descriptors.
     pub lister: Lister,
-    /// What keeps the network from their TCP connections.
-    pub lock: Option<Lock>,
     /// Whether nothing can have changed since the image was made.
     pub is_fresh: bool,
 }

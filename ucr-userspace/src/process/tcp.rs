@@ -64,8 +64,9 @@ pub(super) fn read(
         (raw.state == TcpState::SynSent && !raw.sent.is_empty(), NotRestorable::FastOpen),
     ];
     let lost = lost.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
+    let next = raw.received_end.wrapping_add(u32::from(raw.state.has_received_fin()));
     let window = Window {
-        send_update: raw.send_update,
+        send_update: update(raw.send_update, next, raw.receive_window),
         send: raw.send_window,
         most: raw.most_window,
         receive: raw.receive_window,
@@ -113,6 +114,13 @@ pub fn sent(sk: u64, memory: &Memory) -> Result<Stream, MemoryError> {
     Ok(Stream { end: raw.sent_end, data: raw.sent })
 }
 
+/// The number of the segment that told last of the other end's window, as it can be set: one that lies behind what we take
+/// by now, since one before it was lost, cannot (`tcp_repair_set_window`). With what comes next it is told again.
+fn update(send_update: u32, next: u32, window: u32) -> u32 {
+    let ahead = send_update.wrapping_sub(next.wrapping_add(window));
+    if ahead.cast_signed() > 0 { next } else { send_update }
+}
+
 /// `urg_data` and `urg_seq`.
 fn urgent((data, number): (u16, u32)) -> Option<Urgent> {
     let progress = match data & !0xff {
@@ -141,4 +149,20 @@ fn stamp(socket: BorrowedFd<'_>) -> Result<u32, StateError> {
     let refused = |source| state::failed("TCP_TIMESTAMP", socket, source);
     let value = sockopt::get_at(socket, libc::SOL_TCP, TCP_TIMESTAMP, 4).map_err(refused)?;
     Ok(sockopt::as_int(&value).unwrap_or_default().cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_was_told_behind_a_gap_is_told_as_if_there_were_none() {
+        assert_eq!(update(1_000, 1_000, 2_048), 1_000);
+        // As far as the window reaches.
+        assert_eq!(update(3_048, 1_000, 2_048), 3_048);
+        assert_eq!(update(3_620, 1_000, 2_048), 1_000);
+        // Long ago, and around the end of all numbers.
+        assert_eq!(update(u32::MAX, 5, 10), u32::MAX);
+        assert_eq!(update(20, u32::MAX, 10), u32::MAX);
+    }
 }

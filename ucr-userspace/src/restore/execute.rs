@@ -5,6 +5,7 @@ mod binding;
 mod connections;
 mod error;
 mod exchange;
+mod how;
 mod inet;
 mod tcp;
 mod waiting;
@@ -12,7 +13,6 @@ mod waiting;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::rc::Rc;
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
@@ -21,6 +21,7 @@ use rustix::net::{self, AddressFamily, SocketFlags};
 pub(super) use self::beside::{ABORT, is_listener};
 pub use self::beside::{OWN_REFERENCES, Predecessor};
 pub use self::error::{Failed, RestoreError, StepError};
+pub use self::how::{Execution, Places};
 
 use self::beside::Beside;
 use self::exchange::Exchange;
@@ -41,39 +42,8 @@ use crate::model::{Pid, Shutdown, SocketType};
 use crate::process::netlink;
 use crate::process::{filter, options};
 use crate::sys::addr;
-use crate::sys::guard::Barrier;
 use crate::sys::janitor::Doomed;
 use crate::sys::worker::{Call, Ends, MOST_CALLS};
-
-/// How a plan is executed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Execution<'a> {
-    /// Fails on purpose before the step with this index; with the number of steps, behind the last
-    /// one. For tests of the undoing.
-    pub fail_before: Option<usize>,
-    /// Signals that are held back meanwhile: one that comes ends the restore between two steps.
-    pub signals: Option<&'a HeldBack>,
-    /// Where the sockets are put.
-    pub places: Places,
-    /// Where somebody waits meanwhile who puts back files that were exchanged if it is not opened.
-    pub barrier: Option<&'a Rc<Barrier>>,
-    /// Sockets that have been made before, with their names: they may have got something already.
-    pub adopted: Option<&'a BTreeMap<SocketIndex, OwnedFd>>,
-    /// The sockets that live until all is done and have the addresses of those that are made.
-    pub predecessors: Option<&'a BTreeMap<SocketIndex, Predecessor>>,
-    /// Whether processes go on with these before others take their places.
-    pub go_on: bool,
-}
-
-/// In whose table of descriptors the sockets get the numbers that they had.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Places {
-    /// In this process's, and that of its children.
-    #[default]
-    Ours,
-    /// In that of processes that live: here they have any number.
-    Others,
-}
 
 /// Sockets that were made. Dropping it undoes the restore.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 
 mod inet;
 
-pub use inet::inet_sockets_of;
+pub use inet::{inet_sockets_of, requests_in};
 
 use std::{fs::File, io};
 

@@ -68,9 +68,16 @@ impl Barrier {
     pub fn give_up(&self) {
         for mut guard in self.relieved.borrow_mut().drain(..) {
             // Whoever does not hear it does once more what has been done.
-            guard.write(&[0]).ok();
+            guard.write_all(&[0]).ok();
         }
         self.writer.borrow_mut().take();
+    }
+}
+
+/// Whoever lets go of it has put everything back by then.
+impl Drop for Barrier {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }
 

@@ -2,6 +2,7 @@
 //! listeners have accepted.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
@@ -138,18 +139,23 @@ impl Crowd {
 
 /// A socket of a process: the one with the highest number.
 fn mark_of(pid: u32) -> Result<Mark> {
+    let last = sockets_of(pid)?.pop_last();
+    let (fd, inode) = last.with_context(|| format!("find a socket of process {pid}"))?;
+    Ok(Mark { pid, fd, inode })
+}
+
+/// The sockets of a process: the inode at each descriptor.
+pub(super) fn sockets_of(pid: u32) -> Result<BTreeMap<u32, u32>> {
     let folder = format!("/proc/{pid}/fd");
-    let mut found = None;
+    let mut found = BTreeMap::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("list {folder}"))? {
         let path = entry.with_context(|| format!("list {folder}"))?.path();
         let Some(inode) = socket_behind(&path) else { continue };
         let fd = path.file_name().and_then(|name| name.to_str()?.parse().ok());
         let fd: u32 = fd.with_context(|| format!("understand {}", path.display()))?;
-        if found.as_ref().is_none_or(|mark: &Mark| mark.fd < fd) {
-            found = Some(Mark { pid, fd, inode });
-        }
+        found.insert(fd, inode);
     }
-    found.with_context(|| format!("find a socket of process {pid}"))
+    Ok(found)
 }
 
 fn socket_behind(link: &Path) -> Option<u32> {

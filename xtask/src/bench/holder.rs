@@ -1,4 +1,4 @@
-//! One process with so many sockets of one kind, which is dumped and restored.
+//! One process with so many sockets of one kind, which is dumped and restored, or whose sockets are replaced.
 
 use std::{
     fs, io,
@@ -22,6 +22,8 @@ pub(super) enum Shape {
     Pairs,
     /// By connecting to a listener of the same process, which accepts them.
     Accepted,
+    /// The same over TCP, on 127.0.0.1.
+    Tcp,
 }
 
 /// So many sockets of one kind.
@@ -59,7 +61,7 @@ impl Set {
         format!("{} {}: {what}", self.sockets, self.name())
     }
 
-    /// Both shapes, without data and with 1 KiB.
+    /// Both unix shapes, without data and with 1 KiB.
     pub(super) fn kinds(sockets: u32) -> [Self; 4] {
         let of = |shape, bytes| Self { shape, sockets, bytes };
         [
@@ -84,6 +86,7 @@ impl Set {
         match self.shape {
             Shape::Pairs => "pairs",
             Shape::Accepted => "accepted",
+            Shape::Tcp => "tcp",
         }
     }
 
@@ -95,7 +98,7 @@ impl Set {
 
     /// What there has to be.
     pub(super) fn count(&self) -> Count {
-        let listeners = u32::from(self.shape == Shape::Accepted);
+        let listeners = u32::from(self.shape != Shape::Pairs);
         Count { sockets: self.sockets + listeners, bytes: self.sockets * self.bytes }
     }
 }
@@ -202,6 +205,8 @@ mod tests {
         assert_eq!(pairs.count(), Count { sockets: 2000, bytes: 0 });
         assert_eq!(accepted.count(), Count { sockets: 2001, bytes: 2_048_000 });
         assert_eq!(accepted.name(), "accepted, 1024 bytes each");
+        let tcp = Set { shape: Shape::Tcp, ..pairs };
+        assert_eq!(tcp.count(), Count { sockets: 2001, bytes: 0 });
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: how fast ucr is, side by side with what one would use otherwise.
 //!
 //! A bench gives [`row::Row`]s: a workload, what ucr needed, what a peer needed, and what was to be reached.
-//! Whole commands take turns ([`race`]); values are medians with their extremes, and where two ranges overlap
+//! Whole commands take turns ([`race`]), against the clock or, where it is a standstill that is measured
+//! (`refresh`), by what they tell of it; values are medians with their extremes, and where two ranges overlap
 //! the difference is called noise. All that is measured is on this machine, which is named.
 
 mod criu;
@@ -15,6 +16,7 @@ mod machine;
 mod place;
 mod plot;
 mod race;
+mod refresh;
 mod restore;
 mod row;
 mod samples;
@@ -49,6 +51,7 @@ enum Bench {
     All(All),
     Dump(dump::Args),
     Inspect(inspect::Args),
+    Refresh(refresh::Args),
     Restore(restore::Args),
     Trace(trace::Args),
 }
@@ -111,7 +114,7 @@ impl Bench {
         match self {
             Self::Dump(args) => args.place.inside,
             Self::Restore(args) => args.place.inside,
-            Self::All(_) | Self::Inspect(_) | Self::Trace(_) => false,
+            Self::All(_) | Self::Inspect(_) | Self::Refresh(_) | Self::Trace(_) => false,
         }
     }
 
@@ -120,6 +123,7 @@ impl Bench {
             Self::All(args) => &args.common,
             Self::Dump(args) => &args.common,
             Self::Inspect(args) => &args.common,
+            Self::Refresh(args) => &args.common,
             Self::Restore(args) => &args.common,
             Self::Trace(args) => &args.common,
         }
@@ -130,6 +134,7 @@ impl Bench {
             Self::All(args) => args.measure(),
             Self::Dump(args) => dump::run(args, &args.place.stage()?),
             Self::Inspect(args) => inspect::run(args, &Stage::build()?),
+            Self::Refresh(args) => refresh::run(args, &Stage::build()?),
             Self::Restore(args) => restore::run(args, &args.place.stage()?),
             Self::Trace(args) => trace::run(args, &Stage::build()?),
         }
@@ -141,9 +146,13 @@ impl All {
     fn measure(&self) -> Result<Vec<Row>> {
         let repetitions = format!("--repetitions={}", self.common.repetitions);
         let mut rows = Vec::new();
-        for (name, has_place) in
-            [("trace", true), ("dump", true), ("restore", true), ("inspect", false)]
-        {
+        for (name, has_place) in [
+            ("trace", true),
+            ("dump", true),
+            ("restore", true),
+            ("refresh", false),
+            ("inspect", false),
+        ] {
             let mut words = vec!["bench", name, &repetitions];
             words.extend((self.vm && has_place).then_some("--vm"));
             let args = Args::try_parse(&words)?;
@@ -176,7 +185,7 @@ mod tests {
 
     #[test]
     fn all_has_words_that_each_bench_understands() {
-        for name in ["trace", "dump", "restore", "inspect", "all"] {
+        for name in ["trace", "dump", "restore", "refresh", "inspect", "all"] {
             let words = ["bench", name, "--repetitions=7"];
             let args = Args::try_parse(&words).expect(name);
             assert_eq!(args.bench.common().repetitions, 7, "{name}");

@@ -78,7 +78,7 @@ impl Where {
 
 /// A program that is given very many sockets has to be able to open one more, and has the limit that it is
 /// started with.
-fn raise_limit() -> Result<()> {
+pub(super) fn raise_limit() -> Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("ask for the limit of files")?;
     let enough = ENOUGH.min(hard);
     if soft < enough {

@@ -1,5 +1,5 @@
-//! Whole commands against the clock, taking turns: A B A B …, so that whatever else the machine does
-//! meanwhile falls on all of them.
+//! Whole commands against the clock, or by what they tell of themselves, taking turns: A B A B …, so that
+//! whatever else the machine does meanwhile falls on all of them.
 
 use std::{
     ffi::OsStr,
@@ -17,6 +17,7 @@ const SLOW: f64 = 10_000.0;
 const SLOW_REPETITIONS: usize = 2;
 
 type Afterwards = Box<dyn FnMut() -> Result<()>>;
+type Told = Box<dyn Fn(&str) -> Result<f64>>;
 
 /// A command that takes part.
 pub(super) struct Contestant {
@@ -25,6 +26,8 @@ pub(super) struct Contestant {
     command: Command,
     /// As many lines as it has to print, so that nobody wins by doing nothing.
     least_lines: usize,
+    /// Finds in what it prints how long it took of what is measured, if that is not the whole of it.
+    told: Option<Told>,
     /// Puts back what it has changed.
     afterwards: Option<Afterwards>,
 }
@@ -34,7 +37,7 @@ impl Contestant {
     pub(super) fn new<S: AsRef<OsStr>>(name: &str, program: &OsStr, arguments: &[S]) -> Self {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null());
-        Self { name: name.to_owned(), command, least_lines: 1, afterwards: None }
+        Self { name: name.to_owned(), command, least_lines: 1, told: None, afterwards: None }
     }
 
     /// Called something else.
@@ -60,6 +63,12 @@ impl Contestant {
         self
     }
 
+    /// Is measured by the milliseconds that this finds in what it prints, not by the clock.
+    pub(super) fn telling(mut self, told: impl Fn(&str) -> Result<f64> + 'static) -> Self {
+        self.told = Some(Box::new(told));
+        self
+    }
+
     /// Is followed by this, not against the clock, which puts back what it has changed.
     pub(super) fn then(mut self, afterwards: impl FnMut() -> Result<()> + 'static) -> Self {
         self.afterwards = Some(Box::new(afterwards));
@@ -73,16 +82,28 @@ impl Contestant {
 
     /// Runs it once, not against the clock: caches are warm afterwards, and it is known whether it works.
     fn try_out(&mut self) -> Result<(), String> {
-        let output = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
-        let output = output.map_err(|error| format!("cannot be run: {error}"))?;
-        let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
-        if !output.status.success() {
-            return Err(complaint(&output));
-        }
+        let said = run(&mut self.command)?;
+        let lines = said.bytes().filter(|byte| *byte == b'\n').count();
         if lines < self.least_lines {
             return Err(format!("prints {lines} lines, and has to print {}", self.least_lines));
         }
+        if let Some(told) = &self.told {
+            told(&said).map_err(|error| format!("{error:#}"))?;
+        }
         self.tidy_up()
+    }
+
+    /// Milliseconds: those that it tells, or those from its start to its end.
+    fn measure(&mut self) -> Result<f64, String> {
+        let time = match &self.told {
+            Some(told) => {
+                let said = run(&mut self.command)?;
+                told(&said).map_err(|error| format!("{error:#}"))?
+            }
+            None => self.time()?,
+        };
+        self.tidy_up()?;
+        Ok(time)
     }
 
     /// Milliseconds from its start to its end, with what it prints thrown away.
@@ -94,9 +115,18 @@ impl Contestant {
         if !status.success() {
             return Err(format!("ended with {status}"));
         }
-        self.tidy_up()?;
         Ok(time.as_secs_f64() * 1000.0)
     }
+}
+
+/// What a command prints.
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
+    let output = output.map_err(|error| format!("cannot be run: {error}"))?;
+    if !output.status.success() {
+        return Err(complaint(&output));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// How a command ended, and the first thing that it said of it.
@@ -119,7 +149,7 @@ pub(super) fn race(contestants: &mut [Contestant], repetitions: u32) -> Vec<Meas
             if sofar.len() >= SLOW_REPETITIONS && sofar.iter().all(|time| *time > SLOW) {
                 continue;
             }
-            match contestant.time() {
+            match contestant.measure() {
                 Ok(time) => sofar.push(time),
                 Err(why) => *own = Err(why),
             }
@@ -172,5 +202,22 @@ mod tests {
         assert_eq!(measured[3], Err("prints 1 lines, and has to print 2".to_owned()));
         assert_eq!(measured[4], Err("to tidy up: broken".to_owned()));
         assert!(measured[5].is_ok());
+    }
+
+    #[test]
+    fn who_tells_is_not_held_against_the_clock() {
+        let telling =
+            |line: &str| Contestant::shell(line).telling(|said| Ok(said.trim().parse::<f64>()?));
+        let mut all = [
+            telling("echo 7000"),
+            telling("echo 7000").then(|| bail!("broken")),
+            telling("echo soon"),
+            telling("echo 1; exit 3"),
+        ];
+        let measured = race(&mut all, 2);
+        assert_eq!(measured[0], Ok(Samples::new(vec![7000.0, 7000.0]).expect("two")));
+        assert_eq!(measured[1], Err("to tidy up: broken".to_owned()));
+        assert_eq!(measured[2], Err("invalid float literal".to_owned()));
+        assert_eq!(measured[3], Err("ended with exit status: 3: nothing said".to_owned()));
     }
 }

@@ -1,4 +1,5 @@
-//! How many sockets the process has that is dumped or restored, and what is to be reached with so many.
+//! How many sockets the process has that is dumped or restored, and what is to be reached with so many; how time
+//! may grow with them.
 
 use super::{
     figures::Figures,
@@ -9,7 +10,8 @@ use super::{
 /// As many at most, and what is to be reached is about so many.
 pub(super) const MOST: u32 = 16_000;
 /// From so many on time may grow by no more than [`GROWTH`].
-const FEWER: u32 = 2000;
+pub(super) const FEWER: u32 = 2000;
+/// With eight times as many sockets: in proportion, and a tenth more.
 const GROWTH: Target = Target::Below(8.8);
 
 /// What can be said on the command line.
@@ -52,19 +54,19 @@ pub(super) fn of_most(set: &Set, target: Target) -> Option<Target> {
     (set.sockets == MOST).then_some(target)
 }
 
-/// How many times longer `who` takes for a set than for fewer sockets of that kind. `row`: without a target, of this
-/// workload, in this unit.
+/// How many times longer `who` takes for a set than for `fewer` sockets of that kind, of which it has eight times as
+/// many. `row`: without a target, of this workload, in this unit.
 pub(super) fn growth(
     set: &Set,
+    fewer: u32,
     who: &str,
     workload: &str,
     figures: &Figures,
     row: impl FnOnce(&str, &'static str, super::row::Measured) -> Row,
 ) -> Row {
-    let fewer = Set { sockets: FEWER, ..*set };
-    let names = [set.figure(who), fewer.figure(who)];
+    let names = [set.figure(who), Set { sockets: fewer, ..*set }.figure(who)];
     let grown = figures.of_both(names.each_ref().map(String::as_str), |all, few| all / few);
-    let row = row(&format!("{workload}: time, as against {FEWER}"), "times", grown);
+    let row = row(&format!("{workload}: time, as against {fewer}"), "times", grown);
     Row { target: Some(GROWTH), ..row }
 }
 

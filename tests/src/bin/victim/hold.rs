@@ -9,8 +9,9 @@
 //! ```
 //!
 //! `pairs` are socketpairs; `accepted` are connections with a listener of this process, `FOLDER/listener.sock`,
-//! both ends of which it has. So many bytes wait at each end. Whoever keeps them creates `FOLDER/ready` when
-//! all is there, and tells in `FOLDER/told` what it has whenever it gets SIGUSR1.
+//! both ends of which it has; `tcp` are the same with a listener at a free port of 127.0.0.1. So many bytes wait
+//! at each end. Whoever keeps them creates `FOLDER/ready` when all is there, and tells in `FOLDER/told` what it
+//! has whenever it gets SIGUSR1.
 
 use std::{
     ffi::OsStr,
@@ -27,8 +28,8 @@ use nix::{
         resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
         signal::{SigSet, Signal},
         socket::{
-            AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen,
-            recv, send, socket, socketpair,
+            AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrIn, SockaddrLike,
+            UnixAddr, bind, connect, getsockname, listen, recv, send, socket, socketpair,
         },
     },
 };
@@ -83,22 +84,48 @@ fn make(shape: &str, sockets: &str, bytes: &str, folder: &str) -> io::Result<Vec
         }
         "accepted" => {
             let name = UnixAddr::new(&Path::new(folder).join("listener.sock"))?;
-            let stream = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None);
-            let listener = stream()?;
-            bind(listener.as_raw_fd(), &name)?;
-            listen(&listener, Backlog::MAXALLOWABLE)?;
-            for _ in 0..sockets / 2 {
-                let client = stream()?;
-                connect(client.as_raw_fd(), &name)?;
-                let server = accept(&listener)?;
-                fill([client.as_raw_fd(), server.as_raw_fd()], &message)?;
-                made.extend([client, server]);
-            }
-            made.push(listener);
+            let listener = listening(AddressFamily::Unix, &name)?;
+            connected(AddressFamily::Unix, listener, &name, sockets / 2, &message, &mut made)?;
+        }
+        "tcp" => {
+            let listener = listening(AddressFamily::Inet, &SockaddrIn::new(127, 0, 0, 1, 0))?;
+            let name: SockaddrIn = getsockname(listener.as_raw_fd())?;
+            connected(AddressFamily::Inet, listener, &name, sockets / 2, &message, &mut made)?;
         }
         _ => return Err(io::Error::other(format!("`{shape}` is no shape"))),
     }
     Ok(made)
+}
+
+fn stream(family: AddressFamily) -> io::Result<OwnedFd> {
+    Ok(socket(family, SockType::Stream, SockFlag::empty(), None)?)
+}
+
+fn listening(family: AddressFamily, name: &dyn SockaddrLike) -> io::Result<OwnedFd> {
+    let listener = stream(family)?;
+    bind(listener.as_raw_fd(), name)?;
+    listen(&listener, Backlog::MAXALLOWABLE)?;
+    Ok(listener)
+}
+
+/// Both ends of so many connections with a listener, and then the listener.
+fn connected(
+    family: AddressFamily,
+    listener: OwnedFd,
+    name: &dyn SockaddrLike,
+    connections: usize,
+    message: &[u8],
+    made: &mut Vec<OwnedFd>,
+) -> io::Result<()> {
+    for _ in 0..connections {
+        let client = stream(family)?;
+        connect(client.as_raw_fd(), name)?;
+        let server = accept(&listener)?;
+        fill([client.as_raw_fd(), server.as_raw_fd()], message)?;
+        made.extend([client, server]);
+    }
+    made.push(listener);
+    Ok(())
 }
 
 fn fill(ends: [RawFd; 2], message: &[u8]) -> io::Result<()> {
@@ -148,8 +175,8 @@ impl Found {
                     found.sockets += 1;
                     found.bytes += bytes;
                 }
-                // Nothing waits; a listener has nothing to be received.
-                Err(Errno::EAGAIN | Errno::EINVAL) => found.sockets += 1,
+                // Nothing waits; a listener has nothing to be received, which TCP says in its own way.
+                Err(Errno::EAGAIN | Errno::EINVAL | Errno::ENOTCONN) => found.sockets += 1,
                 Err(Errno::ENOTSOCK | Errno::EBADF) => {}
                 Err(errno) => return Err(errno.into()),
             }

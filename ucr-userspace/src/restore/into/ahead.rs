@@ -2,20 +2,19 @@
 //! the place of the old ones there, so that whoever connects meanwhile waits at the new one. The program goes on,
 //! and accepts from the old one what waits there; then nothing comes to that any more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 
 use super::kept;
-use crate::dump::obstacle::{Obstacle, Reason};
 use crate::image::{
     Bound, Connection, Descriptor, Image, Inet, Role, Socket, SocketFile, SocketIndex,
     SocketOption, Was,
 };
-use crate::model::SocketType;
-use crate::process::state::NotRestorable;
+use crate::model::{Pid, SocketType};
 use crate::restore::execute::{OWN_REFERENCES, Restored};
 use crate::restore::plan::file_spot;
+use crate::snapshot::diag::{self, DiagError};
 
 /// Sockets that are made ahead, by the cookies of those that they are to replace.
 #[derive(Debug)]
@@ -123,12 +122,10 @@ impl Ahead {
         all.map(|made| (made.inode, OWN_REFERENCES)).collect()
     }
 
-    /// Whether something is in the way of a dump only because both the old socket and the new one are there.
+    /// Whether there is another socket in the place of this one already, by its inode.
     #[must_use]
-    pub fn is_its_own(&self, obstacle: &Obstacle) -> bool {
-        let Reason::Setting { setting } = &obstacle.reason else { return false };
-        *setting == NotRestorable::ReuseportProgram.to_string()
-            && self.made.values().any(|made| made.inode == obstacle.inode)
+    pub fn has(&self, inode: u32) -> bool {
+        self.made.values().any(|made| made.inode == inode)
     }
 
     /// Whether something still waits at one of the old sockets, for the program to take it.
@@ -145,6 +142,24 @@ impl Ahead {
             let is_waited_at = waits(index) || socket.inet.as_deref().is_some_and(has_guests);
             self.made.contains_key(&socket.cookie) && (!socket.queue.is_empty() || is_waited_at)
         })
+    }
+
+    /// How many connections are just being made with the old listeners, of which the program knows nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// See [`DiagError`].
+    pub fn half_made(&self, image: &Image, pid: Pid) -> Result<usize, DiagError> {
+        let is_one = |socket: &&Socket| {
+            matches!(socket.role, Role::Listening { .. }) && self.made.contains_key(&socket.cookie)
+        };
+        let own = image.sockets.iter().filter(is_one);
+        let ports: HashSet<u16> =
+            own.filter_map(|socket| Some(socket.inet.as_ref()?.local?.port)).collect();
+        if ports.is_empty() {
+            return Ok(0);
+        }
+        Ok(diag::requests_in(pid.0)?.iter().filter(|port| ports.contains(port)).count())
     }
 
     /// Gives the old sockets of an image their names back, which lead to the new ones by now; tells which new

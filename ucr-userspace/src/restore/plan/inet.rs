@@ -371,6 +371,7 @@ impl Planner<'_> {
     fn inet_last(&mut self, socket: SocketIndex, saved: &Socket, inet: &Inet) {
         if inet.tcp.is_some() {
             self.inet_options(socket, inet, When::Opened);
+            self.quick(socket, inet);
         }
         self.inet_options(socket, inet, When::Last);
         let late = saved.options.iter().filter(|option| option.name == libc::SO_PEEK_OFF);
@@ -379,6 +380,15 @@ impl Planner<'_> {
         let flags = saved.status_flags & !libc::O_ASYNC;
         if flags != 0 {
             self.steps.push(Step::SetFlags { socket, flags });
+        }
+    }
+
+    /// A connection that acknowledges at once, as a new one does: what it was given meanwhile may have changed that.
+    fn quick(&mut self, socket: SocketIndex, inet: &Inet) {
+        let (level, number) = (libc::SOL_TCP, libc::TCP_QUICKACK);
+        if !inet.options.iter().any(|option| (option.level, option.number) == (level, number)) {
+            let value = 1_i32.to_ne_bytes().to_vec();
+            self.step(socket, InetStep::SetOption(InetOption { level, number, value }));
         }
     }
 

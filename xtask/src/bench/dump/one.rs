@@ -160,7 +160,7 @@ pub(super) fn growth(set: &Set, place: Place, figures: &Figures) -> Vec<Row> {
     let grown = |way| {
         let workload = format!("{}, {way}", set.name());
         let row = |workload: &str, unit, grown| row(workload, place, set.sockets, unit, grown);
-        sizes::growth(set, way, &workload, figures, row)
+        sizes::growth(set, sizes::FEWER, way, &workload, figures, row)
     };
     WAYS.map(grown).into()
 }

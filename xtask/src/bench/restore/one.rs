@@ -137,5 +137,5 @@ pub(super) fn rows(set: &Set, place: Place, figures: &Figures) -> Vec<Row> {
 /// How many times longer the restore of a set takes than that of fewer sockets.
 pub(super) fn growth(set: &Set, place: Place, figures: &Figures) -> Row {
     let row = |workload: &str, unit, grown| row(workload, place, set, unit, grown);
-    sizes::growth(set, "ucr", &set.name(), figures, row)
+    sizes::growth(set, sizes::FEWER, "ucr", &set.name(), figures, row)
 }
