@@ -33,7 +33,9 @@ pub(super) fn make(
     barrier: &Rc<Barrier>,
     look: &impl Fn() -> anyhow::Result<View>,
 ) -> anyhow::Result<Result<Ahead, u8>> {
-    let Standstill { mut frozen, mut lister, .. } = standstill;
+    let Standstill { mut frozen, mut lister, lock, .. } = standstill;
+    // Nothing is done with connections: they go on, and nobody is to hold this longer.
+    drop(lock);
     let refused = |obstacles: &[Obstacle]| {
         refuse(obstacles);
         Ok(Err(exit::REFUSED))

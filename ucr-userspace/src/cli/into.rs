@@ -141,7 +141,7 @@ pub fn replace(
         }
         Err(error) => Err(error),
     };
-    let placed = match placed {
+    let (placed, failed) = match placed {
         Ok(placed) => placed,
         Err(error) => return Err(undone(error, restored)),
     };
@@ -153,12 +153,18 @@ pub fn replace(
         }
     }
     // Nobody uses them yet.
-    if let Err(error) = restored.release() {
+    if let Err(error) = restored.unlock() {
         say(&format!("warning: let TCP connections go on: {}", one_line(&error)));
     }
     drop(frozen);
     let stopped = stopped_at.elapsed();
     left_behind(&restored.finish());
+    if let Some(error) = failed {
+        let error = anyhow::Error::from(error);
+        return Err(
+            error.context("all sockets were let through to their places, but not all came there")
+        );
+    }
     note(image, &restored, &observed);
     Ok(Ok(Replaced { sockets: image.sockets.len(), kept: standing.kept(), placed, stopped }))
 }

@@ -16,6 +16,7 @@ use super::exit;
 use super::into::{replace, tell};
 use super::report::say;
 use super::restore::{left_behind, plural};
+use crate::dump::Dump;
 use crate::dump::external::{Policy, Rule};
 use crate::dump::obstacle::{Obstacle, Reason};
 use crate::kernel::interrupts::HeldBack;
@@ -95,6 +96,12 @@ fn is_its_own(ahead: &Ahead, obstacle: &Obstacle) -> bool {
     *setting == NotRestorable::ReuseportProgram.to_string() && ahead.has(obstacle.inode)
 }
 
+/// How many connections are just being made with the old listeners, of which the program knows nothing yet.
+fn half_made(ahead: &Ahead, dumped: &Dump) -> usize {
+    let own = dumped.inventory.inet.iter().filter(|stock| ahead.has(stock.held.inode));
+    own.map(|stock| usize::try_from(stock.details.half_made).unwrap_or_default()).sum()
+}
+
 /// Runs the verb. `look` takes a snapshot of the live unix sockets.
 ///
 /// # Errors
@@ -132,6 +139,7 @@ pub fn run(
             return Ok(refused(args, collected));
         }
         let is_refused = collected.is_refused();
+        let half_made = ahead.as_ref().map_or(0, |ahead| half_made(ahead, &collected.dumped));
         let standstill = collected.dumped.stay();
         let pids: Vec<Pid> = standstill.frozen.pids().to_vec();
         if known.lacks(&pids) && patience.is_left() {
@@ -148,10 +156,6 @@ pub fn run(
             continue;
         }
         let is_awaited = ahead.as_ref().is_some_and(|ahead| ahead.is_awaited(&standstill.image));
-        let half_made = match &ahead {
-            Some(ahead) => ahead.half_made(&standstill.image, pid)?,
-            None => 0,
-        };
         if is_refused || (is_awaited || half_made > 0) && patience.is_left() {
             // The program takes what waits for it.
             drop(standstill);

@@ -24,6 +24,14 @@ impl Locking {
         Self { duration, then, lock: None, answered: None }
     }
 
+    /// Loads what it takes, which takes milliseconds. If that fails, it is tried again when it is needed.
+    pub(super) fn prepare(&mut self) {
+        match Lock::prepare(self.duration) {
+            Ok(lock) => self.lock = Some(lock),
+            Err(error) => tracing::debug!(%error, "connections could not be locked"),
+        }
+    }
+
     /// Nothing comes through this connection any more, as long as this lives.
     pub(super) fn shut(&mut self, connection: Connection) -> Result<(), LockError> {
         let lock = match &mut self.lock {
@@ -43,7 +51,7 @@ impl Locking {
 
     /// What keeps it shut.
     pub(super) fn into_lock(self) -> Option<Lock> {
-        self.lock
+        self.lock.filter(|lock| !lock.is_empty())
     }
 
     /// Keeps it shut when this process has ended.
@@ -51,7 +59,7 @@ impl Locking {
     /// # Errors
     /// Those of [`Lock::keep`]; nothing is kept then.
     pub(super) fn keep(self) -> Result<Option<Kept>, LockError> {
-        self.lock.map(Lock::keep).transpose()
+        self.into_lock().map(Lock::keep).transpose()
     }
 }
 

@@ -343,6 +343,10 @@ pub fn dump(
         None => Lister::load()?,
     };
     let memory = Memory::prepare(&mut lister)?;
+    let mut locking = Locking::new(lock_for, rules.then());
+    if may_have_connections(root, scope, &mut lister) {
+        locking.prepare();
+    }
     tracing::debug!("programs are loaded");
     // From before the first thread stands: what is said of it is never too little.
     let stopped_at = Instant::now();
@@ -350,7 +354,6 @@ pub fn dump(
     let pids = frozen.pids().to_vec();
     tracing::debug!(processes = pids.len(), "processes stand still");
     let processes = pids.iter().map(|pid| describe(*pid)).collect::<Result<Vec<_>, _>>()?;
-    let mut locking = Locking::new(lock_for, rules.then());
     let mut inventory = Inventory::take(&pids, &mut lister, &memory, store.as_ref(), &mut locking)?;
     tracing::debug!("the inventory is complete");
     let (judged, judged_inet) = judge(root, &mut inventory, store.as_ref())?;
@@ -382,6 +385,20 @@ pub fn dump(
         locking,
         stopped_at,
         _lister: lister,
+    })
+}
+
+/// Whether there are sockets of TCP, which may be connections. What is found when they stand still counts.
+fn may_have_connections(root: Pid, scope: Scope, lister: &mut Lister) -> bool {
+    let pids = match scope {
+        Scope::Process => vec![root],
+        Scope::Tree => procfs::tree(root).unwrap_or_default(),
+    };
+    let mut listed = pids.into_iter().filter_map(|pid| lister.sockets_of(pid).ok()).flatten();
+    listed.any(|descriptor| {
+        let family = i32::try_from(descriptor.family).unwrap_or_default();
+        let kind = i32::try_from(descriptor.socket_type).unwrap_or_default();
+        matches!(family, libc::AF_INET | libc::AF_INET6) && kind == libc::SOCK_STREAM
     })
 }
 

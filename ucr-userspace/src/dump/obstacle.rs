@@ -26,7 +26,8 @@ pub struct Obstacle {
 }
 
 impl Obstacle {
-    /// Whether it goes away by itself when the program goes on: somebody outside waits to be let in, or has just left.
+    /// Whether it goes away by itself when the program goes on: somebody outside waits to be let in, has just left,
+    /// or looks.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         matches!(
@@ -35,6 +36,8 @@ impl Obstacle {
                 | Reason::RemoteWaiting { .. }
                 | Reason::WaitingIn { .. }
                 | Reason::ClosedMeanwhile
+                // Whoever looks at a process's descriptors holds one for a moment.
+                | Reason::HeldElsewhere { .. }
         )
     }
 }

@@ -51,7 +51,7 @@ impl Lock {
     /// No bpf file system, one of the connections is locked by somebody else, or the kernel's; nothing is pinned then.
     pub fn keep(mut self) -> Result<Kept, LockError> {
         // What came since was acknowledged, and is in no image.
-        if clock::boottime() >= self.ends_at {
+        if self.has_ended() {
             return Err(LockError::Expired);
         }
         for connection in self.connections.clone() {
@@ -146,6 +146,24 @@ pub fn release(connections: &[Connection]) -> Result<usize, LockError> {
     }
     clear(turn)?;
     Ok(released)
+}
+
+/// What passes the kept lock of a connection, if there is one.
+///
+/// # Errors
+/// The kernel's.
+pub fn mark(connection: Connection) -> Result<Option<u32>, LockError> {
+    if !Path::new(DIRECTORY).try_exists().map_err(files("look at", Path::new(DIRECTORY)))? {
+        return Ok(None);
+    }
+    let turn = directory()?;
+    let found = others()?.iter().find_map(|(_, locks)| {
+        let value = connection.keys().iter().find_map(|key| locks.get(key, 0).ok())?;
+        let locked: Locked = zerocopy::transmute!(value);
+        Some(locked.mark)
+    });
+    clear(turn)?;
+    Ok(found)
 }
 
 /// Takes off locks whose time is over, so that nothing looks at packets any more: whoever runs next does it for who

@@ -252,6 +252,12 @@ impl Lock {
         early::attempt(&mut self.object)
     }
 
+    /// Whether nothing is locked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
     /// `SO_MARK` of what passes all the same.
     #[must_use]
     pub fn mark(&self) -> u32 {
@@ -266,6 +272,25 @@ impl Lock {
         self.write(&connection)?;
         self.connections.push(connection);
         Ok(())
+    }
+
+    /// Has what passes the kept lock of a connection pass this one as well, and the other way round.
+    ///
+    /// # Errors
+    /// Those of [`kept::mark`].
+    pub fn join(&mut self, connection: Connection) -> Result<(), LockError> {
+        if self.connections.is_empty()
+            && let Some(mark) = kept::mark(connection)?
+        {
+            self.mark = mark;
+        }
+        Ok(())
+    }
+
+    /// Whether something may have come through by now.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        clock::boottime() >= self.ends_at
     }
 
     /// Takes out of kept locks what this one has as well: from now on it alone holds it.

@@ -46,6 +46,8 @@ pub struct InetDetails {
     pub backlog: Option<u32>,
     /// Connections that wait to be accepted, in order.
     pub waiting: Vec<RawWaiting>,
+    /// Of a listener: how many more are being made.
+    pub half_made: u32,
     /// `SOL_SOCKET` options whose value differs from that of a new socket.
     pub options: Vec<SocketOption>,
     /// `SO_ATTACH_FILTER` and `SO_LOCK_FILTER`.
@@ -67,6 +69,8 @@ pub struct InetDefaults {
     protocol: Protocol,
     general: Defaults,
     options: Vec<InetOption>,
+    /// Options that this kernel has for none of this kind, by level and number: nobody asks for them again.
+    unknown: Vec<(i32, i32)>,
 }
 
 impl InetDefaults {
@@ -80,8 +84,10 @@ impl InetDefaults {
             fd: -1,
             source,
         })?;
-        let (general, options) = (Defaults::of(new.as_fd())?, all_options(new.as_fd(), protocol)?);
-        Ok(Self { family, protocol, general, options })
+        let mut unknown = Vec::new();
+        let options = all_options(new.as_fd(), protocol, |known| unknown.push(known), &[])?;
+        let general = Defaults::of(new.as_fd())?;
+        Ok(Self { family, protocol, general, options, unknown })
     }
 }
 
@@ -168,8 +174,8 @@ pub fn read(
         not_restorable.push(NotRestorable::UpperLayer { name: upper_layer(socket) });
     }
     let local = local(socket)?;
-    let mut options = all_options(socket, protocol)?;
-    options.retain(|option| !defaults.options.contains(option));
+    let mut options = all_options(socket, protocol, |_| {}, &defaults.unknown)?;
+    state::unusual(&mut options, &defaults.options, |option| (option.level, option.number));
     let has_ended = state == TcpState::Closed && is_past(local, &sock);
     let was_connected = has_ended || !matches!(state, TcpState::Closed | TcpState::Listening);
     options.retain(|option| !(was_connected && is_moot(option, protocol, local)));
@@ -231,6 +237,7 @@ pub fn read(
         shutdown: Shutdown(sock.shutdown & Shutdown::BOTH.0),
         backlog: listens.then_some(sock.backlog),
         waiting: if listens { memory.tcp_waiting(sk, family)? } else { Vec::new() },
+        half_made: if listens { sock.half_made } else { 0 },
         options: general_options(settings.options, is_heard),
         filter: settings.filter,
         notification: state::notification(socket)?,
@@ -331,14 +338,24 @@ fn upper_layer(socket: BorrowedFd<'_>) -> String {
     if name.is_empty() { "a protocol without a name".to_owned() } else { Escaped(name).to_string() }
 }
 
-fn all_options(socket: BorrowedFd<'_>, protocol: Protocol) -> Result<Vec<InetOption>, StateError> {
+/// All but those that are known to be unknown; `unknown` is told which others are.
+fn all_options(
+    socket: BorrowedFd<'_>,
+    protocol: Protocol,
+    mut unknown: impl FnMut((i32, i32)),
+    passed_over: &[(i32, i32)],
+) -> Result<Vec<InetOption>, StateError> {
     let mut options = Vec::new();
     for &Known { level, number, name, .. } in inet_options::of(protocol) {
+        if passed_over.contains(&(level, number)) {
+            continue;
+        }
         match sockopt::get_at(socket, level, number, MAX_LEN) {
             // Of lists there are none.
             Ok(value) if value.is_empty() => {}
             Ok(value) => options.push(InetOption { level, number, value }),
-            Err(error) if options::is_unknown(&error) || is_not_for_it(&error) => {}
+            Err(error) if options::is_unknown(&error) => unknown((level, number)),
+            Err(error) if is_not_for_it(&error) => {}
             Err(error) => return Err(state::failed(name, socket, error)),
         }
     }

@@ -343,7 +343,7 @@ fn awaited(socket: BorrowedFd<'_>, peeks_at: bool) -> Result<Awaited, StateError
 /// If the kernel refuses a question.
 pub fn settings(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<Settings, StateError> {
     let mut options = all_options(socket)?;
-    options.retain(|option| !defaults.options.contains(option));
+    unusual(&mut options, &defaults.options, |option| option.name);
     let mut not_restorable: Vec<_> = reported(socket)?
         .into_iter()
         .filter(|pair| !defaults.reported.contains(pair))
@@ -358,6 +358,25 @@ pub fn settings(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<Settings,
         }
     };
     Ok(Settings { options, filter, not_restorable })
+}
+
+/// Leaves those that differ from what is usual. Both stand in the order of one table.
+pub(super) fn unusual<T: PartialEq, K: PartialEq>(
+    all: &mut Vec<T>,
+    usual: &[T],
+    key: impl Fn(&T) -> K,
+) {
+    let mut usual = usual.iter();
+    all.retain(|option| {
+        let mut rest = usual.clone();
+        match rest.find(|known| key(known) == key(option)) {
+            Some(known) => {
+                usual = rest;
+                known != option
+            }
+            None => true,
+        }
+    });
 }
 
 /// Reads a socket's state.

@@ -13,6 +13,7 @@ mod waiting;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
@@ -52,7 +53,7 @@ pub struct Restored {
     pub(super) workers: Workers,
     /// Messages whose credentials name this process, since nobody with the saved pid was to be had.
     pub(super) substituted: usize,
-    sockets: HashMap<Holder, OwnedFd>,
+    sockets: HashMap<Holder, Arc<OwnedFd>>,
     /// Made for the steps that come next, all of which are for such pairs.
     pairs: VecDeque<Ends>,
     /// Connections that were made for the steps that come next, all of which are for such.
@@ -229,7 +230,7 @@ impl Restored {
             Some(&number) => self.reserved.settle(socket, number).map_err(call("dup3"))?,
             None => socket,
         };
-        self.sockets.insert(holder, socket);
+        self.sockets.insert(holder, Arc::new(socket));
         Ok(())
     }
 

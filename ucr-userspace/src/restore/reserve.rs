@@ -141,8 +141,8 @@ impl Wanted {
     /// Of an image whose sockets get their numbers in other processes.
     #[must_use]
     pub fn beside(image: &Image) -> Self {
-        // Of an internet socket also the old one, and the new one for whoever sets that back.
-        let each = |socket: &Socket| if socket.inet.is_some() { 3 } else { 1 };
+        // Of an internet socket also the old one.
+        let each = |socket: &Socket| if socket.inet.is_some() { 2 } else { 1 };
         Self { numbers: BTreeSet::new(), beside: image.sockets.iter().map(each).sum() }
     }
 

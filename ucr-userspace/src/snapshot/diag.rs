@@ -5,7 +5,7 @@
 
 mod inet;
 
-pub use inet::{inet_sockets_of, requests_in};
+pub use inet::inet_sockets_of;
 
 use std::{fs::File, io};
 

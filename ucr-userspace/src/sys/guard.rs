@@ -9,6 +9,8 @@ use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
+use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
+
 use super::gate::{self, Fork};
 use super::janitor;
 
@@ -112,6 +114,8 @@ pub struct Undoing<'a> {
     pub swapped: Vec<Swapped<'a>>,
     /// Options of sockets, in this order.
     pub settings: Vec<Setting<'a>>,
+    /// Sockets that are bound then, and where.
+    pub binds: Vec<(BorrowedFd<'a>, SockaddrStorage)>,
     /// Descriptors that are to be open until it is done: what they hold lasts so long.
     pub held: Vec<RawFd>,
 }
@@ -128,6 +132,7 @@ pub fn start(undoing: &Undoing<'_>, barrier: &Barrier) -> io::Result<()> {
     let of = |file: &Swapped<'_>| [file.place.0.as_raw_fd(), file.other.0.as_raw_fd()];
     let mut kept: Vec<RawFd> = undoing.swapped.iter().flat_map(of).collect();
     kept.extend(undoing.settings.iter().map(|setting| setting.socket.as_raw_fd()));
+    kept.extend(undoing.binds.iter().map(|(socket, _)| socket.as_raw_fd()));
     kept.extend(&undoing.held);
     kept.extend([gate, relief.as_raw_fd(), done.as_raw_fd()]);
     kept.sort_unstable();
@@ -151,8 +156,14 @@ pub fn start(undoing: &Undoing<'_>, barrier: &Barrier) -> io::Result<()> {
     {
         undoing.swapped.iter().rev().for_each(put_back);
         undoing.settings.iter().for_each(set);
+        undoing.binds.iter().for_each(|(socket, address)| bind(*socket, address));
     }
     gate::end(0)
+}
+
+fn bind(socket: BorrowedFd<'_>, address: &SockaddrStorage) {
+    // SAFETY: the kernel reads as many bytes as the address says that it has.
+    unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr(), address.len()) };
 }
 
 fn set(setting: &Setting<'_>) {

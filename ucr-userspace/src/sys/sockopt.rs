@@ -28,7 +28,15 @@ pub fn get(socket: BorrowedFd<'_>, name: i32) -> io::Result<Vec<u8>> {
 ///
 /// The kernel's; `ENOPROTOOPT` if it does not know the option.
 pub fn get_at(socket: BorrowedFd<'_>, level: i32, name: i32, most: usize) -> io::Result<Vec<u8>> {
-    let mut value = vec![0u8; most];
+    // Nearly all are a few bytes, and many are asked for.
+    let (mut few, mut many) = ([0_u8; MAX_LEN], Vec::new());
+    let value = match few.get_mut(..most) {
+        Some(few) => few,
+        None => {
+            many.resize(most, 0);
+            &mut many[..]
+        }
+    };
     let mut length = libc::socklen_t::try_from(most).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the kernel writes at most `length` bytes, the size of the buffer, which outlives the
     // call.
@@ -44,8 +52,7 @@ pub fn get_at(socket: BorrowedFd<'_>, level: i32, name: i32, most: usize) -> io:
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    value.truncate(usize::try_from(length).unwrap_or(0));
-    Ok(value)
+    Ok(value.get(..usize::try_from(length).unwrap_or(0)).unwrap_or_default().to_vec())
 }
 
 /// `getsockopt` with no room for a value: the length that the kernel gives back. For

@@ -15,14 +15,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
+use nix::sys::socket::SockaddrStorage;
 use rustix::fs::{Gid, Uid, fchown, fstat};
 use rustix::net;
 
 use super::inet::{choose_member, saved_inet};
 use super::{Restored, StepError, call};
 use crate::image::{Image, Inet, Role, SocketIndex};
+use crate::lock::Lock;
 use crate::model::Pid;
 use crate::model::inet::{Endpoint, Family, Protocol};
 use crate::model::option_table::SO_BINDTOIFINDEX;
@@ -60,7 +62,7 @@ pub struct Predecessor {
 /// An option as it is to be set.
 #[derive(Debug)]
 struct Back {
-    socket: Rc<OwnedFd>,
+    socket: Arc<OwnedFd>,
     name: i32,
     value: Vec<u8>,
 }
@@ -79,7 +81,7 @@ pub(super) struct Beside {
     predecessors: BTreeMap<SocketIndex, Predecessor>,
     /// Made, and not asked for yet.
     made: HashMap<SocketIndex, OwnedFd>,
-    old: HashMap<SocketIndex, Rc<OwnedFd>>,
+    old: HashMap<SocketIndex, Arc<OwnedFd>>,
     back: PutBack,
     is_guarded: bool,
     /// Whether the processes go on with the old ones for now.
@@ -108,6 +110,11 @@ impl Beside {
         Ok(old.as_fd())
     }
 
+    /// Whether the processes go on with the old one for now.
+    pub(super) fn go_on(&self) -> bool {
+        self.go_on
+    }
+
     /// The old ones are what they were.
     pub(super) fn put_back(&mut self) {
         self.back.now();
@@ -115,22 +122,32 @@ impl Beside {
 
     /// The new ones stay.
     pub(super) fn finish(&mut self) {
-        self.back.0.clear();
+        self.back.options.clear();
+        self.back.forgetting.clear();
         self.old.clear();
     }
 }
 
 /// Set when this is dropped, in this order: first the new ones go out of the way.
 #[derive(Debug, Default)]
-struct PutBack(Vec<Back>);
+struct PutBack {
+    options: Vec<Back>,
+    /// For each listener one that has the kernel forget that its port was shared, and where.
+    forgetting: Vec<(OwnedFd, core::net::SocketAddr)>,
+}
 
 impl PutBack {
     fn now(&mut self) {
-        for Back { socket, name, value } in self.0.drain(..) {
+        for Back { socket, name, value } in self.options.drain(..) {
             let set = sockopt::set(socket.as_fd(), name, &value);
             // There may be none yet.
             if let (Err(error), true) = (set, name != SO_DETACH_REUSEPORT_BPF) {
                 tracing::error!(%error, option = name, "failed to set an option of a socket back");
+            }
+        }
+        for (socket, address) in self.forgetting.drain(..) {
+            if let Err(error) = net::bind(&socket, &address) {
+                tracing::error!(%error, %address, "failed to have a port forget that it was shared");
             }
         }
     }
@@ -228,7 +245,7 @@ impl Restored {
             let (uid, gid) = (Uid::from_raw(wanted.st_uid), Gid::from_raw(wanted.st_gid));
             fchown(new, Some(uid), Some(gid)).map_err(call("fchown"))?;
         }
-        self.beside.old.insert(index, Rc::new(old));
+        self.beside.old.insert(index, Arc::new(old));
         Ok(())
     }
 
@@ -260,31 +277,39 @@ impl Restored {
     /// Writes down how all that are replaced are set back, and starts who does it if this process is killed. All new
     /// ones are there by now.
     fn watch(&mut self, image: &Image, barrier: Option<&Barrier>) -> Result<(), StepError> {
-        let mut back = Vec::new();
+        let mut back = PutBack::default();
         let mut olds: Vec<_> = self.beside.old.iter().collect();
         olds.sort_by_key(|(index, _)| **index);
         for (index, _) in &olds {
-            let new = self.saved(**index)?.try_clone_to_owned();
-            let socket = Rc::new(new.map_err(call("duplicate a descriptor"))?);
-            back.push(Back { socket, name: SO_BINDTOIFINDEX, value: bytes(NOWHERE).to_vec() });
+            let new = Holder::Saved(**index);
+            let socket = self.sockets.get(&new).ok_or(StepError::Missing(new))?;
+            let socket = Arc::clone(socket);
+            let (name, value) = (SO_BINDTOIFINDEX, bytes(NOWHERE).to_vec());
+            back.options.push(Back { socket, name, value });
         }
         for (index, old) in olds {
             for name in CHANGED {
                 let value = sockopt::get(old.as_fd(), name).map_err(call("getsockopt"))?;
-                back.push(Back { socket: Rc::clone(old), name, value });
+                back.options.push(Back { socket: Arc::clone(old), name, value });
             }
             if is_listener(image, *index) {
                 // Behind SO_REUSEPORT, without which nobody asks it any more.
                 let (name, value) = (SO_DETACH_REUSEPORT_BPF, bytes(0).to_vec());
-                back.push(Back { socket: Rc::clone(old), name, value });
+                back.options.push(Back { socket: Arc::clone(old), name, value });
+                let saved = saved_inet(image, *index)?;
+                let local = saved.local.ok_or(StepError::Missing(Holder::Saved(*index)))?;
+                back.forgetting.push((forgetter(old.as_fd(), saved)?, local.into()));
             }
         }
-        self.beside.back = PutBack(back);
+        self.beside.back = back;
         self.beside.is_guarded = true;
         let Some(barrier) = barrier else { return Ok(()) };
-        let settings = self.beside.back.0.iter().map(Back::setting).collect();
+        let PutBack { options, forgetting } = &self.beside.back;
+        let settings = options.iter().map(Back::setting).collect();
+        let binds =
+            forgetting.iter().map(|(s, at)| (s.as_fd(), SockaddrStorage::from(*at))).collect();
         let held = holds_of_locks().map_err(call("list own descriptors"))?;
-        let undoing = Undoing { settings, held, ..Undoing::default() };
+        let undoing = Undoing { settings, binds, held, ..Undoing::default() };
         guard::start(&undoing, barrier).map_err(call("start who sets sockets back"))
     }
 
@@ -322,49 +347,53 @@ impl Restored {
         backlog: i32,
     ) -> Result<(), StepError> {
         let socket = self.saved(index)?;
-        let shares = sockopt::get(socket, libc::SO_REUSEPORT).map_err(call("getsockopt"))?;
         with(socket, &[(libc::SO_REUSEPORT, 1)], || {
             net::listen(socket, backlog).map_err(call("listen"))?;
             choose_member(socket, SECOND)
         })?;
-        match saved.local {
-            // The kernel remembers of a port that it was shared, until somebody is bound there who does not share it.
-            Some(local) if sockopt::as_int(&shares) == Some(0) => {
-                let other = inet::create(saved.family, saved.protocol).map_err(call("socket"))?;
-                let other = other.as_fd();
-                let address = core::net::SocketAddr::from(local);
-                // Any address of that port will do, if this one is not of this machine.
-                in_repair(other, || {
-                    net::bind(other, &address).ok();
-                    Ok(())
-                })
-            }
-            _ => Ok(()),
-        }
+        let local = saved.local.ok_or(StepError::Missing(Holder::Saved(index)))?;
+        let forgetter = forgetter(self.beside.old(index)?, saved)?;
+        net::bind(&forgetter, &core::net::SocketAddr::from(local)).map_err(call("bind"))
     }
 
-    /// The new connections are what the program had: from here on their end would be noticed, but for the lock, and that
-    /// they say no word of it as long as the old ones may come back.
+    /// Nothing comes to old sockets any more.
+    pub(in crate::restore) fn hide_old(&self) -> io::Result<()> {
+        let old = self.beside.old.values();
+        old.into_iter()
+            .try_for_each(|old| sockopt::set(old.as_fd(), SO_BINDTOIFINDEX, &bytes(NOWHERE)))
+    }
+
+    /// Whether connections may have got something by now.
+    pub(in crate::restore) fn has_lock_ended(&self) -> bool {
+        self.lock.as_ref().is_some_and(Lock::has_ended)
+    }
+
+    /// The new connections are what the program had.
     ///
     /// # Errors
     /// The kernel's.
     pub fn settle(&mut self) -> Result<(), StepError> {
-        let mut lingers = Vec::new();
         for (index, _) in &self.connections {
             let socket = self.saved(*index)?;
             let reuse = sockopt::get(socket, libc::SO_REUSEADDR).map_err(call("getsockopt"))?;
             repair::leave(socket, Leave::Silently).map_err(call("setsockopt TCP_REPAIR"))?;
             sockopt::set(socket, libc::SO_REUSEADDR, &reuse).map_err(call("setsockopt"))?;
-            let linger = sockopt::get(socket, libc::SO_LINGER).map_err(call("getsockopt"))?;
-            sockopt::set(socket, libc::SO_LINGER, &ABORT).map_err(call("setsockopt SO_LINGER"))?;
-            lingers.push((*index, linger));
         }
-        self.beside.lingers = lingers.into_iter().collect();
+        Ok(())
+    }
+
+    /// Has a new connection closed without a word, in repair mode or not, as long as the old one may come back.
+    pub(super) fn abort_if_closed(&mut self, index: SocketIndex) -> Result<(), StepError> {
+        let socket = self.saved(index)?;
+        let linger = sockopt::get(socket, libc::SO_LINGER).map_err(call("getsockopt"))?;
+        sockopt::set(socket, libc::SO_LINGER, &ABORT).map_err(call("setsockopt SO_LINGER"))?;
+        self.beside.lingers.insert(index, linger);
         Ok(())
     }
 
     /// What `SO_LINGER` of a connection is to be set to in the end.
-    pub(in crate::restore) fn linger(&self, index: SocketIndex) -> Option<&[u8]> {
+    #[must_use]
+    pub fn linger(&self, index: SocketIndex) -> Option<&[u8]> {
         self.beside.lingers.get(&index).map(Vec::as_slice)
     }
 }
@@ -380,6 +409,26 @@ pub(in crate::restore) const ABORT: [u8; 8] = {
     let [a, b, c, d] = 1_i32.to_ne_bytes();
     [a, b, c, d, 0, 0, 0, 0]
 };
+
+/// One that is to be bound where this listener is. The kernel remembers of a port that it was shared, until somebody is
+/// bound there who does not share it.
+fn forgetter(listener: BorrowedFd<'_>, saved: &Inet) -> Result<OwnedFd, StepError> {
+    let made = inet::create(saved.family, saved.protocol).map_err(call("socket"))?;
+    let device = sockopt::get(listener, SO_BINDTOIFINDEX).map_err(call("getsockopt"))?;
+    sockopt::set(made.as_fd(), SO_BINDTOIFINDEX, &device).map_err(call("setsockopt"))?;
+    // It may be an address that is not of this machine, and one of IPv4 besides.
+    let mut all = vec![(libc::SOL_IP, libc::IP_FREEBIND, bytes(1).to_vec())];
+    if saved.family == Family::V6 {
+        let (level, name) = (libc::SOL_IPV6, libc::IPV6_V6ONLY);
+        let only = sockopt::get_at(listener, level, name, 4).map_err(call("getsockopt"))?;
+        all.extend([(level, name, only), (level, libc::IPV6_FREEBIND, bytes(1).to_vec())]);
+    }
+    for (level, name, value) in all {
+        sockopt::set_at(made.as_fd(), level, name, &value).map_err(call("setsockopt"))?;
+    }
+    repair::enter(made.as_fd()).map_err(call("setsockopt TCP_REPAIR"))?;
+    Ok(made)
+}
 
 /// What is done in repair mode, which no other socket keeps from a port.
 fn in_repair(

@@ -28,6 +28,9 @@ const STORAGE: usize = 128;
 /// `SKF_AD_OFF + SKF_AD_MARK` (`linux/filter.h`): where a classic program finds a packet's mark.
 const MARK: u32 = 0xffff_f014;
 
+/// `SKF_AD_OFF + SKF_AD_PKTTYPE`: where it finds whom a packet was for; 0 (`PACKET_HOST`) is this host alone.
+const PACKET_TYPE: u32 = 0xffff_f004;
+
 /// Codes of classic programs: load a word, jump if equal, return a number.
 const LOAD: u16 = 0x20;
 const JUMP_IF_EQUAL: u16 = 0x15;
@@ -52,8 +55,8 @@ impl Restored {
                 };
                 self.keep(Holder::Saved(index), socket)
             }
-            // All is done with it.
-            _ if is_adopted => Ok(()),
+            // All is done with it, but that it was deaf to what the old one has heard.
+            _ if is_adopted && !matches!(step, InetStep::Hear) => Ok(()),
             InetStep::StandAside => {
                 let barrier = self.exchange.barrier();
                 self.stand_aside(image, index, barrier.as_deref())
@@ -62,10 +65,15 @@ impl Restored {
                 inet::set(self.saved(index)?, option).map_err(call("setsockopt"))
             }
             InetStep::Deafen => {
-                let program = only_marked(self.mark);
-                filter::attach(self.saved(index)?, &program)
-                    .map_err(call("setsockopt SO_ATTACH_FILTER"))
+                let socket = self.saved(index)?;
+                let attached = match is_beside && self.beside.go_on() {
+                    true => filter::attach(socket, &ONLY_OURS),
+                    false => filter::attach(socket, &only_marked(self.mark)),
+                };
+                attached.map_err(call("setsockopt SO_ATTACH_FILTER"))
             }
+            // As long as the old one hears it.
+            InetStep::Hear if is_beside && self.beside.go_on() => Ok(()),
             InetStep::Hear => {
                 let nothing = 0_i32.to_ne_bytes();
                 sockopt::set(self.saved(index)?, libc::SO_DETACH_FILTER, &nothing)
@@ -276,6 +284,14 @@ pub(super) fn unchoose(socket: BorrowedFd<'_>) -> Result<(), StepError> {
 fn only_marked(mark: u32) -> [filter::Instruction; 4] {
     [(LOAD, 0, 0, MARK), (JUMP_IF_EQUAL, 0, 1, mark), (RETURN, 0, 0, u32::MAX), (RETURN, 0, 0, 0)]
 }
+
+/// A program that lets in what is for this host alone: what is for all comes to every socket of a port.
+const ONLY_OURS: [filter::Instruction; 4] = [
+    (LOAD, 0, 0, PACKET_TYPE),
+    (JUMP_IF_EQUAL, 0, 1, 0),
+    (RETURN, 0, 0, u32::MAX),
+    (RETURN, 0, 0, 0),
+];
 
 /// Memory that what waits to be received takes: the first number of what `SO_MEMINFO` tells.
 fn memory(socket: BorrowedFd<'_>) -> Result<u32, StepError> {

@@ -40,6 +40,10 @@ impl Restored {
             none => none.insert(Lock::prepare(USUAL)?),
         };
         let connection = Connection { local, remote };
+        if self.exchange.is_in_place() {
+            // What is kept of it ends when it has gone over, and not before.
+            lock.join(connection)?;
+        }
         // Between the kept lock and the socket nobody is there whose packets the other programs would see.
         if connection.is_over_ipv6() {
             lock.silence()?;
@@ -49,7 +53,9 @@ impl Restored {
     }
 
     pub(super) fn repair(&mut self, index: SocketIndex) -> Result<(), StepError> {
-        if let Some(lock) = &mut self.lock {
+        if self.exchange.is_in_place() {
+            self.abort_if_closed(index)?;
+        } else if let Some(lock) = &mut self.lock {
             lock.take_over()?;
         }
         let socket = self.saved(index)?;
@@ -86,6 +92,19 @@ impl Restored {
         let reuse = i32::from(known.is_some_and(|(_, reuse)| *reuse));
         sockopt::set(self.saved(index)?, libc::SO_REUSEADDR, &reuse.to_ne_bytes())
             .map_err(call("setsockopt SO_REUSEADDR"))
+    }
+
+    /// Lets the connections go on that processes have by now. (What is on its way is sent again, by who has sent it: nobody
+    /// is asked, for if that failed half-way, or we were killed, they would have what it takes.)
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn unlock(&mut self) -> Result<(), StepError> {
+        if let Some(mut lock) = self.lock.take() {
+            lock.take_over()?;
+            lock.release()?;
+        }
+        Ok(())
     }
 
     /// Lets the connections go on: from here on the other ends see them again.

@@ -2,7 +2,7 @@
 //! the place of the old ones there, so that whoever connects meanwhile waits at the new one. The program goes on,
 //! and accepts from the old one what waits there; then nothing comes to that any more.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -11,10 +11,9 @@ use crate::image::{
     Bound, Connection, Descriptor, Image, Inet, Role, Socket, SocketFile, SocketIndex,
     SocketOption, Was,
 };
-use crate::model::{Pid, SocketType};
+use crate::model::SocketType;
 use crate::restore::execute::{OWN_REFERENCES, Restored};
 use crate::restore::plan::file_spot;
-use crate::snapshot::diag::{self, DiagError};
 
 /// Sockets that are made ahead, by the cookies of those that they are to replace.
 #[derive(Debug)]
@@ -81,7 +80,8 @@ fn without_guests(socket: Socket) -> Socket {
 /// Whether others find it, and it may be made before nothing comes to the old one any more.
 fn is_found(socket: &Socket) -> bool {
     match &socket.inet {
-        Some(inet) => is_found_at_a_port(inet),
+        // One with a filter of its own would have another one meanwhile.
+        Some(inet) => socket.filter.is_none() && is_found_at_a_port(inet),
         None => is_found_by_path(socket),
     }
 }
@@ -142,24 +142,6 @@ impl Ahead {
             let is_waited_at = waits(index) || socket.inet.as_deref().is_some_and(has_guests);
             self.made.contains_key(&socket.cookie) && (!socket.queue.is_empty() || is_waited_at)
         })
-    }
-
-    /// How many connections are just being made with the old listeners, of which the program knows nothing yet.
-    ///
-    /// # Errors
-    ///
-    /// See [`DiagError`].
-    pub fn half_made(&self, image: &Image, pid: Pid) -> Result<usize, DiagError> {
-        let is_one = |socket: &&Socket| {
-            matches!(socket.role, Role::Listening { .. }) && self.made.contains_key(&socket.cookie)
-        };
-        let own = image.sockets.iter().filter(is_one);
-        let ports: HashSet<u16> =
-            own.filter_map(|socket| Some(socket.inet.as_ref()?.local?.port)).collect();
-        if ports.is_empty() {
-            return Ok(0);
-        }
-        Ok(diag::requests_in(pid.0)?.iter().filter(|port| ports.contains(port)).count())
     }
 
     /// Gives the old sockets of an image their names back, which lead to the new ones by now; tells which new

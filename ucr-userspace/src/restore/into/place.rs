@@ -47,6 +47,9 @@ pub enum Unplaced {
         /// How many more.
         count: usize,
     },
+    /// It took longer than connections were kept from the network.
+    #[error("the lock of TCP connections has ended meanwhile")]
+    Expired,
     /// A call of ours.
     #[error("{call}")]
     Call {
@@ -98,8 +101,8 @@ struct Ready<'a> {
 ///
 /// # Errors
 ///
-/// See [`Unplaced`]. Everything stands as before, but for [`Unplaced::Half`] and for a process that dies when all have been
-/// let through.
+/// See [`Unplaced`]; everything stands as before. What fails after all have been let through (a process died by then, or
+/// [`Unplaced::Half`]) is told besides: the new sockets are what there is.
 pub fn place(
     made: &mut [&mut Restored],
     image: &Image,
@@ -107,8 +110,10 @@ pub fn place(
     standing: &Standing,
     parasites: &mut BTreeMap<Pid, Parasite>,
     barrier: &Barrier,
-) -> Result<Placed, Unplaced> {
-    let Some(restored) = made.first() else { return Ok(Placed::default()) };
+) -> Result<(Placed, Option<Unplaced>), Unplaced> {
+    // From here on nothing comes to the old ones any more.
+    made.iter().try_for_each(|restored| restored.hide_old()).map_err(call("setsockopt"))?;
+    let Some(restored) = made.first() else { return Ok((Placed::default(), None)) };
     let mut ready = Vec::new();
     let mut quiet = Telling::default();
     for (saved, parasite) in parasites {
@@ -135,10 +140,15 @@ pub fn place(
     if failed.is_none() {
         failed = quiet.be_quiet().map_err(call("fcntl F_SETFL")).err();
     }
+    // What came after its time was over is in no image.
+    if failed.is_none() && restored.has_lock_ended() {
+        failed = Some(Unplaced::Expired);
+    }
     if failed.is_none() {
         failed = barrier.open(ready.len()).map_err(call("let all go on")).err();
     }
-    if failed.is_none() {
+    let is_open = failed.is_none();
+    if is_open {
         // Whatever comes now: the names lead to the new ones.
         made.iter_mut().for_each(|restored| {
             if let Err(error) = restored.discard_asides() {
@@ -163,7 +173,10 @@ pub fn place(
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    failed.map_or(Ok(placed), Err)
+    match failed {
+        Some(error) if !is_open => Err(error),
+        failed => Ok((placed, failed)),
+    }
 }
 
 /// Old sockets that tell of events by signals: of their end, too.

@@ -33,7 +33,9 @@ pub fn lock(image: &Image) -> Result<Option<Lock>, LockError> {
             Some(lock) => lock,
             none => none.insert(Lock::prepare(USUAL)?),
         };
-        lock.add(Connection { local, remote })?;
+        let connection = Connection { local, remote };
+        lock.join(connection)?;
+        lock.add(connection)?;
     }
     Ok(lock)
 }

@@ -4,7 +4,9 @@ use std::os::fd::AsRawFd as _;
 
 use super::waiting::{self, is_same_state};
 use super::{Check, Difference, Field, Insight, ObserveError, Shown, indexed, value};
-use crate::image::{Datagram, HeldBack, Image, Inet, Membership, Role, Socket, SocketIndex};
+use crate::image::{
+    Datagram, HeldBack, Image, Inet, Membership, Role, Socket, SocketIndex, SocketOption,
+};
 use crate::model::inet::{Endpoint, Over, TcpState};
 use crate::model::{Count, inet_options};
 use crate::process::inet::{self, InetDetails, Usual};
@@ -45,6 +47,14 @@ pub fn look_at_inet(
         if restored.is_beside(index) {
             // As long as the old one is there as well.
             found.not_restorable.retain(|lost| *lost != NotRestorable::ReuseportProgram);
+        }
+        if let Some(linger) = restored.linger(index) {
+            // What it is as long as that is not certain is something else.
+            let (name, value) = (libc::SO_LINGER, linger.to_vec());
+            found.options.retain(|option| option.name != name);
+            if value.iter().any(|byte| *byte != 0) {
+                found.options.push(SocketOption { name, value });
+            }
         }
         let is_client = clients.contains_key(&index);
         let mut check = Check { socket: index, differences: &mut differences };

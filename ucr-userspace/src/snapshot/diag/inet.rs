@@ -10,17 +10,14 @@ use netlink_packet_sock_diag::{
 use super::{ATTEMPTS, DiagError, ask, open, read_all, within};
 use crate::model::{
     InetView, SeenInet, Shutdown,
-    inet::{Endpoint, Family, Over, Protocol, TcpState, scope_of},
+    inet::{Endpoint, Family, Over, TcpState, scope_of},
 };
 
 /// The family that is asked about to see whether there is an answer.
 pub(super) const V4: Family = Family::V4;
 
-/// Of a request for a connection that is not made yet (`TCP_NEW_SYN_RECV`).
-const REQUEST: u32 = 1 << 12;
-
 /// States that no socket of a process is in: `TIME-WAIT`, and `TCP_NEW_SYN_RECV` of a request.
-const NOBODYS: u32 = 1 << 6 | REQUEST;
+const NOBODYS: u32 = 1 << 6 | 1 << 12;
 
 /// The internet sockets of these kinds in a process's network namespace.
 ///
@@ -33,30 +30,6 @@ pub fn inet_sockets_of(pid: i32, kinds: &[Over]) -> Result<InetView, DiagError> 
             dump(*kind, &mut view)?;
         }
         Ok(view)
-    })
-}
-
-/// To which ports in a process's network namespace connections are being made, once for each.
-///
-/// # Errors
-/// See [`DiagError`].
-pub fn requests_in(pid: i32) -> Result<Vec<u16>, DiagError> {
-    within(pid, || {
-        let mut ports = Vec::new();
-        for family in [Family::V4, Family::V6] {
-            let kind = Over(Protocol::Tcp, family);
-            let socket = open()?;
-            ask(&socket, question(kind, REQUEST), NLM_F_REQUEST | NLM_F_DUMP)?;
-            // If some come and go meanwhile there are some in any case.
-            read_all(&socket, |message| {
-                if let SockDiagMessage::InetResponse(response) = message {
-                    ports.push(response.header.socket_id.source_port);
-                }
-                Ok(())
-            })
-            .map_err(|error| error.about(kind))?;
-        }
-        Ok(ports)
     })
 }
 
@@ -128,6 +101,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::model::inet::Protocol;
 
     fn cookie(socket: &impl AsFd) -> u64 {
         rustix::net::sockopt::socket_cookie(socket).expect("a cookie")

@@ -46,6 +46,8 @@ pub struct InetSock {
     pub is_signed: bool,
     /// `rcv_urg`, `urg_data`: a byte of urgent data waits, or its mark does.
     pub has_urgent: bool,
+    /// Of a listener: how many connections are being made, of which its program does not know yet.
+    pub half_made: u32,
     /// TCP: how many packets lie in its receive queue.
     pub queued: u32,
     /// `TCP_MAXSEG` as it was set; 0 if it was not.
@@ -98,6 +100,7 @@ pub(super) struct InetLayout {
     groups: Groups,
     /// `inet_connection_sock`.
     upper_layer: usize,
+    half_made: usize,
     /// `tcp_sock`.
     urgent: usize,
     user_mss: usize,
@@ -206,6 +209,7 @@ impl InetLayout {
                 ["next_rcu", "multi.imr_multiaddr", "multi.imr_ifindex"],
             )?,
             upper_layer: at("inet_connection_sock", "icsk_ulp_ops")?,
+            half_made: at("inet_connection_sock", "icsk_accept_queue.qlen")?,
             urgent: at("tcp_sock", "urg_data")?,
             user_mss: at("tcp_sock", "rx_opt.user_mss")?,
             port: at("sock", "__sk_common.skc_num")?,
@@ -244,6 +248,7 @@ impl Memory {
             is_signed: !is_datagram && (is_there(l.signature)? || is_there(l.authentication)?),
             has_upper_layer: !is_datagram && block.u64(l.upper_layer)? != 0,
             has_urgent: !is_datagram && block.u16(l.urgent)? != 0,
+            half_made: if is_datagram { 0 } else { block.u32(l.half_made)? },
             queued: if is_datagram { 0 } else { block.u32(own.queue_length)? },
             user_mss: if is_datagram { 0 } else { block.u16(l.user_mss)? },
             port: block.u16(l.port)?,
