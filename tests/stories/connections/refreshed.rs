@@ -6,7 +6,11 @@ use std::{
 };
 
 use serde_json::Value;
-use ucr_tests::{outside, ucr::REFUSED};
+use ucr_tests::{
+    doomed::{self, Call, Moment},
+    outside,
+    ucr::REFUSED,
+};
 
 use super::{Scene, Way, can, pattern};
 
@@ -199,6 +203,27 @@ fn by_a_dump_that_leaves_it_stopped_and_a_restore() {
         assert_eq!(scene.victim.ask(read), "meanwhile");
         scene.goes_on(0, 0);
     }
+}
+
+/// The lock that a dump has left lasts until there is a socket again, whoever dies in between.
+#[test]
+fn by_a_restore_after_one_that_was_killed() {
+    if !can() {
+        return;
+    }
+    let mut scene = Scene::new(Way::Four);
+    scene.dump(&["--leave-stopped"]).done();
+    let image = scene.image().display().to_string();
+    let restore = scene.world.ucr.command(&["restore", &image, "--into"]);
+    scene.world.ucr.watch();
+    let moment = Moment::AfterThe(0, Call::of(libc::SYS_connect));
+    assert_eq!(doomed::run(&restore, Some(moment)).code, None);
+    scene.remote.write_all(b"meanwhile").expect("write");
+    assert!(scene.asks_in_vain());
+    scene.world.ucr.run(&["restore", &image, "--into"]).done();
+    let read = r#"$g = ""; while (length($g) < 9) { sysread($s, $q, 9); $g .= $q } $g"#;
+    assert_eq!(scene.victim.ask(read), "meanwhile");
+    scene.goes_on(0, 0);
 }
 
 #[test]

@@ -4,12 +4,16 @@ use std::{
     cell::RefCell,
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd as _, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::{
+    net::{AddressFamily, SocketType},
+    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+};
 use ucr::sys::sockopt;
 use ucr_tests::{
     Host, Need, Program, Victim, doomed, needs,
@@ -34,6 +38,14 @@ fn option(pid: i32, fd: i32, name: i32) -> i32 {
         pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).expect("take a descriptor");
     let value = sockopt::get(socket.as_fd(), name).expect("getsockopt");
     sockopt::as_int(&value).expect("a number")
+}
+
+/// Whether somebody who shares his port can listen there.
+fn can_share(at: SocketAddr) -> bool {
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket(family, SocketType::STREAM, None).expect("a socket");
+    rustix::net::sockopt::set_socket_reuseport(&socket, true).expect("SO_REUSEPORT");
+    rustix::net::bind(&socket, &at).is_ok() && rustix::net::listen(&socket, 1).is_ok()
 }
 
 /// A listener of TCP, a connection with this process, and a socket of UDP.
@@ -87,6 +99,8 @@ impl Ports {
             assert!(wait::holds(is_as_before), "{fd}: {}", option(pid, fd, DEVICE));
         }
         assert_eq!(option(pid, self.udp, libc::SO_REUSEADDR), 0);
+        assert_eq!(option(pid, self.connection, libc::SO_BUF_LOCK), 0);
+        assert!(wait::holds(|| !can_share(self.at)), "{} can be shared", self.at);
         talk(victim, &mut self.remote, self.connection);
         let mut late = TcpStream::connect(self.at).expect("connect");
         let accepted = victim.accept(self.listener);
@@ -235,6 +249,78 @@ fn what_waits_to_be_let_in_is_waited_for_and_if_nobody_lets_it_in_all_is_as_befo
     ports.serve(&mut victim);
 }
 
+/// What the other end has closed is made by packets that the lock lets through, also where a listener was made before.
+#[test]
+fn a_connection_that_was_closed_there_is_replaced_beside_its_listener() {
+    if !needs::met(&[Need::Root, Need::Program("ip")]) {
+        return;
+    }
+    for host in ["127.0.0.1", "[::1]"] {
+        Host::new().enter();
+        let world = world();
+        let mut victim = world.victim();
+        let mut ports = Ports::new(&mut victim, host);
+        ports.remote.shutdown(Shutdown::Write).expect("shut down");
+        assert_eq!(number(&refresh(&world, victim.pid()), "replaced"), 3);
+        victim.ask(&format!("send {} answer", ports.connection));
+        let mut answer = [0; 6];
+        ports.remote.read_exact(&mut answer).expect("hear");
+        assert_eq!(&answer, b"answer");
+    }
+}
+
+/// A server that greets whoever comes.
+const GREETER: &str = r#"
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+listener = socket.socket(family)
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind((sys.argv[1], 0))
+listener.listen(64)
+print(listener.getsockname()[1], flush=True)
+while True:
+    guest, _ = listener.accept()
+    guest.sendall(b"hello")
+    guest.close()
+"#;
+
+#[test]
+fn whoever_comes_meanwhile_is_served() {
+    if !needs::met(&[Need::Root, Need::Program("ip"), Need::Program(PYTHON)]) {
+        return;
+    }
+    for (host, to) in [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("::", "127.0.0.1")] {
+        let network = Host::new();
+        network.enter();
+        let world = world();
+        let mut server = Program::start(&mut python(GREETER, &[host]));
+        let port: u16 = server.line().parse().expect("a port");
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let comes = || {
+                network.enter();
+                let mut count = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let mut stream = TcpStream::connect((to, port)).expect("connect");
+                    stream.set_read_timeout(Some(wait::patience())).expect("not for ever");
+                    let mut greeting = String::new();
+                    stream.read_to_string(&mut greeting).expect("hear");
+                    assert_eq!(greeting, "hello");
+                    count += 1;
+                }
+                count
+            };
+            let guests = [(); 3].map(|()| scope.spawn(comes));
+            for _ in 0..10 {
+                assert!(number(&refresh(&world, server.pid()), "replaced") > 0);
+            }
+            is_over.store(true, Ordering::Relaxed);
+            let counts = guests.map(|guest| guest.join().expect("all are greeted"));
+            assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+        });
+    }
+}
+
 /// Whoever asks for a connection, and whose packets are lost, asks again, and finds the new listener.
 #[test]
 fn a_connection_that_is_being_made_is_made_with_the_new_listener() {
@@ -292,9 +378,8 @@ fn what_shares_a_port_is_refused_by_name() {
     victim.ask(&format!("ibind {udp} 0.0.0.0:0"));
     assert_eq!(number(&refresh(&world, victim.pid()), "replaced"), 1);
     let at: SocketAddr = victim.ask(&format!("iname {udp}")).parse().expect("an address");
-    let other =
-        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
-            .expect("a socket");
+    let other = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
+    let other = other.expect("a socket");
     rustix::net::sockopt::set_socket_reuseaddr(&other, true).expect("SO_REUSEADDR");
     rustix::net::bind(&other, &at).expect("bind");
     refused("shares 0.0.0.0:");

@@ -157,9 +157,15 @@ pub fn run(
         }
         let is_awaited = ahead.as_ref().is_some_and(|ahead| ahead.is_awaited(&standstill.image));
         if is_refused || (is_awaited || half_made > 0) && patience.is_left() {
-            // The program takes what waits for it.
+            // The program takes what waits for it. It is not stopped in vain: each time its connections lose packets.
             drop(standstill);
             patience.pause();
+            while let Some(ahead) = &ahead
+                && patience.is_left()
+                && ahead.is_awaited_now().context("poll the old sockets")?
+            {
+                patience.pause();
+            }
             continue;
         }
         if is_awaited {

@@ -18,6 +18,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use nix::sys::socket::SockaddrStorage;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Uid, fchown, fstat};
 use rustix::net;
 
@@ -361,6 +362,13 @@ impl Restored {
         let old = self.beside.old.values();
         old.into_iter()
             .try_for_each(|old| sockopt::set(old.as_fd(), SO_BINDTOIFINDEX, &bytes(NOWHERE)))
+    }
+
+    /// Whether something waits at an old socket, for its program to take it.
+    pub(in crate::restore) fn is_old_awaited(&self) -> io::Result<bool> {
+        let old = self.beside.old.values();
+        let mut waited: Vec<_> = old.map(|old| PollFd::new(&**old, PollFlags::IN)).collect();
+        Ok(poll(&mut waited, Some(&Timespec::default()))? > 0)
     }
 
     /// Whether connections may have got something by now.

@@ -128,6 +128,15 @@ impl Ahead {
         self.made.values().any(|made| made.inode == inode)
     }
 
+    /// Whether something still waits at one of the old sockets at ports, as they say themselves while the program runs.
+    ///
+    /// # Errors
+    ///
+    /// What `poll` refuses.
+    pub fn is_awaited_now(&self) -> io::Result<bool> {
+        self.restored.is_old_awaited()
+    }
+
     /// Whether something still waits at one of the old sockets, for the program to take it.
     #[must_use]
     pub fn is_awaited(&self, image: &Image) -> bool {
