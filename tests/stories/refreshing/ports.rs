@@ -48,6 +48,20 @@ fn can_share(at: SocketAddr) -> bool {
     rustix::net::bind(&socket, &at).is_ok() && rustix::net::listen(&socket, 1).is_ok()
 }
 
+/// How many sockets of this network namespace have these ports.
+fn between(local: u16, remote: u16) -> usize {
+    let ports = [local, remote].map(|port| format!(":{port:04X}"));
+    let has_them = |line: &str| {
+        let mut ends = line.split_whitespace().skip(1);
+        ports.iter().all(|port| ends.next().is_some_and(|end| end.ends_with(port)))
+    };
+    let tables = ["tcp", "tcp6"].map(|name| {
+        let path = format!("/proc/thread-self/net/{name}");
+        fs::read_to_string(path).expect("a table of TCP")
+    });
+    tables.iter().flat_map(|table| table.lines()).filter(|line| has_them(line)).count()
+}
+
 /// A listener of TCP, a connection with this process, and a socket of UDP.
 struct Ports {
     listener: i32,
@@ -102,6 +116,9 @@ impl Ports {
         assert_eq!(option(pid, self.connection, libc::SO_BUF_LOCK), 0);
         assert!(wait::holds(|| !can_share(self.at)), "{} can be shared", self.at);
         talk(victim, &mut self.remote, self.connection);
+        let own = self.remote.local_addr().expect("its address");
+        let ends = || between(self.at.port(), own.port());
+        assert!(wait::holds(|| ends() == 1), "{} sockets for one end", ends());
         let mut late = TcpStream::connect(self.at).expect("connect");
         let accepted = victim.accept(self.listener);
         talk(victim, &mut late, accepted);

@@ -30,15 +30,17 @@ impl Obstacle {
     /// or looks.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(
-            self.reason,
+        match &self.reason {
             Reason::Waiting { .. }
-                | Reason::RemoteWaiting { .. }
-                | Reason::WaitingIn { .. }
-                | Reason::ClosedMeanwhile
-                // Whoever looks at a process's descriptors holds one for a moment.
-                | Reason::HeldElsewhere { .. }
-        )
+            | Reason::RemoteWaiting { .. }
+            | Reason::WaitingIn { .. }
+            | Reason::ClosedMeanwhile
+            // Whoever looks at a process's descriptors holds one for a moment.
+            | Reason::HeldElsewhere { .. } => true,
+            // As does another ucr, and whoever sets back what one had changed that was killed.
+            Reason::SharedOutside { holders } => holders.iter().all(|holder| holder.comm == "ucr"),
+            _ => false,
+        }
     }
 }
 
