@@ -84,6 +84,25 @@ fn when_this_end_does_not_read_any_more() {
     }
 }
 
+impl Scene {
+    /// Says something to the victim, and closes one end, or both, so that its connection comes to a state: whoever
+    /// closes first decides which.
+    pub(super) fn closes(&mut self, state: &str, own: bool, theirs: bool) {
+        self.remote.write_all(b"words").expect("write");
+        let theirs_first = state == "last_ack";
+        if theirs && theirs_first {
+            self.remote.shutdown(Shutdown::Write).expect("shut down");
+            self.until_shown("its FIN", |shown| shown["state"] == "close_wait");
+        }
+        if own {
+            self.victim.ask("shutdown($s, 1)");
+        }
+        if theirs && !theirs_first {
+            self.remote.shutdown(Shutdown::Write).expect("shut down");
+        }
+    }
+}
+
 /// Somebody's FIN stands behind data that the other end has no room for.
 fn full(state: &str, own: bool, theirs: bool) {
     if !can() {
@@ -91,19 +110,7 @@ fn full(state: &str, own: bool, theirs: bool) {
     }
     let mut scene = Scene::new(Way::Mapped);
     let sent = scene.fill();
-    scene.remote.write_all(b"words").expect("write");
-    // Whoever closes first decides which state it is.
-    let theirs_first = state == "last_ack";
-    if theirs && theirs_first {
-        scene.remote.shutdown(Shutdown::Write).expect("shut down");
-        scene.until_shown("its FIN", |shown| shown["state"] == "close_wait");
-    }
-    if own {
-        scene.victim.ask("shutdown($s, 1)");
-    }
-    if theirs && !theirs_first {
-        scene.remote.shutdown(Shutdown::Write).expect("shut down");
-    }
+    scene.closes(state, own, theirs);
     stopped_in(&mut scene, state);
     scene.restore();
     let mut all = Vec::new();

@@ -9,10 +9,11 @@ use serde_json::Value;
 use ucr_tests::{
     doomed::{self, Call, Moment},
     outside,
+    perl::Perl,
     ucr::REFUSED,
 };
 
-use super::{Scene, Way, can, pattern};
+use super::{PATTERN, Scene, Way, can, pattern};
 
 impl Scene {
     /// Has the sockets of the perl replaced, while it is in the middle of something.
@@ -25,6 +26,13 @@ impl Scene {
         let same = before.iter().filter(|(fd, inode)| after.get(fd) == Some(inode)).count();
         assert_eq!((after.len(), same), (before.len(), 0), "{before:?} {after:?}");
         report
+    }
+
+    /// So much of what comes to the perl.
+    fn victim_hears(&mut self, length: usize) -> String {
+        self.victim.ask(&format!(
+            r#"$g = ""; while (length($g) < {length}) {{ sysread($s, $q, {length} - length($g)); $g .= $q }} $g"#
+        ))
     }
 
     /// What a dump says of the only socket, but for what is another one's.
@@ -103,18 +111,7 @@ fn with_full_queues_in_both_directions() {
 fn closing(state: &str, own: bool, theirs: bool, is_full: bool) {
     let mut scene = Scene::new(Way::Four);
     let sent = if is_full { scene.fill() } else { 0 };
-    scene.remote.write_all(b"words").expect("write");
-    let theirs_first = state == "last_ack";
-    if theirs && theirs_first {
-        scene.remote.shutdown(Shutdown::Write).expect("shut down");
-        scene.until_shown("its FIN", |shown| shown["state"] == "close_wait");
-    }
-    if own {
-        scene.victim.ask("shutdown($s, 1)");
-    }
-    if theirs && !theirs_first {
-        scene.remote.shutdown(Shutdown::Write).expect("shut down");
-    }
+    scene.closes(state, own, theirs);
     scene.until_shown(state, |shown| shown["state"] == state);
     let before = scene.looks();
     scene.refresh();
@@ -176,8 +173,7 @@ fn with_an_urgent_byte() {
     scene.until_shown("the urgent byte", |shown| !shown["urgent"].is_null());
     scene.refresh();
     assert_eq!(scene.victim.ask(r#"recv($s, $u, 1, MSG_OOB); $u"#), "!");
-    let read = r#"$g = ""; while (length($g) < 4) { sysread($s, $q, 4); $g .= $q } $g"#;
-    assert_eq!(scene.victim.ask(read), "abcd");
+    assert_eq!(scene.victim_hears(4), "abcd");
     scene.goes_on(0, 0);
 }
 
@@ -199,8 +195,7 @@ fn by_a_dump_that_leaves_it_stopped_and_a_restore() {
         scene.world.ucr.run(&["restore", &image, "--into"]).done();
         let after = outside::sockets(scene.victim.pid());
         assert!(before.keys().eq(after.keys()) && before.values().ne(after.values()));
-        let read = r#"$g = ""; while (length($g) < 9) { sysread($s, $q, 9); $g .= $q } $g"#;
-        assert_eq!(scene.victim.ask(read), "meanwhile");
+        assert_eq!(scene.victim_hears(9), "meanwhile");
         scene.goes_on(0, 0);
     }
 }
@@ -221,9 +216,30 @@ fn by_a_restore_after_one_that_was_killed() {
     scene.remote.write_all(b"meanwhile").expect("write");
     assert!(scene.asks_in_vain());
     scene.world.ucr.run(&["restore", &image, "--into"]).done();
-    let read = r#"$g = ""; while (length($g) < 9) { sysread($s, $q, 9); $g .= $q } $g"#;
-    assert_eq!(scene.victim.ask(read), "meanwhile");
+    assert_eq!(scene.victim_hears(9), "meanwhile");
     scene.goes_on(0, 0);
+}
+
+/// Into a program that has something else at that number.
+#[test]
+fn in_another_program() {
+    if !can() {
+        return;
+    }
+    for way in [Way::Four, Way::Six] {
+        let mut scene = Scene::new(way);
+        let old = scene.victim.pid();
+        scene.dump_and_kill();
+        scene.remote.write_all(b"meanwhile").expect("write");
+        let mut other = Perl::start();
+        other.ask(PATTERN);
+        assert_eq!(other.number("socket($s, AF_INET, SOCK_DGRAM, 0); fileno($s)"), scene.fd);
+        let (image, map) = (scene.image().display().to_string(), format!("{old}={}", other.pid()));
+        scene.world.ucr.run(&["restore", &image, "--into", &map]).done();
+        scene.victim = other;
+        assert_eq!(scene.victim_hears(9), "meanwhile");
+        scene.goes_on(0, 0);
+    }
 }
 
 #[test]
@@ -239,7 +255,6 @@ fn from_an_image_that_is_not_true_any_more_it_is_refused() {
     let refused = scene.world.ucr.run(&["restore", &image, "--into"]);
     refused.ended(REFUSED).complains("has sent or received something since the image was made");
     assert_eq!(outside::sockets(scene.victim.pid()), before);
-    let read = r#"$g = ""; while (length($g) < 4) { sysread($s, $q, 4); $g .= $q } $g"#;
-    assert_eq!(scene.victim.ask(read), "more");
+    assert_eq!(scene.victim_hears(4), "more");
     scene.goes_on(0, 0);
 }

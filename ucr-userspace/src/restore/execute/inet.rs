@@ -57,6 +57,8 @@ impl Restored {
             }
             // All is done with it, but that it was deaf to what the old one has heard.
             _ if is_adopted && !matches!(step, InetStep::Hear) => Ok(()),
+            // Into another process it goes in the place of something else.
+            InetStep::StandAside if !is_beside => Ok(()),
             InetStep::StandAside => {
                 let barrier = self.exchange.barrier();
                 self.stand_aside(image, index, barrier.as_deref())
