@@ -388,13 +388,19 @@ pub fn dump(
     })
 }
 
+/// With room for more descriptors than that a process is not looked at before it stands still: it would take as long as
+/// what it is for, and be in vain where there is no TCP.
+const FEW: u32 = 4096;
+
 /// Whether there are sockets of TCP, which may be connections. What is found when they stand still counts.
 fn may_have_connections(root: Pid, scope: Scope, lister: &mut Lister) -> bool {
     let pids = match scope {
         Scope::Process => vec![root],
         Scope::Tree => procfs::tree(root).unwrap_or_default(),
     };
-    let mut listed = pids.into_iter().filter_map(|pid| lister.sockets_of(pid).ok()).flatten();
+    let has_few = |pid: &Pid| procfs::status(*pid).is_ok_and(|status| status.room <= FEW);
+    let few = pids.into_iter().filter(has_few);
+    let mut listed = few.filter_map(|pid| lister.sockets_of(pid).ok()).flatten();
     listed.any(|descriptor| {
         let family = i32::try_from(descriptor.family).unwrap_or_default();
         let kind = i32::try_from(descriptor.socket_type).unwrap_or_default();
