@@ -90,11 +90,12 @@ fn status_counts_sockets_and_says_since_when() {
     assert_eq!(own(), 1000);
     // Others on this machine come and go meanwhile, also one that comes and goes while `status` counts: look until they
     // hold still for a moment.
-    let after = wait::until("a status that counts what is in the ledger before and after it", || {
-        let count = world.ucr.ledger().len();
-        let status = status();
-        (status["sockets"] == count && world.ucr.ledger().len() == count).then_some(status)
-    });
+    let after =
+        wait::until("a status that counts what is in the ledger before and after it", || {
+            let count = world.ucr.ledger().len();
+            let status = status();
+            (status["sockets"] == count && world.ucr.ledger().len() == count).then_some(status)
+        });
     assert_eq!(before["attached_at_ns_since_boot"], after["attached_at_ns_since_boot"]);
 
     let table = world.ucr.run(&["status"]).done();

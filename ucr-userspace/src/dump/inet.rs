@@ -15,13 +15,13 @@ use crate::{
         inet::{Family, Over, Protocol, TcpState},
     },
     process::{
-        inet::{self, InetDetails, Usual},
+        inet::{self, InetDetails, InetStates},
         state::StateError,
         states::Unknown,
     },
     snapshot::{
         diag::{self, DiagError},
-        memory::Memory,
+        memory::{Memory, TOGETHER},
     },
 };
 
@@ -76,9 +76,15 @@ pub(super) fn find(
     memory: &Memory,
     locking: &mut Locking,
 ) -> Result<Vec<InetStock>, DumpError> {
-    let (mut duplicates, mut usual) = (Duplicates::default(), Usual::default());
+    let mut duplicates = Duplicates::default();
     let (mut sockets, mut found) = (Vec::new(), Vec::new());
-    for (sk, holders) in inventory::holders(descriptors, may_be) {
+    let all = inventory::holders(descriptors, may_be);
+    for (number, (sk, holders)) in all.iter().enumerate() {
+        if number.is_multiple_of(TOGETHER) {
+            let together = all.iter().skip(number).take(TOGETHER);
+            let first = together.filter_map(|(_, at)| descriptors.get(*at.first()?));
+            memory.read_ends_ahead(first.map(|descriptor| descriptor.socket.sk));
+        }
         let Some(first) = holders.first().and_then(|at| descriptors.get(*at)) else { continue };
         let (pid, fd) = owner_of(first);
         let failed = |source| DumpError::State { pid, fd, source };
@@ -87,27 +93,33 @@ pub(super) fn find(
             continue;
         };
         let ends = match protocol {
-            Protocol::Tcp => inet::ends(socket.as_fd(), sk, family, memory),
+            Protocol::Tcp => inet::ends(socket.as_fd(), *sk, family, memory),
             _ => Ok(None),
         };
         let ends = ends.map_err(|unknown| unknown_to(unknown, failed))?;
         if let Some((local, remote)) = ends {
             locking.shut(Connection { local, remote })?;
         }
-        sockets.push((sk, holders, first, family, protocol, socket, ends.is_some()));
+        sockets.push((holders, first, Over(protocol, family), socket, ends.is_some()));
     }
     // Whatever is read of one of them now stays as it is.
-    for (sk, holders, first, family, protocol, socket, is_connection) in sockets {
+    memory.look_anew();
+    let expected = sockets.iter().map(|(_, first, kind, ..)| (first.socket.sk, *kind)).collect();
+    let failed = |first: &SocketDescriptor| {
         let (pid, fd) = owner_of(first);
-        let failed = |source| DumpError::State { pid, fd, source };
-        let defaults = usual.of(family, protocol).map_err(failed)?;
-        let details = inet::read(socket.as_fd(), sk, defaults, memory);
-        let details = details.map_err(|unknown| unknown_to(unknown, failed))?;
+        move |source| DumpError::State { pid, fd, source }
+    };
+    let Some((_, first, ..)) = sockets.first() else { return Ok(found) };
+    let states = InetStates::new(memory, expected);
+    let mut states = states.map_err(|unknown| unknown_to(unknown, failed(first)))?;
+    for (holders, first, kind, socket, is_connection) in sockets {
+        let details = states.read(socket.as_fd(), first, kind);
+        let details = details.map_err(|unknown| unknown_to(unknown, failed(first)))?;
         found.push(InetStock {
-            held: Held { sk, inode: details.inode, cookie: details.cookie },
+            held: Held { sk: first.socket.sk, inode: details.inode, cookie: details.cookie },
             netns: first.netns,
-            references: inventory::references(descriptors, &holders),
-            holders,
+            references: inventory::references(descriptors, holders),
+            holders: holders.clone(),
             details,
             connection: is_connection.then_some(socket),
         });

@@ -235,6 +235,16 @@ impl Btf {
 
     /// Offset and type of a member.
     fn find(&self, container: &str, path: &str) -> Result<(u64, u32), BtfError> {
+        let (bits, id) = self.locate(container, path)?;
+        if bits.is_multiple_of(8) {
+            Ok((bits / 8, id))
+        } else {
+            Err(BtfError::BitField { container: container.to_owned(), path: path.to_owned() })
+        }
+    }
+
+    /// Offset in bits, and type, of a member.
+    fn locate(&self, container: &str, path: &str) -> Result<(u64, u32), BtfError> {
         let mut id =
             self.structure(container).ok_or_else(|| BtfError::NoStruct(container.to_owned()))?;
         let mut bits = 0_u64;
@@ -248,11 +258,7 @@ impl Btf {
             bits += offset;
             id = of;
         }
-        if bits.is_multiple_of(8) {
-            Ok((bits / 8, id))
-        } else {
-            Err(BtfError::BitField { container: container.to_owned(), path: path.to_owned() })
-        }
+        Ok((bits, id))
     }
 
     /// Size of a structure in bytes.
@@ -276,6 +282,20 @@ impl Btf {
             path: path.to_owned(),
         })?;
         Ok(at..at + size)
+    }
+
+    /// The bytes that a member shares with others at most: all of its own, or the one that a bit field begins in.
+    ///
+    /// # Errors
+    /// As of [`extent`](Self::extent), but a bit field is none.
+    pub fn bytes_with(&self, container: &str, path: &str) -> Result<Range<u64>, BtfError> {
+        match self.extent(container, path) {
+            Err(BtfError::BitField { .. }) => {
+                let (bits, _) = self.locate(container, path)?;
+                Ok(bits / 8..bits / 8 + 1)
+            }
+            result => result,
+        }
     }
 
     /// Size of a type in bytes; `None` if it has none.

@@ -171,10 +171,13 @@ impl Connection {
         [way(self.local, self.remote), way(self.remote, self.local)]
     }
 
-    fn keys(&self) -> [[u8; size_of::<Direction>()]; 2] {
+    fn keys(&self) -> [Key; 2] {
         self.directions().map(|direction| zerocopy::transmute!(direction))
     }
 }
+
+/// A direction, as it stands in the map.
+type Key = [u8; size_of::<Direction>()];
 
 fn octets(address: IpAddr) -> [u8; 16] {
     match address {
@@ -194,6 +197,8 @@ pub struct Lock {
     mark: u32,
     duration: Duration,
     connections: Vec<Connection>,
+    /// What is written down of them.
+    keys: HashSet<Key>,
     /// How many of them nobody else has locked any more.
     own: usize,
     /// When the first of them is let through again, boot time.
@@ -227,6 +232,7 @@ impl Lock {
             mark: random(),
             duration,
             connections: Vec::new(),
+            keys: HashSet::new(),
             own: 0,
             ends_at: u64::MAX,
         })
@@ -264,12 +270,17 @@ impl Lock {
         self.mark
     }
 
-    /// Locks one more.
+    /// Locks one more. If it is locked already, also by its other end, nothing changes.
     ///
     /// # Errors
     /// [`LockError::Map`].
     pub fn add(&mut self, connection: Connection) -> Result<(), LockError> {
+        let keys = connection.keys();
+        if keys.iter().all(|key| self.keys.contains(key)) {
+            return Ok(());
+        }
         self.write(&connection)?;
+        self.keys.extend(keys);
         self.connections.push(connection);
         Ok(())
     }
@@ -323,9 +334,7 @@ impl Lock {
     /// # Errors
     /// [`LockError::Map`].
     pub fn release(mut self) -> Result<(), LockError> {
-        // Two ends of one connection have the same.
-        let keys: HashSet<_> = self.connections.iter().flat_map(Connection::keys).collect();
-        keys.iter().try_for_each(|key| self.locks.remove(key)).map_err(LockError::from)
+        self.keys.iter().try_for_each(|key| self.locks.remove(key)).map_err(LockError::from)
     }
 }
 

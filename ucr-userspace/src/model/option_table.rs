@@ -133,9 +133,9 @@ pub const TABLE: &[Known] = &[
     plain(libc::SO_PEEK_OFF, "SO_PEEK_OFF"),
 ];
 
-const SO_TIMESTAMP_NEW: i32 = 63;
-const SO_TIMESTAMPNS_NEW: i32 = 64;
-const SO_TIMESTAMPING_NEW: i32 = 65;
+pub(crate) const SO_TIMESTAMP_NEW: i32 = 63;
+pub(crate) const SO_TIMESTAMPNS_NEW: i32 = 64;
+pub(crate) const SO_TIMESTAMPING_NEW: i32 = 65;
 
 /// The interface that a socket is bound to, by its index. Not in libc.
 pub const SO_BINDTOIFINDEX: i32 = 62;
@@ -155,6 +155,12 @@ pub const INHERITED: [i32; 4] = [libc::SO_PASSCRED, libc::SO_PASSSEC, SO_PASSPID
 #[must_use]
 pub fn known(number: i32) -> Option<&'static Known> {
     TABLE.iter().find(|known| known.number == number)
+}
+
+/// Where an option stands in the order in which they are set.
+#[must_use]
+pub fn rank(number: i32) -> usize {
+    TABLE.iter().position(|known| known.number == number).unwrap_or(TABLE.len())
 }
 
 /// The option's name, or its number if it is not in the table.

@@ -1,35 +1,35 @@
 //! An internet socket's state: through a descriptor that we hold, and as far as that does not tell it, from the
 //! kernel's memory.
 
+mod alike;
+#[cfg(test)]
+mod tests;
+mod trial;
+
 use core::net::IpAddr;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, ipproto};
+use ucr_common::descriptor::SocketDescriptor;
 
-use super::options;
-use super::state::{self, Defaults, NotRestorable, StateError};
+pub use self::alike::InetStates;
+use super::state::{self, NotRestorable, StateError};
 use super::states::Unknown;
 use super::tcp;
 use crate::image::validate::STATUS_FLAGS;
 use crate::image::{
-    Datagram, Filter, HeldBack, Inet, InetOption, Membership, Notification, SocketOption,
+    Datagram, Filter, HeldBack, Inet, InetOption, Membership, Notification, SocketOption, Tcp,
 };
 use crate::model::Shutdown;
-use crate::model::inet::{Endpoint, Family, Protocol, TcpState};
-use crate::model::inet_options::{self, Known};
+use crate::model::inet::{Endpoint, Family, Over, Protocol, TcpState};
+use crate::model::inet_options;
 use crate::model::name::Escaped;
 use crate::snapshot::memory::{InetSock, Memory, MemoryError, RawWaiting};
 use crate::sys::sockopt;
 
 /// Longest value of an option that is read, in bytes.
 const MAX_LEN: usize = sockopt::MAX_LEN;
-
-/// `SO_BUF_LOCK`: the size of this buffer was set, and the kernel leaves it alone.
-const SEND_LOCKED: i32 = 1;
-const RECEIVE_LOCKED: i32 = 2;
 
 /// What a descriptor tells about its internet socket, and the kernel's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,52 +60,6 @@ pub struct InetDetails {
     pub inet: Inet,
     /// What differs from a new socket and cannot be given to another one.
     pub not_restorable: Vec<NotRestorable>,
-}
-
-/// What a new socket of one kind looks like on the running kernel, in this network namespace.
-#[derive(Clone, Debug)]
-pub struct InetDefaults {
-    family: Family,
-    protocol: Protocol,
-    general: Defaults,
-    options: Vec<InetOption>,
-    /// Options that this kernel has for none of this kind, by level and number: nobody asks for them again.
-    unknown: Vec<(i32, i32)>,
-}
-
-impl InetDefaults {
-    /// Makes a socket, reads it and closes it.
-    ///
-    /// # Errors
-    /// If it cannot be made or read.
-    pub fn probe(family: Family, protocol: Protocol) -> Result<Self, StateError> {
-        let new = create(family, protocol).map_err(|source| StateError::Read {
-            operation: "socket for the defaults",
-            fd: -1,
-            source,
-        })?;
-        let mut unknown = Vec::new();
-        let options = all_options(new.as_fd(), protocol, |known| unknown.push(known), &[])?;
-        let general = Defaults::of(new.as_fd())?;
-        Ok(Self { family, protocol, general, options, unknown })
-    }
-}
-
-/// What new sockets of each kind look like, asked once.
-#[derive(Debug, Default)]
-pub struct Usual(HashMap<(Family, Protocol), InetDefaults>);
-
-impl Usual {
-    /// Of this kind.
-    ///
-    /// # Errors
-    /// If none can be made or read.
-    pub fn of(&mut self, family: Family, protocol: Protocol) -> Result<&InetDefaults, StateError> {
-        match self.0.entry((family, protocol)) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(unknown) => Ok(unknown.insert(InetDefaults::probe(family, protocol)?)),
-        }
-    }
 }
 
 /// `socket(2)`.
@@ -151,53 +105,103 @@ pub fn kind(socket: BorrowedFd<'_>) -> Result<Option<(Family, Protocol)>, StateE
     Ok(Family::from_raw(family).zip(Protocol::from_raw(protocol)))
 }
 
-/// Reads a socket's state.
+/// What is in a socket, as it stands: nothing of it is asked for by somebody who wants to know its options.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Of a TCP connection.
+    pub tcp: Option<Box<Tcp>>,
+    /// What waits to be received by a socket of UDP.
+    pub datagrams: Vec<Datagram>,
+    /// What it holds back.
+    pub held_back: Option<HeldBack>,
+    /// Connections that wait to be accepted, in order.
+    pub waiting: Vec<RawWaiting>,
+    lost: Vec<NotRestorable>,
+}
+
+/// Reads what is in a socket.
 ///
 /// # Errors
 /// If the kernel refuses a question, or its memory makes no sense.
-pub fn read(
+pub fn content(
     socket: BorrowedFd<'_>,
     sk: u64,
-    defaults: &InetDefaults,
+    kind: Over,
     memory: &Memory,
-) -> Result<InetDetails, Unknown<StateError>> {
-    let (family, protocol) = (defaults.family, defaults.protocol);
-    let sock = memory.inet_sock(sk, protocol.is_datagram())?;
-    let state = TcpState::from_raw(sock.state).ok_or_else(|| {
+) -> Result<Content, Unknown<StateError>> {
+    let sock = memory.inet_sock(sk, kind.0.is_datagram())?;
+    content_in(socket, &sock, kind, state_of(socket, &sock)?, memory)
+}
+
+fn content_in(
+    socket: BorrowedFd<'_>,
+    sock: &InetSock,
+    Over(protocol, family): Over,
+    state: TcpState,
+    memory: &Memory,
+) -> Result<Content, Unknown<StateError>> {
+    if protocol.is_datagram() {
+        let (datagrams, held_back) = (memory.datagrams(sock.sk)?, memory.held_back(sock.sk)?);
+        let datagrams = datagrams.into_iter();
+        return Ok(Content {
+            datagrams: datagrams
+                .map(|raw| Datagram { data: raw.data, from: raw.from, to: raw.to })
+                .collect(),
+            held_back: held_back.map(|raw| HeldBack { data: raw.data, to: raw.to }),
+            ..Content::default()
+        });
+    }
+    match state {
+        TcpState::Closed => Ok(Content::default()),
+        TcpState::Listening => {
+            let waiting = memory.tcp_waiting(sock.sk, family)?;
+            Ok(Content { waiting, ..Content::default() })
+        }
+        _ => {
+            let tcp::Found { tcp, lost } = tcp::read(socket, sock.sk, memory)?;
+            Ok(Content { tcp: Some(Box::new(tcp)), lost, ..Content::default() })
+        }
+    }
+}
+
+fn state_of(socket: BorrowedFd<'_>, sock: &InetSock) -> Result<TcpState, StateError> {
+    TcpState::from_raw(sock.state).ok_or_else(|| {
         let source = io::Error::other(format!("state {} is none of TCP's", sock.state));
         state::failed("sk_state", socket, source)
-    })?;
-    let settings = state::settings(socket, &defaults.general)?;
-    let mut not_restorable = settings.not_restorable;
-    not_restorable.extend(lost(&sock));
-    if sock.has_upper_layer {
-        not_restorable.push(NotRestorable::UpperLayer { name: upper_layer(socket) });
-    }
+    })
+}
+
+/// Reads a socket's state; `listed` is one of its descriptors, by which it was found.
+fn details(
+    socket: BorrowedFd<'_>,
+    listed: &SocketDescriptor,
+    kind: Over,
+    states: &mut InetStates<'_>,
+) -> Result<InetDetails, Unknown<StateError>> {
+    let (Over(protocol, family), sk, memory) = (kind, listed.socket.sk, states.memory());
+    let sock = memory.inet_sock(sk, protocol.is_datagram())?;
+    let state = state_of(socket, &sock)?;
     let local = local(socket)?;
-    let mut options = all_options(socket, protocol, |_| {}, &defaults.unknown)?;
-    state::unusual(&mut options, &defaults.options, |option| (option.level, option.number));
+    let mut remote = remote(socket)?;
+    let Content { tcp, datagrams, held_back, waiting, lost: of_tcp } =
+        content_in(socket, &sock, kind, state, memory)?;
+    if tcp.is_some() && remote.is_none() {
+        remote = Some(asked_for(sk, family, local, memory)?);
+    }
     let has_ended = state == TcpState::Closed && is_past(local, &sock);
     let was_connected = has_ended || !matches!(state, TcpState::Closed | TcpState::Listening);
-    options.retain(|option| !(was_connected && is_moot(option, protocol, local)));
+    let is_heard = remote.is_some() || has_ended;
+    let matters = |option: (i32, i32)| !(was_connected && is_moot(option, protocol, local));
+    let (mut settings, mut options) = states.set(socket, sk, kind, is_heard, matters)?;
+    settings.not_restorable.extend(lost(&sock));
+    if sock.has_upper_layer {
+        settings.not_restorable.push(NotRestorable::UpperLayer { name: upper_layer(socket) });
+    }
+    settings.not_restorable.extend(of_tcp);
     tell_segment(&mut options, &sock, state);
     if protocol.is_datagram() || !was_connected {
         tell_interface(&mut options, &sock);
     }
-    let (datagrams, held_back) = match protocol.is_datagram() {
-        true => (memory.datagrams(sk)?, memory.held_back(sk)?),
-        false => (Vec::new(), None),
-    };
-    let (mut tcp, mut remote) = (None, remote(socket)?);
-    if protocol == Protocol::Tcp && !matches!(state, TcpState::Closed | TcpState::Listening) {
-        let found = tcp::read(socket, sk, memory)?;
-        not_restorable.extend(found.lost);
-        tcp = Some(Box::new(found.tcp));
-        remote = Some(match remote {
-            Some(remote) => remote,
-            None => asked_for(sk, family, local, memory)?,
-        });
-    }
-    let is_heard = remote.is_some() || has_ended;
     let shares_its_port = settings.options.iter().any(|option| option.name == libc::SO_REUSEPORT);
     let groups = memory.memberships(sk, family, protocol.is_datagram())?;
     let inet = Inet {
@@ -216,34 +220,29 @@ pub fn read(
             })
             .collect(),
         turn: sock.turn.filter(|_| shares_its_port || !sock.is_alone),
-        datagrams: datagrams
-            .into_iter()
-            .map(|raw| Datagram { data: raw.data, from: raw.from, to: raw.to })
-            .collect(),
-        held_back: held_back.map(|raw| HeldBack { data: raw.data, to: raw.to }),
+        datagrams,
+        held_back,
         tcp,
         waiting: Vec::new(),
     };
     let listens = protocol == Protocol::Tcp && state == TcpState::Listening;
-    let flags = rustix::fs::fcntl_getfl(socket)
-        .map_err(|errno| state::failed("F_GETFL", socket, errno.into()))?;
-    let flags = libc::c_int::try_from(flags.bits()).unwrap_or_default();
-    let cookie = rustix::net::sockopt::socket_cookie(socket)
-        .map_err(|errno| state::failed("SO_COOKIE", socket, errno.into()))?;
     Ok(InetDetails {
-        inode: state::inode(socket)?,
-        cookie,
-        status_flags: flags & STATUS_FLAGS,
+        inode: u32::try_from(listed.socket.inode & u64::from(u32::MAX)).unwrap_or_default(),
+        cookie: listed.socket.cookie,
+        status_flags: listed.file_flags.cast_signed() & STATUS_FLAGS,
         shutdown: Shutdown(sock.shutdown & Shutdown::BOTH.0),
         backlog: listens.then_some(sock.backlog),
-        waiting: if listens { memory.tcp_waiting(sk, family)? } else { Vec::new() },
+        waiting,
         half_made: if listens { sock.half_made } else { 0 },
-        options: general_options(settings.options, is_heard),
+        options: settings.options,
         filter: settings.filter,
-        notification: state::notification(socket)?,
+        notification: match listed.notifies {
+            0 => None,
+            _ => state::notification(socket)?,
+        },
         state,
         inet,
-        not_restorable,
+        not_restorable: settings.not_restorable,
     })
 }
 
@@ -253,24 +252,9 @@ fn is_past(local: Endpoint, sock: &InetSock) -> bool {
     local.port != 0 && sock.port == 0
 }
 
-/// `SOL_SOCKET` options as far as somebody has set them. `is_heard`: it is connected, or was.
-fn general_options(mut options: Vec<SocketOption>, is_heard: bool) -> Vec<SocketOption> {
-    let lock = options.iter().find(|option| option.name == libc::SO_BUF_LOCK);
-    let locked = lock.and_then(|lock| sockopt::as_int(&lock.value)).unwrap_or_default();
-    options.retain(|option| match option.name {
-        // Without a lock the kernel chooses the size, and changes it as it goes.
-        libc::SO_SNDBUF => locked & SEND_LOCKED != 0,
-        libc::SO_RCVBUF => locked & RECEIVE_LOCKED != 0,
-        // The kernel notes here where the last packet of a connection came.
-        libc::SO_INCOMING_CPU => !is_heard,
-        _ => true,
-    });
-    options
-}
-
 /// Whether the value of an option says nothing about what was set, since the socket is connected, or was.
-fn is_moot(option: &InetOption, protocol: Protocol, local: Endpoint) -> bool {
-    match (option.level, option.number) {
+fn is_moot(option: (i32, i32), protocol: Protocol, local: Endpoint) -> bool {
+    match option {
         // Of a connection they say what was agreed upon, and not what was set.
         (
             libc::SOL_TCP,
@@ -336,35 +320,6 @@ fn upper_layer(socket: BorrowedFd<'_>) -> String {
     let name = sockopt::get_at(socket, libc::SOL_TCP, libc::TCP_ULP, MAX_LEN).unwrap_or_default();
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     if name.is_empty() { "a protocol without a name".to_owned() } else { Escaped(name).to_string() }
-}
-
-/// All but those that are known to be unknown; `unknown` is told which others are.
-fn all_options(
-    socket: BorrowedFd<'_>,
-    protocol: Protocol,
-    mut unknown: impl FnMut((i32, i32)),
-    passed_over: &[(i32, i32)],
-) -> Result<Vec<InetOption>, StateError> {
-    let mut options = Vec::new();
-    for &Known { level, number, name, .. } in inet_options::of(protocol) {
-        if passed_over.contains(&(level, number)) {
-            continue;
-        }
-        match sockopt::get_at(socket, level, number, MAX_LEN) {
-            // Of lists there are none.
-            Ok(value) if value.is_empty() => {}
-            Ok(value) => options.push(InetOption { level, number, value }),
-            Err(error) if options::is_unknown(&error) => unknown((level, number)),
-            Err(error) if is_not_for_it(&error) => {}
-            Err(error) => return Err(state::failed(name, socket, error)),
-        }
-    }
-    Ok(options)
-}
-
-/// Whether the kernel says by this that a socket in this state has no such thing.
-fn is_not_for_it(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::EINVAL))
 }
 
 /// `getsockname(2)`.

@@ -4,17 +4,20 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::image::SocketOption;
-use crate::model::option_table::{Set, TABLE, known};
+use crate::model::option_table::{Known, Set, known};
 use crate::sys::sockopt;
 
-/// Reads every option of the table that this kernel knows, in the table's order.
+/// Reads options of the table, in its order, as far as this kernel knows them.
 ///
 /// # Errors
 ///
 /// The option's name and what the kernel said, for anything but "unknown option".
-pub fn read(socket: BorrowedFd<'_>) -> Result<Vec<SocketOption>, (&'static str, io::Error)> {
+pub fn read(
+    socket: BorrowedFd<'_>,
+    wanted: impl Iterator<Item = &'static Known>,
+) -> Result<Vec<SocketOption>, (&'static str, io::Error)> {
     let mut options = Vec::new();
-    for known in TABLE {
+    for known in wanted {
         match sockopt::get(socket, known.number) {
             Ok(value) => options.push(SocketOption { name: known.number, value }),
             Err(error) if is_unknown(&error) => {}

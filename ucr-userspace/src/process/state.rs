@@ -206,7 +206,9 @@ impl Defaults {
     ///
     /// If it cannot be read.
     pub(super) fn of(socket: BorrowedFd<'_>) -> Result<Self, StateError> {
-        Ok(Self { options: all_options(socket)?, reported: reported(socket)? })
+        let options = options::read(socket, option_table::TABLE.iter());
+        let options = options.map_err(|(name, error)| failed(name, socket, error))?;
+        Ok(Self { options, reported: reported(socket)? })
     }
 }
 
@@ -216,10 +218,6 @@ pub(super) fn failed(
     source: io::Error,
 ) -> StateError {
     StateError::Read { operation, fd: socket.as_raw_fd(), source }
-}
-
-fn all_options(socket: BorrowedFd<'_>) -> Result<Vec<SocketOption>, StateError> {
-    options::read(socket).map_err(|(name, error)| failed(name, socket, error))
 }
 
 fn reported(socket: BorrowedFd<'_>) -> Result<Vec<(&'static str, Vec<u8>)>, StateError> {
@@ -342,8 +340,31 @@ fn awaited(socket: BorrowedFd<'_>, peeks_at: bool) -> Result<Awaited, StateError
 ///
 /// If the kernel refuses a question.
 pub fn settings(socket: BorrowedFd<'_>, defaults: &Defaults) -> Result<Settings, StateError> {
-    let mut options = all_options(socket)?;
+    settings_of(socket, defaults, |_| true)
+}
+
+/// Reads those of a socket's options that are wanted, as far as they are set.
+pub(super) fn options_of(
+    socket: BorrowedFd<'_>,
+    defaults: &Defaults,
+    is_wanted: impl Fn(i32) -> bool,
+) -> Result<Vec<SocketOption>, StateError> {
+    // What a new one does not have, none has.
+    let known = defaults.options.iter().filter(|option| is_wanted(option.name));
+    let known = known.filter_map(|option| option_table::known(option.name));
+    let mut options =
+        options::read(socket, known).map_err(|(name, error)| failed(name, socket, error))?;
     unusual(&mut options, &defaults.options, |option| option.name);
+    Ok(options)
+}
+
+/// [`settings`] with no options but those that are wanted.
+pub(super) fn settings_of(
+    socket: BorrowedFd<'_>,
+    defaults: &Defaults,
+    is_wanted: impl Fn(i32) -> bool,
+) -> Result<Settings, StateError> {
+    let options = options_of(socket, defaults, is_wanted)?;
     let mut not_restorable: Vec<_> = reported(socket)?
         .into_iter()
         .filter(|pair| !defaults.reported.contains(pair))

@@ -187,10 +187,10 @@ pub fn likeness_is_told(memory: &Memory) -> Result<bool, MemoryError> {
 }
 
 /// Makes another value out of an option's.
-type Change = fn(&[u8]) -> Vec<u8>;
+pub(super) type Change = fn(&[u8]) -> Vec<u8>;
 
 /// Ways to do so.
-const CHANGES: [Change; 4] = [
+pub(super) const CHANGES: [Change; 4] = [
     |old| first(old, |number| number ^ 1),
     |old| first(old, |number| number.wrapping_add(4096)),
     |old| first(old, |_| 16),

@@ -139,6 +139,7 @@ fn settled(sk: u64, memory: &Memory) -> Result<RawTcp, MemoryError> {
             Err(MemoryError::Senseless(why)) => tracing::debug!(why, "a connection still moves"),
             result => return result,
         }
+        memory.look_anew();
         thread::sleep(PAUSE);
     }
     memory.tcp(sk)

@@ -11,10 +11,10 @@
 //! What is done to the old ones is undone if the new ones do not take their places: by this process, or if that is
 //! killed, by a guard, which also holds the lock of the connections until it is done.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use nix::sys::socket::SockaddrStorage;
@@ -35,7 +35,6 @@ use crate::restore::plan::step::{Holder, Step};
 use crate::sys::guard::{self, Barrier, Setting, Undoing};
 use crate::sys::repair::{self, Leave};
 use crate::sys::sockopt::{self, SO_DETACH_REUSEPORT_BPF};
-use crate::sys::worker::MOST_CALLS;
 
 /// An interface that there is not. (The kernel gives them small numbers, one after the other.)
 const NOWHERE: i32 = i32::MAX - 1;
@@ -45,6 +44,9 @@ const SECOND: u32 = 1;
 
 /// What is set of an old socket, and is set back.
 const CHANGED: [i32; 3] = [SO_BINDTOIFINDEX, libc::SO_REUSEPORT, libc::SO_REUSEADDR];
+
+/// How many sockets a process makes at once.
+const TOGETHER: usize = 64;
 
 /// How many times an old socket is held: here, and by whoever sets it back.
 pub const OWN_REFERENCES: u64 = 2;
@@ -160,16 +162,18 @@ impl Drop for PutBack {
     }
 }
 
-/// What of this process holds a lock of connections: it lasts as long as somebody has these.
-fn holds_of_locks() -> io::Result<Vec<RawFd>> {
+/// What of this process holds a lock of connections: it lasts as long as somebody has these. Sockets are none.
+fn holds_of_locks(sockets: &HashSet<RawFd>) -> io::Result<Vec<RawFd>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
         let entry = entry?;
-        let link = fs::read_link(entry.path());
-        let is_one = link.is_ok_and(|link| link.to_string_lossy().starts_with("anon_inode:bpf"));
         let name = entry.file_name();
-        let number: Option<RawFd> = name.to_str().and_then(|name| name.parse().ok());
-        found.extend(number.filter(|_| is_one));
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let Some(number) = number.filter(|number| !sockets.contains(number)) else { continue };
+        let link = fs::read_link(entry.path());
+        if link.is_ok_and(|link| link.to_string_lossy().starts_with("anon_inode:bpf")) {
+            found.push(number);
+        }
     }
     Ok(found)
 }
@@ -222,11 +226,12 @@ impl Restored {
             }
         }
         for (pid, all) in wanted {
-            for some in all.chunks(MOST_CALLS) {
+            let mut owner = None;
+            for some in all.chunks(TOGETHER) {
                 let kinds: Vec<_> = some.iter().map(|(_, f, p)| (*f, *p)).collect();
                 let new = self.workers.sockets(pid, &kinds).map_err(call("socket"))?;
                 for ((index, ..), new) in some.iter().zip(new) {
-                    self.know_old(*index, &new)?;
+                    self.know_old(*index, &new, &mut owner)?;
                     self.beside.made.insert(*index, new);
                 }
             }
@@ -234,16 +239,28 @@ impl Restored {
         Ok(())
     }
 
-    fn know_old(&mut self, index: SocketIndex, new: &OwnedFd) -> Result<(), StepError> {
+    /// `owner` is that of all new ones of its process.
+    fn know_old(
+        &mut self,
+        index: SocketIndex,
+        new: &OwnedFd,
+        owner: &mut Option<(u32, u32)>,
+    ) -> Result<(), StepError> {
         let Some(Predecessor { pid, fd, .. }) = self.beside.predecessors.get(&index).copied()
         else {
             return Ok(());
         };
         let old = self.workers.duplicate(pid, fd).map_err(call("take the old socket"))?;
-        let (own, wanted) =
-            (fstat(new).map_err(call("fstat"))?, fstat(&old).map_err(call("fstat"))?);
-        if (own.st_uid, own.st_gid) != (wanted.st_uid, wanted.st_gid) {
-            let (uid, gid) = (Uid::from_raw(wanted.st_uid), Gid::from_raw(wanted.st_gid));
+        let owner_of = |socket: BorrowedFd<'_>| {
+            fstat(socket).map(|stat| (stat.st_uid, stat.st_gid)).map_err(call("fstat"))
+        };
+        let own = match *owner {
+            Some(known) => known,
+            None => *owner.insert(owner_of(new.as_fd())?),
+        };
+        let wanted = owner_of(old.as_fd())?;
+        if own != wanted {
+            let (uid, gid) = (Uid::from_raw(wanted.0), Gid::from_raw(wanted.1));
             fchown(new, Some(uid), Some(gid)).map_err(call("fchown"))?;
         }
         self.beside.old.insert(index, Arc::new(old));
@@ -289,7 +306,8 @@ impl Restored {
             back.options.push(Back { socket, name, value });
         }
         for (index, old) in olds {
-            for name in CHANGED {
+            let is_connection = saved_inet(image, *index)?.tcp.is_some();
+            for name in if is_connection { &CHANGED[..1] } else { &CHANGED[..] }.iter().copied() {
                 let value = sockopt::get(old.as_fd(), name).map_err(call("getsockopt"))?;
                 back.options.push(Back { socket: Arc::clone(old), name, value });
             }
@@ -309,7 +327,9 @@ impl Restored {
         let settings = options.iter().map(Back::setting).collect();
         let binds =
             forgetting.iter().map(|(s, at)| (s.as_fd(), SockaddrStorage::from(*at))).collect();
-        let held = holds_of_locks().map_err(call("list own descriptors"))?;
+        let sockets = self.sockets.values().chain(self.beside.old.values());
+        let sockets = sockets.map(AsRawFd::as_raw_fd).collect();
+        let held = holds_of_locks(&sockets).map_err(call("list own descriptors"))?;
         let undoing = Undoing { settings, binds, held, ..Undoing::default() };
         guard::start(&undoing, barrier).map_err(call("start who sets sockets back"))
     }
@@ -385,7 +405,10 @@ impl Restored {
             let socket = self.saved(*index)?;
             let reuse = sockopt::get(socket, libc::SO_REUSEADDR).map_err(call("getsockopt"))?;
             repair::leave(socket, Leave::Silently).map_err(call("setsockopt TCP_REPAIR"))?;
-            sockopt::set(socket, libc::SO_REUSEADDR, &reuse).map_err(call("setsockopt"))?;
+            // Whoever leaves repair mode has none.
+            if reuse.iter().any(|byte| *byte != 0) {
+                sockopt::set(socket, libc::SO_REUSEADDR, &reuse).map_err(call("setsockopt"))?;
+            }
         }
         Ok(())
     }

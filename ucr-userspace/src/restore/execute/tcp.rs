@@ -216,18 +216,26 @@ impl Work<'_> {
         self.choose(Queue::None)?;
         net::connect(socket, &core::net::SocketAddr::from(remote)).map_err(call("connect"))?;
         self.agree()?;
-        self.enlarge()?;
-        self.receive()?;
-        self.choose(Queue::Sent)?;
+        let is_filled = !tcp.received.data.is_empty() || tcp.urgent.is_some();
         let (sent, unsent) = self.parts();
-        self.write(sent, tcp.sent.begin())?;
-        if matches!(tcp.state, TcpState::CloseWait | TcpState::LastAck) {
-            self.forge_fin()?;
+        if is_filled || !tcp.sent.data.is_empty() {
+            self.enlarge()?;
         }
-        if tcp.state.has_sent_fin() && !self.is_fin_unsent() {
-            self.shut_down()?;
+        if is_filled {
+            self.receive()?;
+            self.choose(Queue::None)?;
         }
-        self.choose(Queue::None)?;
+        if !sent.is_empty() || tcp.state != TcpState::Established {
+            self.choose(Queue::Sent)?;
+            self.write(sent, tcp.sent.begin())?;
+            if matches!(tcp.state, TcpState::CloseWait | TcpState::LastAck) {
+                self.forge_fin()?;
+            }
+            if tcp.state.has_sent_fin() && !self.is_fin_unsent() {
+                self.shut_down()?;
+            }
+            self.choose(Queue::None)?;
+        }
         if !unsent.is_empty() || self.is_fin_unsent() {
             // What is written now is sent, which the lock prevents.
             repair::leave(socket, Leave::Silently).map_err(call("setsockopt TCP_REPAIR"))?;

@@ -10,8 +10,8 @@ use super::{IntoError, Standing, Target};
 use crate::image::{Image, Inet, SocketIndex, Tcp};
 use crate::lock::{Connection, Lock, LockError, USUAL};
 use crate::model::Pid;
-use crate::model::inet::Protocol;
-use crate::process::inet::{self, Usual};
+use crate::model::inet::{Over, Protocol};
+use crate::process::inet::{self, Content};
 use crate::process::states::Unknown;
 use crate::restore::execute::Predecessor;
 use crate::snapshot::descriptors::Lister;
@@ -58,7 +58,7 @@ pub fn stale(
     let now: BTreeMap<Pid, Pid> = targets.iter().map(|target| (target.saved, target.pid)).collect();
     let failed = |pid: Pid, fd: i32| move |source: Source| IntoError::State { pid, fd, source };
     let mut memory = None;
-    let (mut stale, mut usual) = (Vec::new(), Usual::default());
+    let mut stale = Vec::new();
     for (socket, Predecessor { pid, fd, sk }) in predecessors {
         let pid = now.get(&pid).copied().unwrap_or(pid);
         let Some(saved) = inet_of(image, socket) else { continue };
@@ -70,9 +70,8 @@ pub fn stale(
             }
         };
         let old = duplicate(pid, fd).map_err(|error| failed(pid, fd)(error.into()))?;
-        let defaults = usual.of(saved.family, saved.protocol);
-        let defaults = defaults.map_err(|error| failed(pid, fd)(error.into()))?;
-        let found = inet::read(old.as_fd(), sk, defaults, memory);
+        let kind = Over(saved.protocol, saved.family);
+        let found = inet::content(old.as_fd(), sk, kind, memory);
         let found = found.map_err(|unknown| {
             let source: Source = match unknown {
                 Unknown::OutOfReach(error) | Unknown::Refused(error) => error.into(),
@@ -80,7 +79,7 @@ pub fn stale(
             };
             failed(pid, fd)(source)
         })?;
-        if !is_same(saved, &found.inet, found.waiting.len()) {
+        if !is_same(saved, &found) {
             stale.push(IntoError::Stale { pid, fd });
         }
     }
@@ -98,7 +97,7 @@ fn duplicate(pid: Pid, fd: i32) -> std::io::Result<OwnedFd> {
 }
 
 /// Whether nothing has been sent or received since.
-fn is_same(saved: &Inet, found: &Inet, waiting: usize) -> bool {
+fn is_same(saved: &Inet, found: &Content) -> bool {
     let of = |tcp: &Tcp| {
         let acknowledged = tcp.sent.begin();
         (tcp.state, tcp.received.clone(), tcp.sent.end, acknowledged, tcp.unsent)
@@ -110,6 +109,6 @@ fn is_same(saved: &Inet, found: &Inet, waiting: usize) -> bool {
     };
     let is_datagram = saved.protocol != Protocol::Tcp;
     is_same_connection
-        && saved.waiting.len() == waiting
+        && saved.waiting.len() == found.waiting.len()
         && (!is_datagram || saved.datagrams.len() == found.datagrams.len())
 }

@@ -9,7 +9,7 @@ use crate::image::{
 };
 use crate::model::inet::{Endpoint, Over, TcpState};
 use crate::model::{Count, inet_options};
-use crate::process::inet::{self, InetDetails, Usual};
+use crate::process::inet::{InetDetails, InetStates};
 use crate::process::state::{NotRestorable, StateError};
 use crate::process::states::Unknown;
 use crate::process::tcp;
@@ -26,24 +26,36 @@ pub fn look_at_inet(
     restored: &Restored,
     insight: Option<&Insight>,
 ) -> Result<Vec<Difference>, ObserveError> {
-    let (mut differences, mut usual) = (Vec::new(), Usual::default());
+    let mut differences = Vec::new();
     let clients = waiting::clients(image);
-    let mut read = |index: SocketIndex, wanted: &Inet| {
-        let failed = |source| ObserveError::State { socket: index, source };
-        let descriptor = restored.socket(index).ok_or(ObserveError::NotMade(index))?;
-        let place = insight.and_then(|insight| Some((insight, insight.socks.get(&index)?)));
-        let (insight, sk) = place.ok_or(ObserveError::NotMade(index))?;
-        let defaults = usual.of(wanted.family, wanted.protocol).map_err(failed)?;
-        let found = inet::read(descriptor, *sk, defaults, &insight.memory);
-        found.map_err(|unknown| match unknown {
-            Unknown::OutOfReach(source) | Unknown::Refused(source) => failed(source),
-            Unknown::Senseless(error) => failed(senseless(error, descriptor.as_raw_fd())),
-        })
+    let all = indexed(image).filter_map(|(at, socket)| Some((at, socket, socket.inet.as_deref()?)));
+    let all: Vec<_> = all.collect();
+    let Some(&(first, ..)) = all.first() else { return Ok(differences) };
+    let insight = insight.ok_or(ObserveError::NotMade(first))?;
+    let failed = |index: SocketIndex| {
+        move |unknown| {
+            let source = match unknown {
+                Unknown::OutOfReach(source) | Unknown::Refused(source) => source,
+                Unknown::Senseless(error) => {
+                    let fd = restored.socket(index).map_or(-1, |socket| socket.as_raw_fd());
+                    senseless(error, fd)
+                }
+            };
+            ObserveError::State { socket: index, source }
+        }
     };
+    let expected = all.iter().filter_map(|(index, _, inet)| {
+        Some((*insight.socks.get(index)?, Over(inet.protocol, inet.family)))
+    });
+    let states = InetStates::new(&insight.memory, expected.collect());
+    let mut states = states.map_err(failed(first))?;
     let mut listeners = Vec::new();
-    for (index, socket) in indexed(image) {
-        let Some(wanted) = socket.inet.as_deref() else { continue };
-        let mut found = read(index, wanted)?;
+    for (index, socket, wanted) in all {
+        let descriptor = restored.socket(index).ok_or(ObserveError::NotMade(index))?;
+        let listed = insight.listed(descriptor).ok_or(ObserveError::NotMade(index))?;
+        let kind = Over(wanted.protocol, wanted.family);
+        let found = states.read(descriptor, listed, kind);
+        let mut found = found.map_err(failed(index))?;
         if restored.is_beside(index) {
             // As long as the old one is there as well.
             found.not_restorable.retain(|lost| *lost != NotRestorable::ReuseportProgram);
@@ -63,14 +75,11 @@ pub fn look_at_inet(
             listeners.push((index, wanted, found.waiting));
         }
     }
+    insight.memory.look_anew();
     for (index, wanted, found) in listeners {
         let content = |raw: &RawWaiting, client: SocketIndex| {
-            let place = insight.and_then(|insight| Some((insight, insight.socks.get(&client)?)));
-            let (insight, sk) = place.ok_or(ObserveError::NotMade(client))?;
-            let failed = |error| {
-                let source = senseless(error, -1);
-                ObserveError::State { socket: client, source }
-            };
+            let sk = insight.socks.get(&client).ok_or(ObserveError::NotMade(client))?;
+            let failed = |error| failed(client)(Unknown::Senseless(error));
             let to_come = tcp::sent(*sk, &insight.memory).map_err(failed)?;
             let (_, came) = tcp::waiting(raw.sk, client, &insight.memory).map_err(failed)?;
             Ok((came, to_come))

@@ -1,6 +1,9 @@
 //! What the kernel's memory tells of the sockets that were made.
 
-use std::{io, os::fd::AsRawFd as _};
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
 
 use foldhash::{HashMap, HashSet};
 
@@ -86,6 +89,11 @@ impl Insight {
         }
     }
 
+    /// One of our own descriptors as it was listed.
+    pub(super) fn listed(&self, socket: BorrowedFd<'_>) -> Option<&SocketDescriptor> {
+        self.listed.get(&socket.as_raw_fd())
+    }
+
     /// What it tells of one socket; `None` if it is not listed.
     pub(super) fn details(
         &self,
@@ -94,7 +102,7 @@ impl Insight {
         index: SocketIndex,
     ) -> Result<Option<SocketDetails>, ObserveError> {
         let Some(socket) = restored.socket(index) else { return Ok(None) };
-        let Some(listed) = self.listed.get(&socket.as_raw_fd()) else { return Ok(None) };
+        let Some(listed) = self.listed(socket) else { return Ok(None) };
         let failed = |source| ObserveError::State { socket: index, source };
         let senseless = |error| {
             let fd = socket.as_raw_fd();

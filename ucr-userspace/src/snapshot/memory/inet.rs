@@ -4,6 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::likeness::InetCompared;
 use super::{Block, Memory, MemoryError, long};
 use crate::kernel::btf::{Btf, BtfError};
 use crate::model::inet::Family;
@@ -75,7 +76,8 @@ pub struct RawMembership {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct InetLayout {
-    /// Sizes of a `struct udp_sock` and of a `struct tcp_sock`.
+    /// Sizes of a `struct sock`, and of the `struct udp_sock` or `struct tcp_sock` that it is the beginning of.
+    pub(super) head: usize,
     udp: usize,
     tcp: usize,
     errors: usize,
@@ -96,7 +98,7 @@ pub(super) struct InetLayout {
     mc_index: usize,
     mc_list: usize,
     /// Not on kernels without IPv6.
-    six: Option<SixLayout>,
+    pub(super) six: Option<SixLayout>,
     groups: Groups,
     /// `inet_connection_sock`.
     upper_layer: usize,
@@ -115,6 +117,9 @@ pub(super) struct InetLayout {
     pub(super) skb_transport: usize,
     pub(super) skb_network: usize,
     pub(super) skb_interface: usize,
+    /// `skc_net`.
+    pub(super) net: usize,
+    pub(super) compared: InetCompared,
 }
 
 /// Where an address and a port are.
@@ -128,8 +133,10 @@ pub(super) struct TargetLayout {
 /// What IPv6 adds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SixLayout {
-    pinet6: usize,
+pub(super) struct SixLayout {
+    pub(super) pinet6: usize,
+    /// Size of a `struct ipv6_pinfo`.
+    pub(super) whole: usize,
     mc_list: usize,
     groups: Groups,
 }
@@ -178,6 +185,7 @@ impl InetLayout {
         let six = || -> Result<SixLayout, BtfError> {
             Ok(SixLayout {
                 pinet6: at("inet_sock", "pinet6")?,
+                whole: size("ipv6_pinfo")?,
                 mc_list: at("ipv6_pinfo", "ipv6_mc_list")?,
                 groups: groups("ipv6_mc_socklist", "ip6_sf_socklist", ["next", "addr", "ifindex"])?,
             })
@@ -187,6 +195,7 @@ impl InetLayout {
             Ok(TargetLayout { address: member("daddr")?, port: member("uli.ports.dport")? })
         };
         Ok(Self {
+            head: size("sock")?,
             udp: size("udp_sock")?,
             tcp: size("tcp_sock")?,
             errors: at("sock", "sk_error_queue.qlen")?,
@@ -220,6 +229,8 @@ impl InetLayout {
             skb_transport: at("sk_buff", "transport_header")?,
             skb_network: at("sk_buff", "network_header")?,
             skb_interface: at("sk_buff", "skb_iif")?,
+            net: at("sock", "__sk_common.skc_net")?,
+            compared: InetCompared::resolve(btf)?,
         })
     }
 }
@@ -270,16 +281,36 @@ impl Memory {
         let block = self.inet_block(sk, is_datagram)?;
         let mut found = self.groups_in(block.u64(l.mc_list)?, &l.groups, Family::V4)?;
         if let (Family::V6, Some(six)) = (family, &l.six) {
-            let own = block.u64(six.pinet6)? + long(six.mc_list);
-            let first = self.read("multicast groups", own, 8)?.u64(0)?;
+            let first = self.six_block(&block)?.u64(six.mc_list)?;
             found.extend(self.groups_in(first, &six.groups, Family::V6)?);
         }
         Ok(found)
     }
 
+    /// What IPv6 has of a socket.
+    pub(super) fn six_block(&self, block: &Block) -> Result<Block, MemoryError> {
+        let six = self.layout.inet.six.as_ref();
+        let six = six.ok_or(MemoryError::Senseless("IPv6 without IPv6"))?;
+        self.read("a socket of IPv6", block.u64(six.pinet6)?, six.whole)
+    }
+
+    /// Size of an internet socket.
+    pub(super) fn inet_size(&self, is_datagram: bool) -> usize {
+        let own = &self.layout.inet;
+        if is_datagram { own.udp } else { own.tcp }
+    }
+
     pub(super) fn inet_block(&self, sk: u64, is_datagram: bool) -> Result<Block, MemoryError> {
+        self.inet_block_of(sk, self.inet_size(is_datagram), is_datagram)
+    }
+
+    /// What all sockets have.
+    pub(super) fn inet_head(&self, sk: u64, is_datagram: bool) -> Result<Block, MemoryError> {
+        self.inet_block_of(sk, self.layout.inet.head, is_datagram)
+    }
+
+    fn inet_block_of(&self, sk: u64, size: usize, is_datagram: bool) -> Result<Block, MemoryError> {
         let own = &self.layout;
-        let size = if is_datagram { own.inet.udp } else { own.inet.tcp };
         let block = self.read("an internet socket", sk, size)?;
         let (family, kind) =
             (i32::from(block.u16(own.sock_family)?), i32::from(block.u16(own.sock_type)?));

@@ -36,6 +36,7 @@ pub(super) use self::layout::Layout;
 use self::pages::Pages;
 use self::reader::{Block, Reader};
 use crate::kernel::btf::BtfError;
+use crate::model::inet::Over;
 use crate::model::{Credentials, Pid, SocketState, UnixName};
 use crate::snapshot::descriptors::{DescriptorError, Lister, MemoryProgram};
 use crate::tracer::TracerError;
@@ -98,6 +99,8 @@ pub struct Memory {
     socket_operations: u64,
     /// A socket of our own, and where it is: for whoever wants to try something out.
     specimen: Option<(OwnedFd, u64)>,
+    /// The same of each kind of internet socket.
+    inet_specimens: Vec<(Over, OwnedFd, u64)>,
     /// Nobody else may use the program meanwhile.
     _turn: Option<Flock<File>>,
 }
@@ -186,6 +189,7 @@ impl Memory {
             namespace: (0, 0),
             socket_operations: 0,
             specimen: None,
+            inet_specimens: Vec::new(),
             _turn: turn,
         };
         let listed = memory.try_out(lister)?;
@@ -196,6 +200,13 @@ impl Memory {
     #[must_use]
     pub fn specimen(&self) -> Option<(BorrowedFd<'_>, u64)> {
         self.specimen.as_ref().map(|(socket, sk)| (socket.as_fd(), *sk))
+    }
+
+    /// An internet socket of our own that nobody uses, and where it is; `None` if there is none of this kind.
+    #[must_use]
+    pub fn inet_specimen(&self, kind: Over) -> Option<(BorrowedFd<'_>, u64)> {
+        let mut all = self.inet_specimens.iter();
+        all.find(|(of, ..)| *of == kind).map(|(_, socket, sk)| (socket.as_fd(), *sk))
     }
 
     /// Whether data beyond a message's first part can be read as well.

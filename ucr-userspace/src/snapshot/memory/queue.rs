@@ -207,15 +207,25 @@ impl Memory {
     }
 
     pub(super) fn shared_of(&self, skb: &Block) -> Result<Block, MemoryError> {
+        self.read("a message's parts", self.parts_of(skb)?, self.layout.shared)
+    }
+
+    /// Where the list of its parts is.
+    pub(super) fn parts_of(&self, skb: &Block) -> Result<u64, MemoryError> {
         let l = &self.layout;
         // `sk_buff_data_t` is an offset on machines of 64 bits.
-        let shared = skb.u64(l.skb_head)?.wrapping_add(u64::from(skb.u32(l.skb_end)?));
-        self.read("a message's parts", shared, l.shared)
+        Ok(skb.u64(l.skb_head)?.wrapping_add(u64::from(skb.u32(l.skb_end)?)))
     }
 
     fn fragments(&self, skb: &Block) -> Result<Vec<(u64, u64, usize)>, MemoryError> {
+        self.fragments_in(&self.shared_of(skb)?)
+    }
+
+    pub(super) fn fragments_in(
+        &self,
+        shared: &Block,
+    ) -> Result<Vec<(u64, u64, usize)>, MemoryError> {
         let l = &self.layout;
-        let shared = self.shared_of(skb)?;
         (0..usize::from(shared.u8(l.shared_count)?))
             .map(|number| {
                 let at = l.shared_fragments + number * l.fragment;

@@ -156,7 +156,7 @@ impl Memory {
     /// # Errors
     /// [`MemoryError::Unreadable`], [`MemoryError::Senseless`].
     pub fn tcp_remote(&self, sk: u64, family: Family) -> Result<(TcpState, Endpoint), MemoryError> {
-        let block = self.inet_block(sk, false)?;
+        let block = self.inet_head(sk, false)?;
         Ok((self.tcp_state(&block)?, self.remote(&block, family)?))
     }
 
@@ -176,7 +176,7 @@ impl Memory {
             let request = self.read("a connection that waits", next, l.request)?;
             next = request.u64(l.next_waiting)?;
             let sk = request.u64(l.waiting_sock)?;
-            let block = self.inet_block(sk, false)?;
+            let block = self.inet_head(sk, false)?;
             let (own, remote) = (self.local(&block, family)?, self.remote(&block, family)?);
             found.push(RawWaiting { sk, local: own, remote });
         }
@@ -224,7 +224,7 @@ impl Memory {
         let has_syn = u32::from(state == TcpState::SynSent);
         let oldest = word(l.acknowledged)?.wrapping_add(has_syn);
         let received = self.segments(self.heads_of(sk, self.layout.queue, &block)?)?;
-        let mut sent = self.segments(self.tree(block.u64(l.retransmit_queue)?)?)?;
+        let mut sent = self.segments(self.tree(self.unacknowledged(&block)?)?)?;
         sent.extend(self.segments(self.heads_of(sk, l.write_queue, &block)?)?);
         let is_there = |at: Option<usize>| at.map_or(Ok(0), |at| block.u64(at)).map(|at| at != 0);
         // In FIN_WAIT2 even the FIN is acknowledged.
@@ -269,22 +269,37 @@ impl Memory {
 
     /// What hangs in a tree of packets, in its order.
     fn tree(&self, root: u64) -> Result<Vec<Block>, MemoryError> {
-        let l = &self.layout.tcp;
+        let [left, right] = self.branches();
         let (mut above, mut next, mut found) = (Vec::new(), root, Vec::new());
         loop {
             while next != 0 {
                 if found.len() + above.len() == MOST {
                     return Err(MemoryError::Senseless("a tree of packets has no end"));
                 }
-                let skb =
-                    self.read("a packet", next.wrapping_sub(long(l.node)), self.layout.skb)?;
-                next = skb.u64(l.node + l.node_left)?;
+                let skb = self.read("a packet", self.packet_at(next), self.layout.skb)?;
+                next = skb.u64(left)?;
                 above.push(skb);
             }
             let Some(skb) = above.pop() else { return Ok(found) };
-            next = skb.u64(l.node + l.node_right)?;
+            next = skb.u64(right)?;
             found.push(skb);
         }
+    }
+
+    /// The packet that hangs in a tree by this node.
+    pub(super) fn packet_at(&self, node: u64) -> u64 {
+        node.wrapping_sub(long(self.layout.tcp.node))
+    }
+
+    /// Where the nodes are, in a packet, that are left and right below it.
+    pub(super) fn branches(&self) -> [usize; 2] {
+        let l = &self.layout.tcp;
+        [l.node + l.node_left, l.node + l.node_right]
+    }
+
+    /// The root of the tree of what was sent and is not acknowledged.
+    pub(super) fn unacknowledged(&self, block: &Block) -> Result<u64, MemoryError> {
+        block.u64(self.layout.tcp.retransmit_queue)
     }
 }
 

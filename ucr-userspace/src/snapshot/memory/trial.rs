@@ -1,17 +1,18 @@
 //! Finds out whether kernel memory is understood: with sockets of our own, whose content we know.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, setsockopt, socketpair,
-    sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, setsockopt, socket,
+    socketpair, sockopt,
 };
 use nix::unistd::{Pid, getegid, geteuid, getpid};
 use ucr_common::descriptor::SocketDescriptor;
 
 use super::pages::Pages;
 use super::{Memory, MemoryError, RawFile, RawMessage, long};
+use crate::model::inet::{Family, Over, Protocol};
 use crate::model::{self, Credentials, UnixName};
 use crate::snapshot::descriptors::Lister;
 
@@ -20,6 +21,14 @@ const LONG: usize = 20_000;
 
 /// Bytes by which a page is known again.
 const KNOWN: usize = 256;
+
+/// The kinds of internet sockets of which there are many.
+const KINDS: [Over; 4] = [
+    Over(Protocol::Tcp, Family::V4),
+    Over(Protocol::Tcp, Family::V6),
+    Over(Protocol::Udp, Family::V4),
+    Over(Protocol::Udp, Family::V6),
+];
 
 fn call<E: Into<io::Error>>(operation: &'static str) -> impl FnOnce(E) -> MemoryError {
     move |error| MemoryError::Call { operation, source: error.into() }
@@ -62,6 +71,7 @@ impl Memory {
         let seed = u64::from(std::process::id()) ^ long(std::ptr::from_ref(self).addr());
         let big = content(LONG, seed);
         send(long_from.as_fd(), &big, &[])?;
+        let specimens: Vec<_> = KINDS.into_iter().filter_map(inet_specimen).collect();
 
         let own = model::Pid(getpid().as_raw());
         let listed = lister.sockets_of(own)?;
@@ -94,6 +104,10 @@ impl Memory {
         self.find_pages(sk_of(long_to.as_fd())?, &big)?;
         let sk = sk_of(long_from.as_fd())?;
         self.specimen = Some((long_from, sk));
+        for (kind, socket) in specimens {
+            let sk = sk_of(socket.as_fd())?;
+            self.inet_specimens.push((kind, socket, sk));
+        }
         Ok(listed)
     }
 
@@ -141,6 +155,18 @@ impl Memory {
             Err(MemoryError::Senseless("our own long message looks different"))
         }
     }
+}
+
+/// A new socket of this kind; `None` if this kernel has none.
+fn inet_specimen(kind: Over) -> Option<(Over, OwnedFd)> {
+    let Over(protocol, family) = kind;
+    let family = match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    };
+    let of = if protocol.is_datagram() { SockType::Datagram } else { SockType::Stream };
+    let made = socket(family, of, SockFlag::SOCK_CLOEXEC, None);
+    made.ok().map(|socket| (kind, socket))
 }
 
 fn send(to: BorrowedFd<'_>, words: &[u8], with: &[ControlMessage<'_>]) -> Result<(), MemoryError> {
