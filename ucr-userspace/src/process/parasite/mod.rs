@@ -258,25 +258,8 @@ impl Parasite {
     /// # Errors
     /// The process died.
     pub fn numbers(&self, files: &[File]) -> Result<Vec<i32>> {
-        let at = |file: &File| match *file {
-            File::Number(_) => None,
-            File::At(at) => Some(at),
-        };
-        // They stand in one list: it is read at once, as far as they go.
-        let first = files.iter().filter_map(at).min().unwrap_or_default();
-        let last = files.iter().filter_map(at).max().unwrap_or_default();
-        let length = usize::try_from(last - first).unwrap_or(usize::MAX).saturating_add(4);
-        let mut bytes = vec![0; if last == 0 { 0 } else { length }];
-        self.memory.read_exact_at(&mut bytes, first).map_err(self.io("read the memory of"))?;
-        let number = |file: &File| match *file {
-            File::Number(number) => number,
-            File::At(at) => {
-                let at = usize::try_from(at - first).unwrap_or(usize::MAX);
-                let number = bytes.get(at..).and_then(<[u8]>::first_chunk);
-                number.map_or(-1, |number| i32::from_ne_bytes(*number))
-            }
-        };
-        Ok(files.iter().map(number).collect())
+        let read = |at, bytes: &mut [u8]| self.memory.read_exact_at(bytes, at);
+        order::numbers(files, read).map_err(self.io("read the memory of"))
     }
 
     /// A duplicate of one of its descriptors.

@@ -28,6 +28,32 @@ pub enum File {
     At(u64),
 }
 
+/// The numbers of descriptors, as they stand in memory. They are in one list, which is read at once, as far as they go.
+pub(super) fn numbers<E>(
+    files: &[File],
+    read: impl FnOnce(u64, &mut [u8]) -> Result<(), E>,
+) -> Result<Vec<i32>, E> {
+    let places = files.iter().filter_map(|file| match *file {
+        File::Number(_) => None,
+        File::At(at) => Some(at),
+    });
+    let first = places.clone().min().unwrap_or_default();
+    let span = places.max().map_or(0, |last| last - first + 4);
+    let mut bytes = vec![0; usize::try_from(span).unwrap_or_default()];
+    if span > 0 {
+        read(first, &mut bytes)?;
+    }
+    let number = |file: &File| match *file {
+        File::Number(number) => number,
+        File::At(at) => {
+            let at = usize::try_from(at - first).unwrap_or(usize::MAX);
+            let number = bytes.get(at..).and_then(<[u8]>::first_chunk);
+            number.map_or(-1, |number| i32::from_ne_bytes(*number))
+        }
+    };
+    Ok(files.iter().map(number).collect())
+}
+
 /// Calls in their order, with the memory that they refer to. When they are made others may follow, which refer
 /// to the same memory.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //! the place of the old ones there, so that whoever connects meanwhile waits at the new one. The program goes on,
 //! and accepts from the old one what waits there; then nothing comes to that any more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -140,16 +140,18 @@ impl Ahead {
     /// Whether something still waits at one of the old sockets, for the program to take it.
     #[must_use]
     pub fn is_awaited(&self, image: &Image) -> bool {
-        let waits = |index: SocketIndex| {
-            image.connections.iter().any(|connection| {
-                matches!(*connection, Connection::Waiting { listener, .. } if listener == index)
-            })
-        };
+        let waiting = image.connections.iter().filter_map(|connection| match *connection {
+            Connection::Waiting { listener, .. } => Some(listener),
+            _ => None,
+        });
+        let waited_at: HashSet<SocketIndex> = waiting.collect();
         let mut all = (0..).map(SocketIndex).zip(&image.sockets);
         all.any(|(index, socket)| {
             let has_guests = |inet: &Inet| !inet.waiting.is_empty() || !inet.datagrams.is_empty();
-            let is_waited_at = waits(index) || socket.inet.as_deref().is_some_and(has_guests);
-            self.made.contains_key(&socket.cookie) && (!socket.queue.is_empty() || is_waited_at)
+            self.made.contains_key(&socket.cookie)
+                && (!socket.queue.is_empty()
+                    || waited_at.contains(&index)
+                    || socket.inet.as_deref().is_some_and(has_guests))
         })
     }
 
