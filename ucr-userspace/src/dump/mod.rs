@@ -23,6 +23,7 @@ mod reader;
 mod stranger;
 
 use std::{
+    collections::HashMap,
     io,
     os::unix::net::UnixStream,
     time::{Duration, Instant},
@@ -39,9 +40,13 @@ use crate::{
         Lock, LockError,
         kept::{self, Kept},
     },
-    model::{Pid, VerdictCounts},
+    model::{
+        Pid, VerdictCounts,
+        inet::{Family, Over, Protocol},
+    },
     process::{
         freeze::{FreezeError, Frozen, Scope, freeze},
+        inet::InetStates,
         procfs::{self, ProcError, link_identity},
         state::StateError,
     },
@@ -344,8 +349,12 @@ pub fn dump(
     };
     let memory = Memory::prepare(&mut lister)?;
     let mut locking = Locking::new(lock_for, rules.then());
-    if may_have_connections(root, scope, &mut lister) {
+    let sockets = sockets_of_tcp(root, scope, &mut lister);
+    if !sockets.is_empty() {
         locking.prepare();
+    }
+    for (family, count) in sockets {
+        InetStates::prepare(&memory, Over(Protocol::Tcp, family), count);
     }
     tracing::debug!("programs are loaded");
     // From before the first thread stands: what is said of it is never too little.
@@ -392,20 +401,23 @@ pub fn dump(
 /// what it is for, and be in vain where there is no TCP.
 const FEW: u32 = 4096;
 
-/// Whether there are sockets of TCP, which may be connections. What is found when they stand still counts.
-fn may_have_connections(root: Pid, scope: Scope, lister: &mut Lister) -> bool {
+/// How many sockets of TCP there seem to be, which may be connections. What is found when they stand still counts.
+fn sockets_of_tcp(root: Pid, scope: Scope, lister: &mut Lister) -> HashMap<Family, usize> {
     let pids = match scope {
         Scope::Process => vec![root],
         Scope::Tree => procfs::tree(root).unwrap_or_default(),
     };
     let has_few = |pid: &Pid| procfs::status(*pid).is_ok_and(|status| status.room <= FEW);
     let few = pids.into_iter().filter(has_few);
-    let mut listed = few.filter_map(|pid| lister.sockets_of(pid).ok()).flatten();
-    listed.any(|descriptor| {
-        let family = i32::try_from(descriptor.family).unwrap_or_default();
-        let kind = i32::try_from(descriptor.socket_type).unwrap_or_default();
-        matches!(family, libc::AF_INET | libc::AF_INET6) && kind == libc::SOCK_STREAM
-    })
+    let mut counts = HashMap::new();
+    for descriptor in few.filter_map(|pid| lister.sockets_of(pid).ok()).flatten() {
+        let family = i32::try_from(descriptor.family).ok().and_then(Family::from_raw);
+        let is_stream = i32::try_from(descriptor.socket_type) == Ok(libc::SOCK_STREAM);
+        if let Some(family) = family.filter(|_| is_stream) {
+            *counts.entry(family).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// The pinned ledger, if tracing is attached, and unless only a snapshot is wanted.

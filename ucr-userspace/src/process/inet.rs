@@ -31,6 +31,9 @@ use crate::sys::sockopt;
 /// Longest value of an option that is read, in bytes.
 const MAX_LEN: usize = sockopt::MAX_LEN;
 
+/// How often a socket is looked at whose connection moves.
+const LOOKS: u32 = 10;
+
 /// What a descriptor tells about its internet socket, and the kernel's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InetDetails {
@@ -171,6 +174,27 @@ fn state_of(socket: BorrowedFd<'_>, sock: &InetSock) -> Result<TcpState, StateEr
     })
 }
 
+/// A socket and what is in it, of one moment: if a connection moved meanwhile, both are read again.
+fn at_once(
+    socket: BorrowedFd<'_>,
+    sk: u64,
+    kind: Over,
+    memory: &Memory,
+) -> Result<(InetSock, TcpState, Content), Unknown<StateError>> {
+    let mut looks = 0;
+    loop {
+        let sock = memory.inet_sock(sk, kind.0.is_datagram())?;
+        let state = state_of(socket, &sock)?;
+        let content = content_in(socket, &sock, kind, state, memory)?;
+        looks += 1;
+        let is_one = content.tcp.as_ref().is_none_or(|tcp| tcp.state == state);
+        if is_one || looks == LOOKS {
+            return Ok((sock, state, content));
+        }
+        memory.look_anew();
+    }
+}
+
 /// Reads a socket's state; `listed` is one of its descriptors, by which it was found.
 fn details(
     socket: BorrowedFd<'_>,
@@ -179,12 +203,10 @@ fn details(
     states: &mut InetStates<'_>,
 ) -> Result<InetDetails, Unknown<StateError>> {
     let (Over(protocol, family), sk, memory) = (kind, listed.socket.sk, states.memory());
-    let sock = memory.inet_sock(sk, protocol.is_datagram())?;
-    let state = state_of(socket, &sock)?;
+    let (sock, state, content) = at_once(socket, sk, kind, memory)?;
+    let Content { tcp, datagrams, held_back, waiting, lost: of_tcp } = content;
     let local = local(socket)?;
     let mut remote = remote(socket)?;
-    let Content { tcp, datagrams, held_back, waiting, lost: of_tcp } =
-        content_in(socket, &sock, kind, state, memory)?;
     if tcp.is_some() && remote.is_none() {
         remote = Some(asked_for(sk, family, local, memory)?);
     }

@@ -132,15 +132,19 @@ fn urgent((data, number): (u16, u32)) -> Option<Urgent> {
     Some(Urgent { number, progress })
 }
 
-/// The connection when nothing moves any more.
+/// The connection when nothing moves any more. What was read ahead of it may have been on the move, too, and lead nowhere.
 fn settled(sk: u64, memory: &Memory) -> Result<RawTcp, MemoryError> {
-    for _ in 1..LOOKS {
+    for look in 1..LOOKS {
         match memory.tcp(sk) {
-            Err(MemoryError::Senseless(why)) => tracing::debug!(why, "a connection still moves"),
+            Err(error @ (MemoryError::Senseless(_) | MemoryError::Unreadable { .. })) => {
+                tracing::debug!(%error, look, "a connection still moves");
+            }
             result => return result,
         }
+        if look > 1 {
+            thread::sleep(PAUSE);
+        }
         memory.look_anew();
-        thread::sleep(PAUSE);
     }
     memory.tcp(sk)
 }

@@ -231,8 +231,9 @@ fn kept_layout(maps: &Path) -> Result<Layout, TracerError> {
         return Ok(known);
     }
     let layout = Layout::resolve(&Btf::of_kernel()?)?;
-    if let Some(bytes) = layout.to_bytes() {
-        map.set(0, bytes, 0).map_err(failed)?;
+    match layout.to_bytes() {
+        Some(bytes) => map.set(0, bytes, 0).map_err(failed)?,
+        None => tracing::debug!("there is no room for what the kernel keeps where"),
     }
     Ok(layout)
 }

@@ -146,11 +146,18 @@ impl<'a> InetStates<'a> {
         for (kind, count) in counts {
             let mut new = Kind::probe(kind)?;
             if count > FEW {
-                new.told = trial::told(memory, kind)?;
+                new.told = trial::told(memory, kind);
             }
             kinds.insert(kind, new);
         }
         Ok(Self { memory, kinds, likeness: Vec::new(), expected, read: 0 })
+    }
+
+    /// Tries out what it takes to read so many of a kind, so that it need not be done while they stand still.
+    pub fn prepare(memory: &Memory, kind: Over, count: usize) {
+        if count > FEW {
+            drop(trial::told(memory, kind));
+        }
     }
 
     /// Where it reads.

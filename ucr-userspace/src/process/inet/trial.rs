@@ -78,20 +78,29 @@ impl Told {
 /// What was found out of this kernel.
 static KNOWN: Mutex<Vec<(Over, Arc<Told>)>> = Mutex::new(Vec::new());
 
-/// Which options the likeness of sockets of this kind tells.
-pub(super) fn told(memory: &Memory, kind: Over) -> Result<Arc<Told>, MemoryError> {
+/// Which options the likeness of sockets of this kind tells; none if that cannot be tried.
+pub(super) fn told(memory: &Memory, kind: Over) -> Arc<Told> {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, told)) = known.iter().find(|(of, _)| *of == kind) {
-        return Ok(Arc::clone(told));
+        return Arc::clone(told);
     }
-    let told = Arc::new(attempt(memory, kind)?);
-    known.push((kind, Arc::clone(&told)));
-    Ok(told)
+    match attempt(memory, kind) {
+        Ok(Some(told)) => {
+            let told = Arc::new(told);
+            known.push((kind, Arc::clone(&told)));
+            told
+        }
+        Ok(None) => Arc::default(),
+        Err(error) => {
+            tracing::debug!(%error, %kind, "all options of all sockets are asked for");
+            Arc::default()
+        }
+    }
 }
 
-pub(super) fn attempt(memory: &Memory, kind: Over) -> Result<Told, MemoryError> {
+pub(super) fn attempt(memory: &Memory, kind: Over) -> Result<Option<Told>, MemoryError> {
     let mut told = Told::default();
-    let Some((socket, sk)) = memory.inet_specimen(kind) else { return Ok(told) };
+    let Some((socket, sk)) = memory.inet_specimen(kind) else { return Ok(None) };
     let mut of_inet = |into: &mut Vec<u8>| {
         memory.look_anew();
         memory.inet_likeness(sk, kind.1, kind.0.is_datagram(), into)
@@ -114,7 +123,7 @@ pub(super) fn attempt(memory: &Memory, kind: Over) -> Result<Told, MemoryError> 
             told.inet.insert(option);
         }
     }
-    Ok(told)
+    Ok(Some(told))
 }
 
 /// Ways to make another value out of one: those of all options, what lies within the limits of times, and an interface

@@ -18,11 +18,14 @@ use super::tcp::{Work, told};
 use super::{Restored, StepError, call};
 use crate::image::{Image, SocketIndex, Stream, Tcp};
 use crate::lock::{Connection, kept};
-use crate::model::inet::Endpoint;
+use crate::model::inet::{Endpoint, TcpState};
 use crate::sys::repair::{self, Leave};
+use crate::sys::sockopt;
 
 /// How long is waited for what this host does by itself at once.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long between two looks at what may take it milliseconds.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Restored {
     /// Connects a socket to a listener of the image, where nobody accepts it.
@@ -93,7 +96,26 @@ impl Restored {
             }
             thread::yield_now();
         }
-        work.size_buffers()
+        work.size_buffers()?;
+        if tcp.state == TcpState::FinWait2 {
+            heeded(socket)?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the FIN is acknowledged, with which the other end's kernel may take its time (`TCP_DELACK_MAX`, 0.2 s).
+/// If it never is, whoever compares it with the image will see that.
+fn heeded(socket: BorrowedFd<'_>) -> Result<(), StepError> {
+    let since = Instant::now();
+    loop {
+        let info = sockopt::get_at(socket, libc::SOL_TCP, libc::TCP_INFO, 1);
+        let info = info.map_err(call("getsockopt TCP_INFO"))?;
+        let state = info.first().copied().and_then(TcpState::from_raw);
+        if state != Some(TcpState::FinWait1) || since.elapsed() > PATIENCE {
+            return Ok(());
+        }
+        thread::sleep(PAUSE);
     }
 }
 

@@ -244,7 +244,12 @@ impl Memory {
         let (l, own) = (&self.layout.inet, &self.layout);
         let block = self.inet_block(sk, is_datagram)?;
         let is_there = |at: Option<usize>| at.map_or(Ok(0), |at| block.u64(at)).map(|at| at != 0);
-        let (turn, is_alone, is_chosen) = self.turn(sk, block.u64(l.reuse)?)?;
+        // Others join and leave a group, and it is another one then: nothing that was read ahead counts.
+        let group = match block.u64(l.reuse)? {
+            0 => 0,
+            _ => self.reader.read_now("a socket's group", sk + long(l.reuse), 8)?.u64(0)?,
+        };
+        let (turn, is_alone, is_chosen) = self.turn(sk, group)?;
         Ok(InetSock {
             sk,
             state: block.u8(own.sock_state)?,

@@ -18,6 +18,8 @@ pub(in crate::snapshot) struct Layout {
     pub(super) unix_sock: usize,
     /// Which of its bytes tell sockets apart whose options differ.
     pub(super) compared: Vec<Range<usize>>,
+    /// Of which lists that is.
+    lists: u32,
     pub(super) unix_addr: usize,
     pub(super) unix_peer: usize,
     /// Not on kernels without `CONFIG_AF_UNIX_OOB`.
@@ -104,7 +106,8 @@ impl Layout {
         let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
         let kept = rest.get(..length).filter(|kept| !kept.is_empty())?;
         let is_whole = crc32fast::hash(kept) == u32::from_le_bytes(*sum);
-        serde_json::from_slice(kept).ok().filter(|_| is_whole)
+        let known: Option<Self> = serde_json::from_slice(kept).ok().filter(|_| is_whole);
+        known.filter(|layout| layout.lists == likeness::lists())
     }
 
     /// To be kept; `None` if there is no room for it.
@@ -132,6 +135,7 @@ impl Layout {
         let cb = |member| at("unix_skb_parms", member);
         Ok(Self {
             unix_sock: size("unix_sock")?,
+            lists: likeness::lists(),
             compared: likeness::compared(btf, size("unix_sock")?),
             unix_addr: at("unix_sock", "addr")?,
             unix_peer: at("unix_sock", "peer")?,
@@ -218,6 +222,10 @@ mod tests {
         let btf = Btf::of_kernel().expect("this machine's kernel has BTF");
         let layout = Layout::resolve(&btf).expect("every member");
         let kept = layout.to_bytes().expect("room");
+        let of_another = Layout { lists: !layout.lists, ..layout.clone() };
+        assert_eq!(Layout::from_bytes(&of_another.to_bytes().expect("room")), None);
+        let length = serde_json::to_vec(&layout).expect("text").len();
+        assert!(length < LAYOUT / 4 * 3, "{length} bytes: hardly room on another kernel");
         assert_eq!(Layout::from_bytes(&kept), Some(layout));
         assert_eq!(Layout::from_bytes(&[0; LAYOUT]), None);
         for at in [0, 5, 8, 300] {

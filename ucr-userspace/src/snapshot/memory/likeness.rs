@@ -196,6 +196,17 @@ const IN_UDP: [&str; 10] = [
     "pcrlen",
 ];
 
+/// The lists as a number: what was kept by a ucr with other lists is of no use.
+pub(super) fn lists() -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    let left_out = [&OF_COMMON[..], &OF_SOCK, &OF_UNIX, &OF_INET_SOCK, &OF_INET, &OF_SIX];
+    for list in left_out.into_iter().chain([&IN_CONNECTION[..], &IN_TCP, &IN_UDP]) {
+        list.iter().for_each(|name| sum.update(name.as_bytes()));
+        sum.update(&[0]);
+    }
+    sum.finalize()
+}
+
 type Extent = Result<Range<u64>, BtfError>;
 
 /// Which bytes of a `struct unix_sock` are held against each other.

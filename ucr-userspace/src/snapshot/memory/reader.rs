@@ -91,6 +91,16 @@ impl Reader {
         if let Some(known) = self.ahead.borrow().get(&(address, length)) {
             return Ok(known.clone());
         }
+        self.read_now(what, address, length)
+    }
+
+    /// One piece as it is now.
+    pub(super) fn read_now(
+        &self,
+        what: &'static str,
+        address: u64,
+        length: usize,
+    ) -> Result<Block, MemoryError> {
         let unreadable = |source| MemoryError::Unreadable { what, length, source };
         match self.copy(&[(address, length)]).map_err(unreadable)?.pop() {
             Some(Ok(block)) => Ok(block),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, setsockopt, socket,
@@ -105,7 +106,8 @@ impl Memory {
         let sk = sk_of(long_from.as_fd())?;
         self.specimen = Some((long_from, sk));
         for (kind, socket) in specimens {
-            let sk = sk_of(socket.as_fd())?;
+            // Without it, nothing is tried out.
+            let Ok(sk) = sk_of(socket.as_fd()) else { continue };
             self.inet_specimens.push((kind, socket, sk));
         }
         Ok(listed)
@@ -157,9 +159,12 @@ impl Memory {
     }
 }
 
-/// A new socket of this kind; `None` if this kernel has none.
+/// A new socket of this kind; `None` if this kernel has none, or would look for a module that makes it.
 fn inet_specimen(kind: Over) -> Option<(Over, OwnedFd)> {
     let Over(protocol, family) = kind;
+    if family == Family::V6 && !Path::new("/proc/self/net/if_inet6").exists() {
+        return None;
+    }
     let family = match family {
         Family::V4 => AddressFamily::Inet,
         Family::V6 => AddressFamily::Inet6,
