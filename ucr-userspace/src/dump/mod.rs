@@ -397,20 +397,16 @@ pub fn dump(
     })
 }
 
-/// With room for more descriptors than that a process is not looked at before it stands still: it would take as long as
-/// what it is for, and be in vain where there is no TCP.
-const FEW: u32 = 4096;
-
 /// How many sockets of TCP there seem to be, which may be connections. What is found when they stand still counts.
 fn sockets_of_tcp(root: Pid, scope: Scope, lister: &mut Lister) -> HashMap<Family, usize> {
     let pids = match scope {
         Scope::Process => vec![root],
         Scope::Tree => procfs::tree(root).unwrap_or_default(),
     };
-    let has_few = |pid: &Pid| procfs::status(*pid).is_ok_and(|status| status.room <= FEW);
-    let few = pids.into_iter().filter(has_few);
     let mut counts = HashMap::new();
-    for descriptor in few.filter_map(|pid| lister.sockets_of(pid).ok()).flatten() {
+    // To look at all of them would take as long as what it is for, and be in vain where there is no TCP.
+    let some = pids.into_iter().filter_map(|pid| lister.some_sockets_of(pid).ok());
+    for descriptor in some.flatten() {
         let family = i32::try_from(descriptor.family).ok().and_then(Family::from_raw);
         let is_stream = i32::try_from(descriptor.socket_type) == Ok(libc::SOCK_STREAM);
         if let Some(family) = family.filter(|_| is_stream) {

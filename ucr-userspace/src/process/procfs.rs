@@ -73,8 +73,6 @@ pub struct Status {
     pub state: char,
     /// Whether its system calls are filtered (seccomp).
     pub is_filtered: bool,
-    /// For how many descriptors it has room at the moment; the highest number is below that.
-    pub room: u32,
 }
 
 /// The state of a process or thread.
@@ -108,8 +106,6 @@ fn parse_status(bytes: &[u8]) -> Option<Status> {
         state: field("State")?.chars().next()?,
         // A kernel without seccomp has no such line.
         is_filtered: field("Seccomp").is_some_and(|mode| mode != "0"),
-        // One that is about to end has none.
-        room: field("FDSize").and_then(|room| room.parse().ok()).unwrap_or(0),
     })
 }
 

@@ -7,7 +7,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, Read},
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -181,6 +181,17 @@ impl Lister {
         Ok((found, records))
     }
 
+    /// Some of what [`sockets_of`](Self::sockets_of) tells, for whoever wants to know what to expect: the first few hundred
+    /// of the process's own table.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn some_sockets_of(&mut self, pid: Pid) -> Result<Vec<SocketDescriptor>, DescriptorError> {
+        let pass = iterate_thread(self.program.as_fd(), pid.0);
+        let some = pass.and_then(|pass| read(pass.take(SOME)));
+        some.map(|(found, _)| found).map_err(|source| DescriptorError::List { pid, source })
+    }
+
     /// Every descriptor of every process that leads to a socket: one pass over the whole machine.
     /// The pids are those of the initial pid namespace.
     ///
@@ -238,8 +249,11 @@ fn kept_layout(maps: &Path) -> Result<Layout, TracerError> {
     Ok(layout)
 }
 
+/// How many bytes are some.
+const SOME: u64 = 1 << 16;
+
 /// Reads a pass to its end.
-fn read(mut pass: File) -> io::Result<Listed> {
+fn read(mut pass: impl Read) -> io::Result<Listed> {
     let mut bytes = Vec::new();
     // After a million descriptors that lead elsewhere the kernel wants to be asked again.
     while let Err(error) = pass.read_to_end(&mut bytes) {
