@@ -88,7 +88,8 @@ impl Restored {
 
     /// Sets what repair mode has made the socket forget.
     pub(super) fn reuse(&self, index: SocketIndex) -> Result<(), StepError> {
-        let known = self.connections.iter().find(|(other, _)| *other == index);
+        // Mostly it is the last one.
+        let known = self.connections.iter().rev().find(|(other, _)| *other == index);
         let reuse = i32::from(known.is_some_and(|(_, reuse)| *reuse));
         sockopt::set(self.saved(index)?, libc::SO_REUSEADDR, &reuse.to_ne_bytes())
             .map_err(call("setsockopt SO_REUSEADDR"))
