@@ -243,6 +243,24 @@ fn in_another_program() {
 }
 
 #[test]
+fn from_an_image_whose_sockets_were_replaced_since_it_is_refused() {
+    if !can() {
+        return;
+    }
+    for way in [Way::Four, Way::Six] {
+        let mut scene = Scene::new(way);
+        scene.dump(&[]).done();
+        let image = scene.image().display().to_string();
+        scene.world.ucr.run(&["restore", &image, "--into"]).done();
+        let before = outside::sockets(scene.victim.pid());
+        let refused = scene.world.ucr.run(&["restore", &image, "--into"]).ended(REFUSED);
+        let _told = refused.complains("is another socket than when the image was made");
+        assert_eq!(outside::sockets(scene.victim.pid()), before);
+        scene.goes_on(0, 0);
+    }
+}
+
+#[test]
 fn from_an_image_that_is_not_true_any_more_it_is_refused() {
     if !can() {
         return;

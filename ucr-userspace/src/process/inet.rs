@@ -354,7 +354,11 @@ pub fn local(socket: BorrowedFd<'_>) -> Result<Endpoint, StateError> {
     endpoint(name).map_err(|source| state::failed("getsockname", socket, source))
 }
 
-fn remote(socket: BorrowedFd<'_>) -> Result<Option<Endpoint>, StateError> {
+/// `getpeername(2)`; `None` if it has no other end.
+///
+/// # Errors
+/// If the kernel refuses the question.
+pub fn remote(socket: BorrowedFd<'_>) -> Result<Option<Endpoint>, StateError> {
     match rustix::net::getpeername(socket) {
         Ok(Some(name)) => {
             endpoint(name).map(Some).map_err(|source| state::failed("getpeername", socket, source))

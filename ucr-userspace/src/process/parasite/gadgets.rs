@@ -89,10 +89,19 @@ impl Known {
         {
             return *known;
         }
-        let found = search(mapping, memory).unwrap_or_default();
-        self.files.insert(key, found);
-        found
+        let Ok(Found { at, is_all }) = search(mapping, memory) else { return [None; 3] };
+        // Of a program that is executed at this moment nothing can be read, but what is in the same files of others can.
+        if is_all || at.iter().all(Option::is_some) {
+            self.files.insert(key, at);
+        }
+        at
     }
+}
+
+/// What was found in a mapping: where in it, and whether all of it was read.
+struct Found {
+    at: [Option<u64>; 3],
+    is_all: bool,
 }
 
 fn patterns() -> [Vec<&'static [u8]>; 3] {
@@ -110,7 +119,7 @@ fn stands(mapping: &Mapping, known: [Option<u64>; 3], memory: &File) -> bool {
     })
 }
 
-fn search(mapping: &Mapping, memory: &File) -> io::Result<[Option<u64>; 3]> {
+fn search(mapping: &Mapping, memory: &File) -> io::Result<Found> {
     let patterns = patterns();
     let overlap = patterns.iter().flatten().map(|pattern| pattern.len()).max().unwrap_or(1) - 1;
     let length = usize::try_from(mapping.end - mapping.start).unwrap_or(0);
@@ -127,10 +136,46 @@ fn search(mapping: &Mapping, memory: &File) -> io::Result<[Option<u64>; 3]> {
             let first = first.and_then(|at| u64::try_from(at).ok()).map(|at| start + at);
             *found = found.or(first);
         }
-        if found.iter().all(Option::is_some) || read <= overlap {
-            break;
+        let is_all = from + read == length;
+        if found.iter().all(Option::is_some) || is_all || read <= overlap {
+            return Ok(Found { at: found, is_all });
         }
         from += read - overlap;
     }
-    Ok(found)
+    Ok(Found { at: found, is_all: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const LENGTH: usize = 3 * PIECE;
+
+    /// Code whose last bytes are these.
+    fn memory(code: &[u8]) -> File {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&vec![0x90; LENGTH - code.len()]).expect("write");
+        file.write_all(code).expect("write");
+        file
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_looked_for_again_and_what_is_not_there_is_not() {
+        let end = u64::try_from(LENGTH).expect("a length");
+        let mapping =
+            Mapping { start: 0, end, is_executable: true, offset: 0, device: 1, inode: 2 };
+        let code = memory(&[CALL, POP, RETURN[0]].concat());
+        let mut known = Known::default();
+        // Of somebody who is executing another program nothing can be read, or not all.
+        assert_eq!(known.look(&mapping, &tempfile::tempfile().expect("a file")), [None; 3]);
+        let half = memory(&[]);
+        half.set_len(end / 2).expect("a shorter file");
+        assert_eq!(known.look(&mapping, &half), [None; 3]);
+        assert!(known.look(&mapping, &code).iter().all(Option::is_some));
+        let mut known = Known::default();
+        assert_eq!(known.look(&mapping, &memory(&[])), [None; 3]);
+        assert_eq!(known.look(&mapping, &code), [None; 3]);
+    }
 }

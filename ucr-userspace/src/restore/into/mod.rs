@@ -85,6 +85,18 @@ pub enum IntoError {
         /// Which.
         fd: i32,
     },
+    /// It has the address that the image's is to have.
+    #[error(
+        "descriptor {fd} of process {pid} is another socket than when the image was made, and has its address, {local}"
+    )]
+    Replaced {
+        /// Whose.
+        pid: Pid,
+        /// Which.
+        fd: i32,
+        /// The address.
+        local: Endpoint,
+    },
     /// It could not be looked at.
     #[error("read the state of the socket at descriptor {fd} of process {pid}")]
     State {
@@ -234,6 +246,7 @@ impl IntoError {
             Self::NotOpen { .. }
             | Self::NoSocket { .. }
             | Self::HeldAlso { .. }
+            | Self::Replaced { .. }
             | Self::Shared { .. } => {
                 Some("the process has changed since the image was made: dump it again")
             }

@@ -2,7 +2,7 @@
 //! come since.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -12,6 +12,7 @@ use crate::lock::{Connection, Lock, LockError, USUAL};
 use crate::model::Pid;
 use crate::model::inet::{Over, Protocol};
 use crate::process::inet::{self, Content};
+use crate::process::state::StateError;
 use crate::process::states::Unknown;
 use crate::restore::execute::Predecessor;
 use crate::snapshot::descriptors::Lister;
@@ -52,13 +53,20 @@ pub fn stale(
     lister: &mut Lister,
 ) -> Result<Vec<IntoError>, IntoError> {
     let predecessors = standing.predecessors(image, targets);
-    if predecessors.is_empty() {
-        return Ok(Vec::new());
-    }
     let now: BTreeMap<Pid, Pid> = targets.iter().map(|target| (target.saved, target.pid)).collect();
     let failed = |pid: Pid, fd: i32| move |source: Source| IntoError::State { pid, fd, source };
     let mut memory = None;
     let mut stale = Vec::new();
+    for (pid, fd, socket) in standing.others() {
+        let Some(saved) = inet_of(image, socket) else { continue };
+        let there = duplicate(pid, fd).map_err(|error| failed(pid, fd)(error.into()))?;
+        let has_address = has_address_of(there.as_fd(), saved);
+        if let (true, Some(local)) =
+            (has_address.map_err(|error| failed(pid, fd)(error.into()))?, saved.local)
+        {
+            stale.push(IntoError::Replaced { pid, fd, local });
+        }
+    }
     for (socket, Predecessor { pid, fd, sk }) in predecessors {
         let pid = now.get(&pid).copied().unwrap_or(pid);
         let Some(saved) = inet_of(image, socket) else { continue };
@@ -94,6 +102,15 @@ fn duplicate(pid: Pid, fd: i32) -> std::io::Result<OwnedFd> {
     let raw = rustix::process::Pid::from_raw(pid.0).ok_or(std::io::ErrorKind::NotFound)?;
     let process = pidfd_open(raw, PidfdFlags::empty())?;
     Ok(pidfd_getfd(process, fd, PidfdGetfdFlags::empty())?)
+}
+
+/// Whether a socket that is not the one of the image has its address, or the ends of its connection.
+fn has_address_of(there: BorrowedFd<'_>, saved: &Inet) -> Result<bool, StateError> {
+    if saved.local.is_none() || inet::kind(there)? != Some((saved.family, saved.protocol)) {
+        return Ok(false);
+    }
+    Ok(Some(inet::local(there)?) == saved.local
+        && (saved.tcp.is_none() || inet::remote(there)? == saved.remote))
 }
 
 /// Whether nothing has been sent or received since.

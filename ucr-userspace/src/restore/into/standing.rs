@@ -11,7 +11,7 @@ use rustix::fs::fstat;
 use ucr_common::descriptor::SocketDescriptor;
 
 use super::{IntoError, Target, kept, ports};
-use crate::image::{Image, Socket, SocketIndex};
+use crate::image::{Image, SocketIndex};
 use crate::kernel::netns::{self, Inside};
 use crate::model::Pid;
 use crate::process::epoll::{Registration, Watches, watches};
@@ -30,6 +30,8 @@ pub struct Descriptor {
     pub close_on_exec: bool,
     /// The socket that is there: its inode, and its address in the kernel.
     pub there: (u64, u64),
+    /// Whether it is the image's own.
+    pub is_own: bool,
 }
 
 /// What is to be done in one process.
@@ -87,16 +89,23 @@ impl Standing {
         let mut found = BTreeMap::new();
         for target in targets {
             let Some(changes) = self.changes.get(&target.pid) else { continue };
-            for Descriptor { fd, socket, there: (inode, sk), .. } in &changes.descriptors {
+            for Descriptor { fd, socket, there: (_, sk), is_own, .. } in &changes.descriptors {
                 let saved = image.sockets.get(socket.get());
-                let is_it = |saved: &&Socket| u64::from(saved.inode) == *inode;
-                if saved.filter(is_it).is_some_and(|saved| saved.inet.is_some()) {
+                if *is_own && saved.is_some_and(|saved| saved.inet.is_some()) {
                     let first = Predecessor { pid: target.saved, fd: *fd, sk: *sk };
                     found.entry(*socket).or_insert(first);
                 }
             }
         }
         found
+    }
+
+    /// Descriptors at which a socket stands that is not the image's own: whose, which, and what is to stand there.
+    pub(super) fn others(&self) -> impl Iterator<Item = (Pid, i32, SocketIndex)> {
+        self.changes.iter().flat_map(|(pid, changes)| {
+            let others = changes.descriptors.iter().filter(|descriptor| !descriptor.is_own);
+            others.map(|descriptor| (*pid, descriptor.fd, descriptor.socket))
+        })
     }
 
     /// How many descriptors a process may come to have, if the numbers up to the highest are all taken.
@@ -158,11 +167,13 @@ pub fn look(
             if *replaced.entry(there.socket.sk).or_insert(saved.socket) != saved.socket {
                 errors.push(IntoError::Shared { pid, fd });
             }
+            let own = image.sockets.get(saved.socket.get());
             changes.descriptors.push(Descriptor {
                 fd,
                 socket: saved.socket,
                 close_on_exec: saved.close_on_exec,
                 there: (there.socket.inode, there.socket.sk),
+                is_own: own.is_some_and(|own| u64::from(own.inode) == there.socket.inode),
             });
         }
         standing.changes.insert(pid, changes);
