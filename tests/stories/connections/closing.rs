@@ -4,6 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     os::fd::AsFd as _,
+    sync::mpsc,
     thread,
 };
 
@@ -201,15 +202,19 @@ fn unanswered(way: Way, then: Then) {
         world.ucr.run(&["refresh", "--pid", &pid]).done();
         assert_ne!(outside::sockets(victim.pid()), before);
     }
-    // There is room again.
-    let found = thread::spawn(move || {
-        loop {
-            let (mut stream, _) = listener.accept().expect("accept");
-            let mut said = String::new();
-            stream.read_to_string(&mut said).expect("read");
-            if said == "at last" {
-                return;
-            }
+    // There is room again. (All connections are made by cookies here, and the last ACK of one that is gone may pass for
+    // the first of another, which is mute for ever.)
+    let (tell, told) = mpsc::channel();
+    let door = listener.try_clone().expect("a second descriptor");
+    let doorman = thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let tell = tell.clone();
+            thread::spawn(move || {
+                let mut said = String::new();
+                if stream.read_to_string(&mut said).is_ok() && said == "at last" {
+                    tell.send(()).ok();
+                }
+            });
         }
     });
     victim.ask(r#"$w = ""; vec($w, fileno($s), 1) = 1; select(undef, $w, undef, 60)"#);
@@ -218,5 +223,7 @@ fn unanswered(way: Way, then: Then) {
     for one in crowd {
         one.join().expect("a thread");
     }
-    found.join().expect("what was said");
+    told.recv_timeout(wait::patience()).expect("what was said");
+    rustix::net::shutdown(&door, rustix::net::Shutdown::Both).expect("close the door");
+    doorman.join().expect("a thread");
 }
