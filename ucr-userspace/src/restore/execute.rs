@@ -171,7 +171,7 @@ pub fn execute_with(
             (None, Some(step)) => {
                 restored.take(step, plan.steps.get(index..).unwrap_or_default(), image)
             }
-            (None, None) => restored.slow_down(),
+            (None, None) => restored.slow_down().and_then(|()| restored.wait_to_be_heeded(image)),
         };
         if let Err(source) = result {
             let step = step.map_or_else(|| last.to_owned(), ToString::to_string);

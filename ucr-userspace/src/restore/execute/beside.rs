@@ -42,7 +42,8 @@ const NOWHERE: i32 = i32::MAX - 1;
 /// Place of a new listener among those that share its port: behind the old one.
 const SECOND: u32 = 1;
 
-/// What is set of an old socket, and is set back.
+/// What is set of an old socket, and is set back: of a connection, and of others.
+const CHANGED_OF_CONNECTION: [i32; 1] = [SO_BINDTOIFINDEX];
 const CHANGED: [i32; 3] = [SO_BINDTOIFINDEX, libc::SO_REUSEPORT, libc::SO_REUSEADDR];
 
 /// How many sockets a process makes at once.
@@ -307,7 +308,8 @@ impl Restored {
         }
         for (index, old) in olds {
             let is_connection = saved_inet(image, *index)?.tcp.is_some();
-            for name in if is_connection { &CHANGED[..1] } else { &CHANGED[..] }.iter().copied() {
+            let changed: &[i32] = if is_connection { &CHANGED_OF_CONNECTION } else { &CHANGED };
+            for name in changed.iter().copied() {
                 let value = sockopt::get(old.as_fd(), name).map_err(call("getsockopt"))?;
                 back.options.push(Back { socket: Arc::clone(old), name, value });
             }

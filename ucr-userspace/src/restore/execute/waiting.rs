@@ -96,27 +96,33 @@ impl Restored {
             }
             thread::yield_now();
         }
-        work.size_buffers()?;
-        if tcp.state == TcpState::FinWait2 {
-            heeded(socket)?;
+        work.size_buffers()
+    }
+
+    /// Waits until each FIN is acknowledged that was, with which the other end's kernel may take its time
+    /// (`TCP_DELACK_MAX`, 0.2 s): all at once, when all are sent. If one never is, whoever compares it with the image
+    /// will see that.
+    pub(super) fn wait_to_be_heeded(&self, image: &Image) -> Result<(), StepError> {
+        let since = Instant::now();
+        for (index, saved) in (0..).map(SocketIndex).zip(&image.sockets) {
+            let tcp = saved.inet.as_deref().and_then(|inet| inet.tcp.as_ref());
+            let was_heeded = tcp.is_some_and(|tcp| tcp.state == TcpState::FinWait2);
+            // What stays as it is was not made.
+            let Some(socket) = self.saved(index).ok().filter(|_| was_heeded) else { continue };
+            while is_unheeded(socket)? && since.elapsed() < PATIENCE {
+                // Of this state nothing tells that one could wait for: what `poll` says is the same in both.
+                thread::sleep(PAUSE);
+            }
         }
         Ok(())
     }
 }
 
-/// Waits until the FIN is acknowledged, with which the other end's kernel may take its time (`TCP_DELACK_MAX`, 0.2 s).
-/// If it never is, whoever compares it with the image will see that.
-fn heeded(socket: BorrowedFd<'_>) -> Result<(), StepError> {
-    let since = Instant::now();
-    loop {
-        let info = sockopt::get_at(socket, libc::SOL_TCP, libc::TCP_INFO, 1);
-        let info = info.map_err(call("getsockopt TCP_INFO"))?;
-        let state = info.first().copied().and_then(TcpState::from_raw);
-        if state != Some(TcpState::FinWait1) || since.elapsed() > PATIENCE {
-            return Ok(());
-        }
-        thread::sleep(PAUSE);
-    }
+/// Whether its FIN is not acknowledged yet.
+fn is_unheeded(socket: BorrowedFd<'_>) -> Result<bool, StepError> {
+    let info = sockopt::get_at(socket, libc::SOL_TCP, libc::TCP_INFO, 1);
+    let state = info.map_err(call("getsockopt TCP_INFO"))?.first().copied();
+    Ok(state.and_then(TcpState::from_raw) == Some(TcpState::FinWait1))
 }
 
 fn late() -> io::Error {
