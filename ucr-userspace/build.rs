@@ -1,5 +1,5 @@
-//! Builds the eBPF programs (`../ucr-ebpf`) and leaves the objects in `$OUT_DIR` (`ucr-ebpf`, `ucr-lock`),
-//! from where `aya::include_bytes_aligned!` embeds them.
+//! Builds the eBPF programs (`../ucr-ebpf`) and leaves the objects in `$OUT_DIR` (`ucr-ebpf`, `ucr-lock`,
+//! `ucr-filter`), from where `aya::include_bytes_aligned!` embeds them.
 //!
 //! They are built for another target, by another compiler (`build/toolchain.rs` finds it), always
 //! in release. `UCR_EBPF_OBJECTS` names a folder with objects that were built before, to be used instead.
@@ -20,7 +20,7 @@ use toolchain::{Compiler, NoCompiler, NoLinker, TARGET};
 /// A folder with objects that were built before.
 const OBJECTS_VARIABLE: &str = "UCR_EBPF_OBJECTS";
 /// What they are called there and here.
-const OBJECTS: [&str; 2] = ["ucr-ebpf", "ucr-lock"];
+const OBJECTS: [&str; 3] = ["ucr-ebpf", "ucr-lock", "ucr-filter"];
 /// More flags for rustc, parted by blanks. CI denies warnings with it.
 const FLAGS_VARIABLE: &str = "UCR_EBPF_RUSTFLAGS";
 

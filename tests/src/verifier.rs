@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use aya::programs::ProgramInfo;
 use ucr::tracer::{
     hooks::Backend,
     object::{LogLevel, Object, Sizes},
@@ -100,18 +101,23 @@ pub fn load_all() -> Result<Loaded> {
             },
         );
     }
-    let mut locks = ucr::lock::object::Object::load()?;
-    for (name, came) in locks.load_each() {
-        if let Err(error) = came {
-            loaded.refused.insert(name.to_owned(), ucr::causes::one_line(&error));
+    let mut count = |name: &str, info: ProgramInfo| {
+        let count = info.verified_instruction_count();
+        let count = count.with_context(|| format!("how many of {name} were followed"))?;
+        loaded.counts.insert(name.to_owned(), count);
+        anyhow::Ok(())
+    };
+    for (name, came) in ucr::lock::object::load_each()? {
+        match came {
+            Ok(info) => count(name, info)?,
+            Err(error) => {
+                loaded.refused.insert(name.to_owned(), ucr::causes::one_line(&error));
+            }
         }
     }
-    for (name, program) in object.programs().chain(locks.programs()) {
+    for (name, program) in object.programs() {
         if program.fd().is_ok() {
-            let info = program.info().with_context(|| format!("ask about {name}"))?;
-            let count = info.verified_instruction_count();
-            let count = count.with_context(|| format!("how many of {name} were followed"))?;
-            loaded.counts.insert(name.to_owned(), count);
+            count(name, program.info().with_context(|| format!("ask about {name}"))?)?;
         } else if !name.starts_with(PROBES) && !loaded.refused.contains_key(name) {
             loaded.refused.insert(name.to_owned(), "nobody has tried to load it".to_owned());
         }

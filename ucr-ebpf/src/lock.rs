@@ -3,7 +3,7 @@
 //! `lock_ingress` and `lock_egress` hang on the root of the cgroup tree and so see what every socket of this machine
 //! sends and receives. What belongs to no socket (any more) they do not see: its answer, a reset, they do if it is
 //! one of IPv4. So `lock_early` is hung on the interfaces as well: by links, or where the kernel has none for that,
-//! by filters that call `lock_filter`.
+//! by filters that call it (`filter.rs`).
 //!
 //! It is an object of its own: who locks does not trace, and the other way round.
 
@@ -16,19 +16,13 @@ use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_NO_PREALLOC, bpf_hdr_start_off},
     helpers::generated::{bpf_ktime_get_boot_ns, bpf_skb_load_bytes_relative},
     macros::map,
-    maps::{HashMap, ProgramArray},
-    programs::TcContext,
+    maps::HashMap,
 };
 use ucr_common::lock::{Direction, Locked, MOST};
 
 /// What is locked.
 #[map]
 static LOCKS: HashMap<Direction, Locked> = HashMap::with_max_entries(MOST * 2, BPF_F_NO_PREALLOC);
-
-/// `lock_early`, for `lock_filter`. The kernel empties such a map when the last descriptor or pin of it goes
-/// (`prog_array_map_clear`), which no filter has.
-#[map]
-static LOCK_EARLY: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 const DROP: i32 = 0;
 const PASS: i32 = 1;
@@ -62,16 +56,6 @@ fn lock_egress(packet: *mut __sk_buff) -> i32 {
 #[unsafe(link_section = "classifier")]
 fn lock_early(packet: *mut __sk_buff) -> i32 {
     if is_locked(packet) { SHOT } else { NEXT }
-}
-
-/// A filter stays where it is when its maker is killed. So it does nothing by itself, and nothing at all when
-/// nobody holds the map any more.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "classifier")]
-fn lock_filter(packet: *mut __sk_buff) -> i32 {
-    // SAFETY: the context of this program, which has nothing to be dropped.
-    unsafe { LOCK_EARLY.tail_call(&TcContext::new(packet), 0) };
-    NEXT
 }
 
 #[inline(always)]

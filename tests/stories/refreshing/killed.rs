@@ -107,7 +107,8 @@ impl<'a> Folder<'a> {
         Self { world, names: names(world.folder()), file }
     }
 
-    /// At the path is the file of the sockets that live, and in the folder nothing but what the next restore names.
+    /// At the path is the file of the sockets that live, and in the folder nothing but what the next restore names, or
+    /// removes itself.
     fn settles(&self, has_others: bool) {
         let file = || fs::symlink_metadata(socket(self.world)).map(|facts| facts.ino()).ok();
         let has = wait::holds(|| file().is_some_and(|now| (now != self.file) == has_others));
@@ -116,9 +117,7 @@ impl<'a> Folder<'a> {
         for name in names(folder).difference(&self.names) {
             assert!(name.starts_with(".ucr-"), "{name}");
             // Somebody may be about to do so.
-            let path = folder.join(name);
-            let is_folder = path.is_dir();
-            let _gone = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            let _gone = fs::remove_file(folder.join(name));
         }
         assert_eq!(names(folder), self.names);
     }
@@ -128,7 +127,16 @@ fn socket(world: &World) -> std::path::PathBuf {
     world.path("socket")
 }
 
+/// How the names of those begin.
+const REMOVED: &str = ".ucr-root-";
+
 fn names(folder: &Path) -> BTreeSet<String> {
+    let mut all = all_names(folder);
+    all.retain(|name| !name.starts_with(REMOVED));
+    all
+}
+
+fn all_names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).expect("a folder").flatten();
     entries.map(|entry| entry.file_name().display().to_string()).collect()
 }
@@ -284,6 +292,8 @@ pub(super) struct Problems {
     pub(super) left: Vec<String>,
     /// What it was told of the stop.
     noticed: Vec<String>,
+    /// How many directories were left, which the last run has removed.
+    removed: usize,
 }
 
 /// Goes over all the moments: `run` has ucr die, `serve` looks whether the processes go on.
@@ -314,6 +324,11 @@ pub(super) fn go_over(
         outcomes.insert(has_others);
     }
     assert_eq!(outcomes.len(), 2, "killed too early each time, or too late");
+    problems.removed = all_names(world.folder()).len() - names(world.folder()).len();
+    let seen = run(moments.len(), None);
+    assert_eq!(seen.code, Some(0), "{}", seen.said);
+    assert_eq!(all_names(world.folder()), names(world.folder()));
+    let _noticed = serve();
     problems
 }
 
@@ -344,6 +359,7 @@ fn a_process_has_all_the_old_ones_or_all_the_new_ones() {
     let [abouts @ .., _] = About::ALL;
     let problems = whatever_it_is_about(&abouts, |seen| moments(seen, 40, 4));
     assert!(problems.left.is_empty(), "{problems:#?}");
+    assert!(problems.removed > 0, "it was never killed while it worked in one");
 }
 
 /// What it is to do is written piece by piece, while it may have to go on at any moment.

@@ -2,7 +2,10 @@
 
 use std::process::Stdio;
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use ucr_tests::{Need, needs, outside, ucr::FAILED, wait};
 
 use super::inode;
@@ -52,6 +55,32 @@ fn an_interrupt_ends_it_with_a_summary() {
     events.next("socketpair");
     let answer = events.signal(Signal::SIGINT).done();
     assert!(answer.stderr.contains("1 events, 0 lost"), "{}", answer.stderr);
+}
+
+#[test]
+fn a_follower_that_stood_still_says_for_how_long_it_has_seen_nothing() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    world.ucr.attach();
+    let mut victim = world.victim();
+    let mut events = world.ucr.follow(&["--pid", &victim.pid().to_string()]);
+    victim.pair("stream");
+    events.next("socketpair");
+
+    let follower = Pid::from_raw(events.pid());
+    kill(follower, Signal::SIGSTOP).expect("stop the follower");
+    wait::until("the end of its lease", || {
+        let status = world.ucr.run(&["status", "--json"]).done().json();
+        status["follower"].is_null().then_some(())
+    });
+    victim.pair("dgram");
+    kill(follower, Signal::SIGCONT).expect("let the follower go on");
+    let answer = events.signal(Signal::SIGINT).done();
+    let answer = answer.complains("no events were written, since this follower stood still");
+    // Others may have filled the buffer as long as its lease ran.
+    assert!(answer.stderr.contains("ucr: 1 events, "), "{}", answer.stderr);
 }
 
 #[test]
@@ -115,8 +144,7 @@ fn filters_select() {
     let mut events = world.ucr.follow(&["--comm", "no-such-*"]);
     act(&mut victim);
     assert!(events.seen().is_empty());
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(events.pid()), Signal::SIGINT)
-        .expect("signal");
+    kill(Pid::from_raw(events.pid()), Signal::SIGINT).expect("signal");
     assert_eq!(events.finish().done().stdout, "");
 }
 

@@ -11,7 +11,9 @@ use rustix::fs::fstat;
 
 use super::exit;
 use super::report::say;
-use super::restore::{left_behind, note, planned, plural, refuse, surveyed, verified};
+use super::restore::{
+    left_behind, mention_leftovers, note, planned, plural, refuse, surveyed, verified,
+};
 use crate::causes::one_line;
 use crate::dump::Standstill;
 use crate::image::Image;
@@ -165,6 +167,7 @@ pub fn replace(
             error.context("all sockets were let through to their places, but not all came there")
         );
     }
+    mention_leftovers(&plan, false);
     note(image, &restored, &observed);
     Ok(Ok(Replaced { sockets: image.sockets.len(), kept: standing.kept(), placed, stopped }))
 }

@@ -23,7 +23,7 @@ use crate::model::{Pid, View};
 use crate::render::{json, output};
 use crate::restore::collector::Collector;
 use crate::restore::execute::{Execution, Restored, execute};
-use crate::restore::leftover;
+use crate::restore::leftover::{self, Leftover};
 use crate::restore::names::{self, Foreign, Here};
 use crate::restore::obstacle::{Obstacle, Takers, survey};
 use crate::restore::plan::step::Aside;
@@ -124,11 +124,7 @@ pub fn run(
     if args.dry_run {
         print_plan(&plan, &obstacles, args).context("write to standard output")?;
     }
-    let leftovers = leftover::find(&plan);
-    leftovers.iter().for_each(|leftover| say(&format!("note: {leftover}")));
-    if !leftovers.is_empty() {
-        say("hint: move such a file back, or delete it; ucr does neither");
-    }
+    mention_leftovers(&plan, args.dry_run || !obstacles.is_empty());
     if !obstacles.is_empty() {
         refuse(&obstacles);
         return Ok(ExitCode::from(exit::REFUSED));
@@ -156,6 +152,20 @@ pub fn run(
     match target::launch(restored, &image, &programs, &signals) {
         Ok(never) => match never {},
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Says what killed restores have left where this one works, and removes what is of no use to anybody, unless nothing
+/// is to be changed.
+pub(super) fn mention_leftovers(plan: &Plan, is_trial: bool) {
+    let found = leftover::find(plan);
+    let (left, failed) = if is_trial { (found, Vec::new()) } else { leftover::clear(found) };
+    for (leftover, error) in failed {
+        say(&format!("warning: remove {}: {error}", leftover.spot));
+    }
+    left.iter().for_each(|leftover| say(&format!("note: {leftover}")));
+    if left.iter().any(Leftover::is_file) {
+        say("hint: move such a file back, or delete it; ucr does neither");
     }
 }
 

@@ -1,6 +1,6 @@
 //! `ucr trace`: follow what happens, live.
 
-use std::{ops::ControlFlow, process::ExitCode};
+use std::{ops::ControlFlow, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -203,6 +203,15 @@ impl<'a> Screen<'a> {
         say(&format!("{events} events were lost: {why}"));
     }
 
+    fn miss(&mut self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let time = humantime::format_duration(Duration::from_millis(millis));
+        say(&format!(
+            "for {time} no events were written, since this follower stood still: what happened then is neither \
+             shown nor counted"
+        ));
+    }
+
     fn finish(self) -> anyhow::Result<()> {
         let (unwritten, written) = self.out.finish();
         say(&format!("{} events, {} lost", self.shown - unwritten, self.lost + unwritten));
@@ -226,6 +235,7 @@ async fn show(
             Told::Event(told) if filter.wants(&told) => return Ok(screen.show(&told)),
             Told::Event(_) => {}
             Told::Lost(events) => screen.lose(events, TOO_FAST),
+            Told::Lapsed(time) => screen.miss(time),
             Told::Unknown => say("an event of unknown shape was skipped"),
             Told::Idle => {
                 if let Some(log) = &mut log {

@@ -163,7 +163,8 @@ impl Following {
             }
             if renewed.elapsed() >= RENEWAL {
                 renewed = Instant::now();
-                follower.renew(&mut self.store)?;
+                // Its lease never ends, and what was lost is asked for where it is acted upon.
+                let _lost = follower.renew(&mut self.store)?;
             }
         };
         if order == Order::Stop {
@@ -274,7 +275,7 @@ impl Desk {
             }
             Told::Unknown => self.shared.counts.unknown(),
             Told::Idle => self.pace = Pace::Wait,
-            Told::Begun | Told::Lost(_) => {}
+            Told::Begun | Told::Lost(_) | Told::Lapsed(_) => {}
         }
         ControlFlow::Continue(())
     }

@@ -49,7 +49,8 @@ pub(super) struct Filters {
 impl Filters {
     /// Hangs them in front of all that looks at packets, or says which interface there is no place at.
     pub(super) fn hang(object: &mut Object) -> Result<Self, LockError> {
-        let (map, program) = prepare(object)?;
+        let (map, mut caller) = prepare(object)?;
+        let program = caller.of_interfaces(FILTER)?;
         let turn = kept::directory()?;
         let directory = kept::new_directory()?;
         let maker = match maker(&directory) {
@@ -126,7 +127,8 @@ impl Drop for Filters {
 
 /// Whether filters can be hung up at all, tried where nobody is in the way: in a network namespace of one's own.
 pub(super) fn attempt(object: &mut Object) -> Result<(), LockError> {
-    let (_map, program) = prepare(object)?;
+    let (_map, mut caller) = prepare(object)?;
+    let program = caller.of_interfaces(FILTER)?;
     let descriptor = program.fd().map_err(refused(FILTER))?;
     let traffic = open()?;
     traffic.make_room(LOOPBACK).map_err(at("make room for filters (clsact) at", "lo"))?;
@@ -137,13 +139,13 @@ pub(super) fn attempt(object: &mut Object) -> Result<(), LockError> {
     own_namespace().map(drop)
 }
 
-/// Has the program of filters call the other one.
-fn prepare(object: &mut Object) -> Result<(Map, &mut SchedClassifier), LockError> {
+/// What calls the program that drops packets, and the map by which it does.
+fn prepare(object: &mut Object) -> Result<(Map, Object), LockError> {
     object.of_interfaces(EARLY)?;
-    let mut map = object.take_map(MAP)?;
-    let early = object.loaded(EARLY)?;
-    ProgramArray::try_from(&mut map)?.set(0, early, 0)?;
-    Ok((map, object.of_interfaces(FILTER)?))
+    let mut caller = Object::load_caller()?;
+    let mut map = caller.take_map(MAP)?;
+    ProgramArray::try_from(&mut map)?.set(0, object.loaded(EARLY)?, 0)?;
+    Ok((map, caller))
 }
 
 /// Sees to it that there is room for filters at an interface.

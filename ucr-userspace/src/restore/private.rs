@@ -11,8 +11,11 @@ use std::path::PathBuf;
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat};
-use rustix::process::{chroot, fchdir, umask};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, open, openat, unlinkat,
+};
+use rustix::io::Errno;
+use rustix::process::{chroot, fchdir, geteuid, umask};
 
 use super::files::{Entry, through_proc};
 use super::plan::step::Place;
@@ -22,6 +25,9 @@ use crate::sys::{addr, sockopt};
 
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// One that can be locked.
+const READABLE: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Longest path that the kernel takes, with a NUL.
 const PATH_MAX: usize = 4096;
@@ -50,6 +56,7 @@ pub(super) struct Landed {
 pub(super) struct PrivateRoot {
     parent: OwnedFd,
     name: String,
+    /// Locked (`flock`) as long as somebody is at work in it.
     directory: OwnedFd,
     is_there: bool,
 }
@@ -63,22 +70,42 @@ impl PrivateRoot {
 
     /// Makes one in a directory.
     pub(super) fn within(parent: OwnedFd) -> io::Result<Self> {
-        let mut number = 0;
-        let name = loop {
+        for number in 0..=10_000 {
             let name = format!("{}{}-{number}", beneath::PRIVATE, std::process::id());
             match mkdirat(&parent, &name, OWNER_ONLY) {
-                Err(rustix::io::Errno::EXIST) if number < 10_000 => number += 1,
-                result => break result.map(|()| name)?,
+                Err(Errno::EXIST) => continue,
+                result => result?,
             }
-        };
-        match openat(&parent, &name, DIRECTORY, Mode::empty()) {
-            Ok(directory) => Ok(Self { parent, name, directory, is_there: true }),
-            Err(error) => {
-                // Nothing is in it yet.
-                unlinkat(&parent, &name, AtFlags::REMOVEDIR).ok();
-                Err(error.into())
+            match claim(&parent, &name) {
+                // Somebody took it for one that was left, and may have it.
+                Ok(None) => {}
+                Ok(Some(directory)) => {
+                    return Ok(Self { parent, name, directory, is_there: true });
+                }
+                Err(error) => {
+                    // Nothing is in it yet.
+                    unlinkat(&parent, &name, AtFlags::REMOVEDIR).ok();
+                    return Err(error);
+                }
             }
         }
+        Err(Errno::EXIST.into())
+    }
+
+    /// Removes one whose maker was killed; whether it did. It does not where somebody is at work in it, or where it
+    /// is not of our making.
+    pub(super) fn remove_left(parent: OwnedFd, name: String) -> io::Result<bool> {
+        let directory = openat(&parent, &name, READABLE, Mode::empty())?;
+        let found = fstat(&directory)?;
+        let is_private = Mode::from_raw_mode(found.st_mode) == OWNER_ONLY;
+        if found.st_uid != geteuid().as_raw() || !is_private {
+            return Ok(false);
+        }
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            locked => locked?,
+        }
+        Self { parent, name, directory, is_there: true }.remove().map(|()| true)
     }
 
     /// Binds a socket to the path of a place, beneath this directory as the root.
@@ -92,7 +119,7 @@ impl PrivateRoot {
             let working = place.directory.as_deref().unwrap_or_default();
             // As long as it could be anywhere else.
             if working.len() >= PATH_MAX {
-                return Err(failed("chdir")(rustix::io::Errno::NAMETOOLONG));
+                return Err(failed("chdir")(Errno::NAMETOOLONG));
             }
             let mut here = self.descend(None, working)?;
             fchdir(&here).map_err(failed("chdir"))?;
@@ -118,7 +145,7 @@ impl PrivateRoot {
             let name = OsStr::from_bytes(part);
             match mkdirat(&here, name, OWNER_ONLY) {
                 // `..` is there, too: above the thread's root there is nothing.
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(failed("mkdir")(error)),
             }
             here = openat(&here, name, DIRECTORY, Mode::empty()).map_err(failed("open"))?;
@@ -160,6 +187,20 @@ impl Drop for PrivateRoot {
             tracing::error!(%error, name = self.name, "failed to remove a private directory");
         }
     }
+}
+
+/// Opens a directory that was just made, and tells others that somebody is at work there; `None` if one of them was
+/// faster. A file system that has no such locks goes without: nobody gets one there.
+fn claim(parent: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
+    let directory = match openat(parent, name, READABLE, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => opened?,
+    };
+    if flock(&directory, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        return Ok(None);
+    }
+    // Without a link to it, it was removed in between.
+    Ok((fstat(&directory)?.st_nlink > 0).then_some(directory))
 }
 
 /// Removes everything in a directory to which nobody else comes, with one descriptor however deep it is.
@@ -215,9 +256,42 @@ pub(super) fn check() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
     use crate::model::UnixName;
+
+    #[test]
+    fn what_a_killed_one_has_left_is_removed_and_nothing_else() {
+        let outside = tempfile::tempdir().expect("a directory");
+        let parent = || open(outside.path(), DIRECTORY, Mode::empty()).expect("open");
+        let remove = |name: &str| PrivateRoot::remove_left(parent(), name.to_owned());
+        let path = |name: &str| outside.path().join(name);
+
+        // Its process is alive, here or in another pid namespace.
+        let root = PrivateRoot::within(parent()).expect("a private root");
+        assert!(!remove(&root.name).expect("look"));
+        let name = root.name.clone();
+        assert!(path(&name).exists());
+        drop(root);
+        assert!(!path(&name).exists());
+
+        let deep = path(".ucr-root-7-0");
+        fs::create_dir_all(deep.join("a/b")).expect("directories");
+        fs::write(deep.join("a/b/c"), "").expect("a file");
+        fs::set_permissions(&deep, fs::Permissions::from_mode(0o755)).expect("open it to others");
+        assert!(!remove(".ucr-root-7-0").expect("look"));
+        assert!(deep.exists());
+        fs::set_permissions(&deep, fs::Permissions::from_mode(0o700)).expect("close it again");
+        assert!(remove(".ucr-root-7-0").expect("remove"));
+        assert!(!deep.exists());
+
+        let target = path("target");
+        fs::create_dir(&target).expect("a directory");
+        std::os::unix::fs::symlink(&target, path(".ucr-root-8-0")).expect("a link");
+        remove(".ucr-root-8-0").expect_err("a link is no directory");
+        assert!(target.exists());
+    }
 
     #[test]
     fn any_path_is_bound_and_nothing_is_left() {

@@ -40,6 +40,9 @@ pub enum Told {
     Event(Box<TraceEvent>),
     /// So many events were lost since the last time, because they came faster than they were read.
     Lost(u64),
+    /// For so long nothing was written, because the follower stood still for longer than its lease. Nobody has
+    /// counted what happened meanwhile.
+    Lapsed(Duration),
     /// An entry of the ring buffer had no known shape.
     Unknown,
     /// All that was there has been told; also once in a while when nothing happens.
@@ -108,8 +111,8 @@ async fn run(
                 }
             }
             _ = renewal.tick() => {
-                let lost = follower.renew(store)?;
-                let more = report_loss(lost, sink)?;
+                let renewed = follower.renew(store)?;
+                let more = report_loss(&renewed, sink)?;
                 if more.is_break() || sink(Told::Idle).map_err(FollowError::Sink)?.is_break() {
                     return Ok(());
                 }
@@ -120,19 +123,31 @@ async fn run(
     }
     // What was written before the signal came.
     if follower.drain(usize::MAX, sink).map_err(FollowError::Sink)?.is_continue() {
-        let _ = report_loss(follower.losses(store)?, sink)?;
+        let _ = report_loss(&follower.renew(store)?, sink)?;
     }
     Ok(())
 }
 
 fn report_loss(
-    lost: u64,
+    renewed: &Renewed,
     sink: &mut impl FnMut(Told) -> Verdict,
 ) -> Result<ControlFlow<()>, FollowError> {
-    if lost == 0 {
-        return Ok(ControlFlow::Continue(()));
+    let lost = (renewed.lost > 0).then_some(Told::Lost(renewed.lost));
+    for told in lost.into_iter().chain(renewed.lapsed.map(Told::Lapsed)) {
+        if sink(told).map_err(FollowError::Sink)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
     }
-    sink(Told::Lost(lost)).map_err(FollowError::Sink)
+    Ok(ControlFlow::Continue(()))
+}
+
+/// What went by a follower since the last time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// So many events had no room.
+    pub lost: u64,
+    /// For so long none were written at all: the lease had ended.
+    pub lapsed: Option<Duration>,
 }
 
 /// The right to the ring buffer, which one process has at a time, and its wake-ups.
@@ -202,18 +217,21 @@ impl Follower {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Renews the right; how many events were lost since the last time.
+    /// Renews the right; what was lost since the last time.
     ///
     /// # Errors
     /// [`TracerError::Superseded`]: another one may have taken over, if we were stopped for longer than the
     /// lease. The kernel's.
-    pub fn renew(&mut self, store: &mut Store) -> Result<u64, TracerError> {
-        let follower = store.lease()?.follower;
+    pub fn renew(&mut self, store: &mut Store) -> Result<Renewed, TracerError> {
+        let control::Lease { until, follower, .. } = store.lease()?;
         if follower != process::id() {
             return Err(TracerError::Superseded { pid: follower });
         }
         self.extend(store)?;
-        self.losses(store)
+        // It has run on until then at the latest.
+        let beyond = clock::boottime().saturating_sub(until);
+        let lapsed = (beyond > 0).then(|| Duration::from_nanos(beyond));
+        Ok(Renewed { lost: self.losses(store)?, lapsed })
     }
 
     /// How many events were lost since the last time.

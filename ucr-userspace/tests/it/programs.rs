@@ -366,13 +366,15 @@ fn what_a_killed_restore_left_is_mentioned() {
     let expected = format!(
         "ucr: note: {} is a file that a restore by pid 2000000000 moved aside before it was killed\n\
          ucr: note: {} is a directory that a restore by pid 2000000000 worked in before it was \
-         killed\n\
+         killed: the next one here removes it\n\
          ucr: hint: move such a file back, or delete it; ucr does neither\n",
         dead.display(),
         private.display()
     );
     assert!(err.ends_with(&expected), "{err}");
     assert_eq!(err.matches("note: ").count(), 2, "{err}");
+    // A trial changes nothing.
+    assert!(private.exists());
 }
 
 fn words(words: &[&str]) -> Vec<OsString> {
