@@ -78,7 +78,7 @@ fn a_follower_that_stood_still_says_for_how_long_it_has_seen_nothing() {
     victim.pair("dgram");
     kill(follower, Signal::SIGCONT).expect("let the follower go on");
     let answer = events.signal(Signal::SIGINT).done();
-    let answer = answer.complains("no events were written, since this follower stood still");
+    let answer = answer.complains("no events were written, since this follower");
     // Others may have filled the buffer as long as its lease ran.
     assert!(answer.stderr.contains("ucr: 1 events, "), "{}", answer.stderr);
 }

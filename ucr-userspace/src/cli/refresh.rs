@@ -119,10 +119,10 @@ pub fn run(
         if args.collect.is_tree() { procfs::tree(pid).unwrap_or_default() } else { vec![pid] };
     known.learn(&likely);
     let barrier = Rc::new(Barrier::new().context("make a pipe")?);
+    // Between two stops as well something may have to be taken back. Before what takes back: it is let go of last.
+    let signals = HeldBack::begin().context("hold back signals")?;
     let mut ahead: Option<Ahead> = None;
     let mut patience = Patience::begin();
-    // Between two stops as well something may have to be taken back.
-    let signals = HeldBack::begin().context("hold back signals")?;
     let (replaced, pids, broken_off) = loop {
         if let Some(signal) = signals.came() {
             bail!("interrupted by {signal}: nothing was replaced");
@@ -187,14 +187,13 @@ pub fn run(
             Err(status) => return Ok(ExitCode::from(status)),
         }
     };
+    let left = ahead.as_mut().map(|ahead| ahead.restored.finish()).unwrap_or_default();
     drop(signals);
     if broken_off > 0 {
         let count = plural(broken_off, "connection");
         say(&format!("warning: {count} not made in time: who asked for it has to ask again"));
     }
-    if let Some(mut ahead) = ahead {
-        left_behind(&ahead.restored.finish());
-    }
+    left_behind(&left);
     if args.json {
         let value = json!({
             "pids": pids.iter().map(|pid| pid.0).collect::<Vec<_>>(),

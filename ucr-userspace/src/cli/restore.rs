@@ -23,7 +23,7 @@ use crate::model::{Pid, View};
 use crate::render::{json, output};
 use crate::restore::collector::Collector;
 use crate::restore::execute::{Execution, Restored, execute};
-use crate::restore::leftover::{self, Leftover};
+use crate::restore::leftover;
 use crate::restore::names::{self, Foreign, Here};
 use crate::restore::obstacle::{Obstacle, Takers, survey};
 use crate::restore::plan::step::Aside;
@@ -155,17 +155,17 @@ pub fn run(
     }
 }
 
-/// Says what killed restores have left where this one works, and removes what is of no use to anybody, unless nothing
-/// is to be changed.
+/// Says what killed restores have left where this one works, and removes what is of no use to anybody, unless
+/// nothing is to be changed.
 pub(super) fn mention_leftovers(plan: &Plan, is_trial: bool) {
     let found = leftover::find(plan);
-    let (left, failed) = if is_trial { (found, Vec::new()) } else { leftover::clear(found) };
-    for (leftover, error) in failed {
-        say(&format!("warning: remove {}: {error}", leftover.spot));
-    }
+    let left = if is_trial { found } else { leftover::sweep(found) };
     left.iter().for_each(|leftover| say(&format!("note: {leftover}")));
-    if left.iter().any(Leftover::is_file) {
-        say("hint: move such a file back, or delete it; ucr does neither");
+    if !left.is_empty() {
+        say(
+            "hint: move such a file, or one in such a directory, back, or delete it; ucr removes only files \
+             of sockets that are no more",
+        );
     }
 }
 

@@ -204,11 +204,11 @@ impl<'a> Screen<'a> {
     }
 
     fn miss(&mut self, time: Duration) {
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
         let time = humantime::format_duration(Duration::from_millis(millis));
         say(&format!(
-            "for {time} no events were written, since this follower stood still: what happened then is neither \
-             shown nor counted"
+            "for up to {time} no events were written, since this follower, or the whole machine, stood still: what \
+             happened then is neither shown nor counted"
         ));
     }
 

@@ -1,19 +1,20 @@
 //! Drops what comes for locked connections at the interfaces, where that is before anybody could answer it: by links,
 //! which go with their holder, or by filters where the kernel has no such links.
 
-use std::fmt::{self, Display, Formatter};
+use std::{
+    fmt::{self, Display, Formatter},
+    os::fd::AsFd as _,
+};
 
-use aya::programs::{LinkOrder, TcAttachType, links::FdLink, tc::TcAttachOptions};
+use aya_obj::generated::{BPF_F_BEFORE, bpf_attach_type};
 use nix::net::if_::if_nameindex;
 
 use super::{
-    EARLY, LockError,
+    EARLY, LINK, Links, LockError, failed,
     filters::{self, Filters},
-    no_link,
     object::Object,
-    refused,
 };
-use crate::{causes::errno, kernel::netns};
+use crate::{causes::errno, kernel::netns, sys::bpf};
 
 /// A test says by it that links are not to be tried.
 const FORCED: &str = "UCR_LOCK_EARLY";
@@ -45,8 +46,7 @@ impl Display for Way {
 /// The program on the interfaces of a network namespace.
 #[derive(Debug)]
 pub(super) enum Early {
-    /// With what they are called.
-    Links(Vec<(String, FdLink)>),
+    Links(Links),
     Filters(Filters),
 }
 
@@ -89,21 +89,18 @@ fn is_unknown(error: &LockError) -> bool {
     matches!(errno(error), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }
 
-fn links(object: &mut Object) -> Result<Vec<(String, FdLink)>, LockError> {
-    let program = object.of_interfaces(EARLY)?;
+fn links(object: &mut Object) -> Result<Links, LockError> {
+    let program = object.program(EARLY)?;
     let interfaces = if_nameindex().map_err(|errno| filters::no_interfaces(errno.into()))?;
-    let mut links = Vec::new();
+    let mut links = Links::new();
     for interface in &interfaces {
-        let name = interface.name().to_string_lossy();
-        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let id = match program.attach_with_options(&name, TcAttachType::Ingress, options) {
+        // Before nobody in particular: before all.
+        let (index, at) = (interface.index(), bpf_attach_type::BPF_TCX_INGRESS as u32);
+        match bpf::link(program.as_fd(), index, at, BPF_F_BEFORE) {
             // It has gone meanwhile.
-            Err(error) if errno(&error) == Some(libc::ENODEV) => continue,
-            attached => attached.map_err(refused(EARLY))?,
-        };
-        let link = program.take_link(id).map_err(refused(EARLY))?;
-        let link = FdLink::try_from(link).map_err(|_| no_link(EARLY))?;
-        links.push((format!("{EARLY}-{}", interface.index()), link));
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+            link => links.push((format!("{EARLY}-{index}"), link.map_err(failed(EARLY, LINK))?)),
+        }
     }
     Ok(links)
 }

@@ -7,25 +7,26 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use aya::{
-    maps::{Map, ProgramArray},
-    programs::SchedClassifier,
-};
+use aya::maps::{MapData, MapError};
 use nix::{fcntl::Flock, net::if_::if_nameindex};
 
 use super::{
-    EARLY, FILTER, LockError,
+    EARLY, FILTER, LockError, failed,
     kept::{self, DIRECTORY, files},
     notes::{Hung, Room, at, maker, note, open, own_namespace},
     object::Object,
-    random, refused,
+    random,
     traffic::{ALL_PROTOCOLS, Filter, Place, Side, Traffic},
 };
-use crate::{kernel::netns, tracer::TracerError};
+use crate::{
+    kernel::netns,
+    sys::{bpf, load},
+    tracer::TracerError,
+};
 
 /// Name of the map that has the program which they call, also of its pin.
 const MAP: &str = "LOCK_EARLY";
@@ -40,7 +41,7 @@ const LOOPBACK: u32 = 1;
 #[derive(Debug)]
 pub(super) struct Filters {
     directory: PathBuf,
-    map: Map,
+    map: MapData,
     /// Tells others that somebody answers for the directory.
     _maker: Flock<File>,
     stays: bool,
@@ -49,8 +50,7 @@ pub(super) struct Filters {
 impl Filters {
     /// Hangs them in front of all that looks at packets, or says which interface there is no place at.
     pub(super) fn hang(object: &mut Object) -> Result<Self, LockError> {
-        let (map, mut caller) = prepare(object)?;
-        let program = caller.of_interfaces(FILTER)?;
+        let (map, program) = prepare(object)?;
         let turn = kept::directory()?;
         let directory = kept::new_directory()?;
         let maker = match maker(&directory) {
@@ -61,7 +61,7 @@ impl Filters {
             }
         };
         let filters = Self { directory, map, _maker: maker, stays: false };
-        let hung = filters.hang_each(program);
+        let hung = filters.hang_each(program.as_fd());
         // Whoever takes them off again waits for the turn.
         drop(turn);
         hung.map(|()| filters)
@@ -83,16 +83,15 @@ impl Filters {
         self.stays = true;
     }
 
-    fn hang_each(&self, program: &SchedClassifier) -> Result<(), LockError> {
-        let number = program.info().map_err(refused(FILTER))?.id();
-        let descriptor = program.fd().map_err(refused(FILTER))?;
+    fn hang_each(&self, program: BorrowedFd<'_>) -> Result<(), LockError> {
+        let number = bpf::program_id(program).map_err(failed(FILTER, "ask for its number"))?;
         let traffic = open()?;
         let namespace = own_namespace()?;
         let interfaces = if_nameindex().map_err(|errno| no_interfaces(errno.into()))?;
         for interface in &interfaces {
             let room = Room { namespace, interface: interface.index() };
             let name = interface.name().to_string_lossy();
-            let hung = self.hang_at(&traffic, room, &name, (number, descriptor.as_fd()));
+            let hung = self.hang_at(&traffic, room, &name, (number, program));
             hung.or_else(unless_gone)?;
         }
         Ok(())
@@ -127,25 +126,21 @@ impl Drop for Filters {
 
 /// Whether filters can be hung up at all, tried where nobody is in the way: in a network namespace of one's own.
 pub(super) fn attempt(object: &mut Object) -> Result<(), LockError> {
-    let (_map, mut caller) = prepare(object)?;
-    let program = caller.of_interfaces(FILTER)?;
-    let descriptor = program.fd().map_err(refused(FILTER))?;
+    let (_map, program) = prepare(object)?;
     let traffic = open()?;
     traffic.make_room(LOOPBACK).map_err(at("make room for filters (clsact) at", "lo"))?;
     let place = Place { priority: 1, handle: random() };
-    traffic
-        .add(LOOPBACK, place, descriptor.as_fd(), FILTER)
-        .map_err(at("hang a filter on", "lo"))?;
+    traffic.add(LOOPBACK, place, program.as_fd(), FILTER).map_err(at("hang a filter on", "lo"))?;
     own_namespace().map(drop)
 }
 
 /// What calls the program that drops packets, and the map by which it does.
-fn prepare(object: &mut Object) -> Result<(Map, Object), LockError> {
-    object.of_interfaces(EARLY)?;
-    let mut caller = Object::load_caller()?;
-    let mut map = caller.take_map(MAP)?;
-    ProgramArray::try_from(&mut map)?.set(0, object.loaded(EARLY)?, 0)?;
-    Ok((map, caller))
+fn prepare(object: &mut Object) -> Result<(MapData, OwnedFd), LockError> {
+    let early = object.program(EARLY)?;
+    let mut caller = Object::open_caller()?;
+    let map = caller.map(MAP)?;
+    load::fill(&map, &early.as_raw_fd().to_ne_bytes()).map_err(MapError::IoError)?;
+    Ok((map, caller.program(FILTER)?))
 }
 
 /// Sees to it that there is room for filters at an interface.

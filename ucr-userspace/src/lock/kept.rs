@@ -11,21 +11,27 @@ use std::{
     collections::HashSet,
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use aya::{
     maps::{Map, MapData},
     pin::PinError,
-    programs::links::FdLink,
+    sys::SyscallError,
 };
 use nix::fcntl::Flock;
 use ucr_common::lock::{Direction, Locked};
 
-use super::{Connection, Lock, LockError, Locks, MAP, early::Early, filters::Filters, notes};
+use super::{
+    Connection, Links, Lock, LockError, Locks, MAP, early::Early, filters::Filters, notes,
+};
 use crate::{
     kernel::clock,
+    sys::bpf,
     tracer::{
         TracerError,
         pins::{Mounted, PinDirectory, release_file_system},
@@ -84,7 +90,7 @@ impl Lock {
             None => new_directory()?,
         };
         let pinned = filters.as_ref().map_or(Ok(()), Filters::pin);
-        if let Err(error) = pinned.and_then(|()| pin(links, locks, &path)) {
+        if let Err(error) = pinned.and_then(|()| pin(&links, locks, &path)) {
             // What stands in the way of that, the error that is on its way says.
             remove(&path).ok();
             return Err(error);
@@ -97,18 +103,18 @@ impl Lock {
     }
 }
 
-fn pin(links: Vec<(String, FdLink)>, locks: Locks, path: &Path) -> Result<(), LockError> {
-    let pinned = |path: &Path| {
-        let path = path.to_owned();
-        move |source: PinError| LockError::Tracer(TracerError::Pin { path, source })
-    };
+fn pin(links: &Links, locks: Locks, path: &Path) -> Result<(), LockError> {
+    let pinned = |path: PathBuf| |source| LockError::Tracer(TracerError::Pin { path, source });
     for (name, link) in links {
-        let pin = path.join(&name);
-        link.pin(&pin).map_err(pinned(&pin))?;
+        let pin = path.join(name);
+        bpf::pin(link.as_fd(), &pin).map_err(|io_error| {
+            let call = "BPF_OBJ_PIN";
+            pinned(pin)(PinError::SyscallError(SyscallError { call, io_error }))
+        })?;
     }
     // Last: whatever has this is complete.
     let map = path.join(MAP);
-    locks.pin(&map).map_err(pinned(&map))
+    locks.pin(&map).map_err(pinned(map))
 }
 
 impl Kept {

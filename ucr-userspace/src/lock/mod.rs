@@ -20,14 +20,17 @@ use std::{
     fs::{self, File},
     hash::{BuildHasher as _, RandomState},
     io,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::PathBuf,
     time::Duration,
 };
 
 use aya::{
-    maps::{HashMap, MapData, MapError},
-    programs::{CgroupAttachMode, CgroupSkbAttachType, ProgramError, links::FdLink},
+    maps::{HashMap, Map, MapData, MapError},
+    programs::ProgramError,
+    sys::SyscallError,
 };
+use aya_obj::generated::bpf_attach_type;
 use ucr_common::lock::{Direction, Locked};
 
 use early::Early;
@@ -36,6 +39,7 @@ use object::Object;
 use crate::{
     kernel::clock,
     model::inet::{Endpoint, Family},
+    sys::bpf,
     tracer::TracerError,
 };
 
@@ -46,12 +50,17 @@ pub const USUAL: Duration = Duration::from_secs(600);
 const MAP: &str = "LOCKS";
 
 /// The programs of the cgroup tree.
-const PROGRAMS: [(&str, CgroupSkbAttachType); 2] =
-    [("lock_ingress", CgroupSkbAttachType::Ingress), ("lock_egress", CgroupSkbAttachType::Egress)];
+const PROGRAMS: [(&str, bpf_attach_type); 2] = [
+    ("lock_ingress", bpf_attach_type::BPF_CGROUP_INET_INGRESS),
+    ("lock_egress", bpf_attach_type::BPF_CGROUP_INET_EGRESS),
+];
 
 /// That of interfaces, and what calls it where it does not hang there itself.
 const EARLY: &str = "lock_early";
 const FILTER: &str = "lock_filter";
+
+/// With what they are called.
+type Links = Vec<(String, OwnedFd)>;
 
 type Locks = HashMap<MapData, [u8; size_of::<Direction>()], [u8; size_of::<Locked>()]>;
 
@@ -190,7 +199,8 @@ fn octets(address: IpAddr) -> [u8; 16] {
 #[derive(Debug)]
 pub struct Lock {
     locks: Locks,
-    links: Vec<(String, FdLink)>,
+    /// Programs hang as long as these are open.
+    links: Links,
     /// What drops packets at the interfaces, once that is wanted.
     early: Option<Early>,
     object: Object,
@@ -211,19 +221,16 @@ impl Lock {
     /// # Errors
     /// A kernel that refuses one of them, or without a cgroup tree.
     pub fn prepare(duration: Duration) -> Result<Self, LockError> {
-        let mut object = Object::load()?;
+        let mut object = Object::open()?;
         let root = cgroup_root()?;
-        let mut links = Vec::new();
+        let mut links = Links::new();
         for (name, attach_type) in PROGRAMS {
-            let refused = refused(name);
-            let program = object.of_sockets(name)?;
+            let (program, target) = (object.program(name)?, root.as_raw_fd().cast_unsigned());
             // A link stands beside others in any case, and takes no flags.
-            let mode = CgroupAttachMode::Single;
-            let id = program.attach(&root, attach_type, mode).map_err(&refused)?;
-            let link = program.take_link(id).map_err(&refused)?;
-            links.push((name.to_owned(), FdLink::try_from(link).map_err(|_| no_link(name))?));
+            let link = bpf::link(program.as_fd(), target, attach_type as u32, 0);
+            links.push((name.to_owned(), link.map_err(failed(name, LINK))?));
         }
-        let locks = Locks::try_from(object.take_map(MAP)?)?;
+        let locks = Locks::try_from(Map::from_map_data(object.map(MAP)?)?)?;
         Ok(Self {
             locks,
             links,
@@ -338,13 +345,14 @@ impl Lock {
     }
 }
 
-fn refused(program: &'static str) -> impl Fn(ProgramError) -> LockError {
-    move |source| LockError::Program { program, source: Box::new(source) }
-}
+/// What hangs a program somewhere.
+const LINK: &str = "bpf_link_create";
 
-/// The kernel has links, or the program would not have been loaded (5.17).
-fn no_link(program: &'static str) -> LockError {
-    LockError::Tracer(TracerError::Missing(program))
+fn failed(program: &'static str, call: &'static str) -> impl Fn(io::Error) -> LockError {
+    move |io_error| {
+        let source = ProgramError::SyscallError(SyscallError { call, io_error });
+        LockError::Program { program, source: Box::new(source) }
+    }
 }
 
 /// The root of the cgroup tree (v2).

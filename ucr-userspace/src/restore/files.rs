@@ -9,12 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{
     AtFlags, Mode, OFlags, RenameFlags, open, openat, readlink, renameat_with, unlinkat,
 };
+use rustix::net::{AddressFamily, SocketFlags, SocketType as Kind, socket_with};
 use rustix::process::fchdir;
 
 use super::plan::spot::Spot;
 use crate::image::FileId;
 use crate::process::beneath;
 use crate::process::files::{Facts, same_file};
+use crate::sys::addr;
 use crate::sys::janitor::Doomed;
 
 /// An entry of a directory; there may or may not be a file.
@@ -86,6 +88,30 @@ impl Entry {
     #[must_use]
     pub fn is(&self, id: FileId) -> bool {
         matches!(self.facts(), Ok(Some(facts)) if same_file(facts.id, id))
+    }
+
+    /// Whether a socket of any network namespace is bound to the file that lies there, which has these facts: sock_diag
+    /// shows only one namespace, paths reach across. Connecting a *datagram* socket asks without being noticed: with
+    /// nobody there it is `ECONNREFUSED`, with a listener of another type `EPROTOTYPE`
+    /// (`unix_find_bsd`), and with a datagram socket it succeeds and means nothing.
+    ///
+    /// # Errors
+    ///
+    /// Another file that lies there by now; what is refused.
+    pub(super) fn is_live(&self, facts: Facts) -> io::Result<bool> {
+        let file = self.open()?;
+        if !same_file(Facts::of(&file)?.id, facts.id) {
+            return Err(io::Error::other("it changes while it is looked at"));
+        }
+        let probe = socket_with(AddressFamily::UNIX, Kind::DGRAM, SocketFlags::CLOEXEC, None)?;
+        match addr::connect(probe.as_fd(), &through_proc(&file)) {
+            Ok(()) => Ok(true),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ECONNREFUSED) => Ok(false),
+                Some(libc::EPROTOTYPE | libc::EPERM) => Ok(true),
+                _ => Err(error),
+            },
+        }
     }
 
     /// An `O_PATH` descriptor of what lies there.

@@ -14,7 +14,7 @@ use rustix::fs::FileType;
 use super::files::{Entry, through_proc};
 use super::plan::Plan;
 use super::plan::spot::Spot;
-use super::private::{self, PrivateRoot};
+use super::private::{self, PrivateRoot, Sweep};
 use super::undo::HIDDEN;
 use crate::model::Pid;
 use crate::process::beneath::PRIVATE;
@@ -31,14 +31,6 @@ pub struct Leftover {
     pub pid: Pid,
 }
 
-impl Leftover {
-    /// Whether it is what somebody has put there, moved aside.
-    #[must_use]
-    pub fn is_file(&self) -> bool {
-        self.kind != FileType::Directory
-    }
-}
-
 impl fmt::Display for Leftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
@@ -49,11 +41,10 @@ impl fmt::Display for Leftover {
             _ => "something",
         };
         let (spot, pid) = (&self.spot, self.pid);
-        if !self.is_file() {
+        if self.kind == FileType::Directory {
             return write!(
                 f,
-                "{spot} is a directory that a restore by pid {pid} worked in before it was killed: \
-                 the next one here removes it"
+                "{spot} is a directory that a restore by pid {pid} worked in before it was killed"
             );
         }
         write!(f, "{spot} is {kind} that a restore by pid {pid} moved aside before it was killed")
@@ -91,31 +82,24 @@ pub fn find(plan: &Plan) -> Vec<Leftover> {
     found
 }
 
-/// Removes the directories among them, in which is nothing of anybody else's. Those of other users, and those that
-/// somebody works in after all (in another pid namespace), stay.
-///
-/// # Errors
-///
-/// Each by itself: a directory that could not be removed.
-pub fn clear(found: Vec<Leftover>) -> (Vec<Leftover>, Vec<(Leftover, io::Error)>) {
-    let (mut left, mut failed) = (Vec::new(), Vec::new());
-    for leftover in found {
+/// Removes the directories among them with nothing in them that anybody has any use for, and returns what is left: files,
+/// directories with a file that may be of a socket that lives, and those of other users.
+#[must_use]
+pub fn sweep(mut found: Vec<Leftover>) -> Vec<Leftover> {
+    found.retain(|leftover| {
         let name = leftover.spot.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let name = std::str::from_utf8(name).ok().filter(|name| name.starts_with(PRIVATE));
-        let Some(name) = name.filter(|_| !leftover.is_file()) else {
-            left.push(leftover);
-            continue;
-        };
+        let Some(name) = name.filter(|_| leftover.kind == FileType::Directory) else { return true };
         let parent = Entry::of(&leftover.spot).and_then(|entry| entry.parent());
-        match parent.and_then(|parent| PrivateRoot::remove_left(parent, name.to_owned())) {
-            Ok(true) => tracing::info!("removed {}", leftover.spot),
-            Ok(false) => {}
+        let swept = parent.and_then(|parent| PrivateRoot::sweep(parent, name.to_owned()));
+        tracing::debug!("sweep {}: {swept:?}", leftover.spot);
+        match swept {
+            Ok(swept) => swept == Sweep::Stays,
             // Somebody else was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => failed.push((leftover, error)),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
-    }
-    (left, failed)
+    });
+    found
 }
 
 /// Whose restore gave a file this name.

@@ -5,17 +5,15 @@ use std::fmt;
 use std::io;
 
 use rustix::fs::FileType;
-use rustix::net::{AddressFamily, SocketFlags, SocketType as Kind, socket_with};
 
-use super::files::{Entry, through_proc};
+use super::files::Entry;
 use super::plan::spot::Spot;
 use super::plan::step::Aside;
 use super::plan::{PathUse, Plan, Spellings};
 use super::private;
 use crate::image::{FileId, Image};
 use crate::model::{SocketState, SocketType, UnixName, VfsFile, View};
-use crate::process::files::{Facts, same_file};
-use crate::sys::addr;
+use crate::process::files::same_file;
 
 /// What to do with a file that is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,7 +218,7 @@ fn look(
         && facts.kind == FileType::Socket
         && wanted.own.iter().any(|own| same_file(*own, facts.id));
     let is_live =
-        facts.kind == FileType::Socket && is_live(&entry, facts).map_err(unreachable("look at"))?;
+        facts.kind == FileType::Socket && entry.is_live(facts).map_err(unreachable("look at"))?;
     if is_live {
         let file = VfsFile::from_stat(facts.id.device, facts.id.inode);
         let mut holders = here.view.sockets.values().filter(|socket| socket.file == Some(file));
@@ -243,24 +241,4 @@ fn look(
         return Ok(Some(Aside { spot: spot.clone(), id: facts.id }));
     }
     Err(NameError::Foreign { spot: spot.clone(), kind: FileKind(facts.kind) })
-}
-
-/// Whether a socket of any network namespace is bound to this file: sock_diag shows only one
-/// namespace, paths reach across. Connecting a *datagram* socket asks without being noticed: with
-/// nobody there it is `ECONNREFUSED`, with a listener of another type `EPROTOTYPE`
-/// (`unix_find_bsd`), and with a datagram socket it succeeds and means nothing.
-fn is_live(entry: &Entry, facts: Facts) -> io::Result<bool> {
-    let file = entry.open()?;
-    if !same_file(Facts::of(&file)?.id, facts.id) {
-        return Err(io::Error::other("it changes while it is looked at"));
-    }
-    let probe = socket_with(AddressFamily::UNIX, Kind::DGRAM, SocketFlags::CLOEXEC, None)?;
-    match addr::connect(std::os::fd::AsFd::as_fd(&probe), &through_proc(&file)) {
-        Ok(()) => Ok(true),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::ECONNREFUSED) => Ok(false),
-            Some(libc::EPROTOTYPE | libc::EPERM) => Ok(true),
-            _ => Err(error),
-        },
-    }
 }

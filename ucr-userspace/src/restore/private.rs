@@ -12,7 +12,8 @@ use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, open, openat, unlinkat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, mkdirat, open,
+    openat, openat2, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{chroot, fchdir, geteuid, umask};
@@ -40,6 +41,24 @@ pub(super) type Failure = (&'static str, io::Error);
 
 fn failed<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Failure {
     move |error| (call, error.into())
+}
+
+/// What became of a directory that somebody had left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sweep {
+    Removed,
+    /// Its maker lives, in another pid namespace.
+    InUse,
+    /// It is somebody else's, or there are files in it.
+    Stays,
+}
+
+/// What is to be done with files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    Remove,
+    /// Unless they are of sockets that are no more.
+    Stay,
 }
 
 /// A socket's file, still beneath the private root.
@@ -92,20 +111,25 @@ impl PrivateRoot {
         Err(Errno::EXIST.into())
     }
 
-    /// Removes one whose maker was killed; whether it did. It does not where somebody is at work in it, or where it
-    /// is not of our making.
-    pub(super) fn remove_left(parent: OwnedFd, name: String) -> io::Result<bool> {
-        let directory = openat(&parent, &name, READABLE, Mode::empty())?;
-        let found = fstat(&directory)?;
-        let is_private = Mode::from_raw_mode(found.st_mode) == OWNER_ONLY;
+    /// Removes one whose maker was killed, if there are no files in it but of sockets that are no more: until new
+    /// sockets are in their places, the file of one that lives lies there.
+    pub(super) fn sweep(parent: OwnedFd, name: String) -> io::Result<Sweep> {
+        let found = statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let is_private = found.st_mode & 0o777 == OWNER_ONLY.as_raw_mode();
         if found.st_uid != geteuid().as_raw() || !is_private {
-            return Ok(false);
+            return Ok(Sweep::Stays);
         }
+        let directory = openat(&parent, &name, READABLE, Mode::empty())?;
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(Errno::WOULDBLOCK) => return Ok(Sweep::InUse),
             locked => locked?,
         }
-        Self { parent, name, directory, is_there: true }.remove().map(|()| true)
+        let mut left = Self { parent, name, directory, is_there: false };
+        if !empty(&left.directory, Files::Stay)? {
+            return Ok(Sweep::Stays);
+        }
+        left.is_there = true;
+        left.remove().map(|()| Sweep::Removed)
     }
 
     /// Binds a socket to the path of a place, beneath this directory as the root.
@@ -170,7 +194,7 @@ impl PrivateRoot {
             return Ok(());
         }
         // By descriptor: if somebody has put another directory in its place, that is left alone.
-        empty(&self.directory)?;
+        empty(&self.directory, Files::Remove)?;
         let own = Facts::of(&self.directory)?.id;
         match Facts::in_directory(&self.parent, OsStr::new(&self.name))? {
             Some(facts) if facts.id == own => {
@@ -190,7 +214,7 @@ impl Drop for PrivateRoot {
 }
 
 /// Opens a directory that was just made, and tells others that somebody is at work there; `None` if one of them was
-/// faster. A file system that has no such locks goes without: nobody gets one there.
+/// faster. On a file system that has no such locks it goes without: there nobody sweeps.
 fn claim(parent: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
     let directory = match openat(parent, name, READABLE, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),
@@ -203,8 +227,19 @@ fn claim(parent: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
     Ok((fstat(&directory)?.st_nlink > 0).then_some(directory))
 }
 
-/// Removes everything in a directory to which nobody else comes, with one descriptor however deep it is.
-fn empty(directory: &OwnedFd) -> io::Result<()> {
+/// Whether an entry is the file of a socket that is no more.
+fn is_dead(directory: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    let entry = Entry::at(directory.try_clone()?, name.as_bytes().to_vec());
+    match entry.facts()? {
+        Some(facts) if facts.kind == FileType::Socket => Ok(!entry.is_live(facts)?),
+        _ => Ok(false),
+    }
+}
+
+/// Removes everything in a directory to which nobody else comes, with one descriptor however deep it is; `false` if a
+/// file is to stay, and with it the directories that it is in. What is mounted there is not gone into.
+fn empty(directory: &OwnedFd, files: Files) -> io::Result<bool> {
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
     let mut here = openat(directory, ".", DIRECTORY, Mode::empty())?;
     let mut names = Vec::new();
     loop {
@@ -212,16 +247,18 @@ fn empty(directory: &OwnedFd) -> io::Result<()> {
         if let Some(entry) = first {
             let name = entry.file_name();
             if entry.file_type()?.is_dir() {
-                here = openat(&here, &name, DIRECTORY, Mode::empty())?;
+                here = openat2(&here, &name, DIRECTORY, Mode::empty(), resolve)?;
                 names.push(name);
-            } else {
+            } else if files == Files::Remove || is_dead(&here, &name)? {
                 unlinkat(&here, &name, AtFlags::empty())?;
+            } else {
+                return Ok(false);
             }
         } else if let Some(name) = names.pop() {
             here = openat(&here, "..", DIRECTORY, Mode::empty())?;
             unlinkat(&here, &name, AtFlags::REMOVEDIR)?;
         } else {
-            return Ok(());
+            return Ok(true);
         }
     }
 }
@@ -257,6 +294,7 @@ pub(super) fn check() -> io::Result<()> {
 mod tests {
     use std::os::fd::AsFd as _;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
     use crate::model::UnixName;
@@ -265,31 +303,40 @@ mod tests {
     fn what_a_killed_one_has_left_is_removed_and_nothing_else() {
         let outside = tempfile::tempdir().expect("a directory");
         let parent = || open(outside.path(), DIRECTORY, Mode::empty()).expect("open");
-        let remove = |name: &str| PrivateRoot::remove_left(parent(), name.to_owned());
+        let sweep = |name: &str| PrivateRoot::sweep(parent(), name.to_owned());
         let path = |name: &str| outside.path().join(name);
 
         // Its process is alive, here or in another pid namespace.
         let root = PrivateRoot::within(parent()).expect("a private root");
-        assert!(!remove(&root.name).expect("look"));
         let name = root.name.clone();
+        assert_eq!(sweep(&name).expect("look"), Sweep::InUse);
         assert!(path(&name).exists());
         drop(root);
         assert!(!path(&name).exists());
 
-        let deep = path(".ucr-root-7-0");
-        fs::create_dir_all(deep.join("a/b")).expect("directories");
-        fs::write(deep.join("a/b/c"), "").expect("a file");
-        fs::set_permissions(&deep, fs::Permissions::from_mode(0o755)).expect("open it to others");
-        assert!(!remove(".ucr-root-7-0").expect("look"));
-        assert!(deep.exists());
-        fs::set_permissions(&deep, fs::Permissions::from_mode(0o700)).expect("close it again");
-        assert!(remove(".ucr-root-7-0").expect("remove"));
-        assert!(!deep.exists());
+        let left = path(".ucr-root-7-0");
+        fs::create_dir_all(left.join("a/b")).expect("directories");
+        let allow = |mode| {
+            fs::set_permissions(&left, fs::Permissions::from_mode(mode)).expect("change its mode");
+        };
+        allow(0o755);
+        assert_eq!(sweep(".ucr-root-7-0").expect("look"), Sweep::Stays, "not as ucr makes them");
+        // As in a directory that hands its group on.
+        allow(0o2700);
+        let listener = UnixListener::bind(left.join("a/b/c")).expect("bind");
+        assert_eq!(sweep(".ucr-root-7-0").expect("look"), Sweep::Stays);
+        UnixStream::connect(left.join("a/b/c")).expect("it is where it was");
+        drop(listener);
+        fs::write(left.join("a/file"), "").expect("write");
+        assert_eq!(sweep(".ucr-root-7-0").expect("look"), Sweep::Stays);
+        fs::remove_file(left.join("a/file")).expect("remove it");
+        assert_eq!(sweep(".ucr-root-7-0").expect("remove"), Sweep::Removed);
+        assert!(!left.exists());
 
         let target = path("target");
         fs::create_dir(&target).expect("a directory");
         std::os::unix::fs::symlink(&target, path(".ucr-root-8-0")).expect("a link");
-        remove(".ucr-root-8-0").expect_err("a link is no directory");
+        assert_eq!(sweep(".ucr-root-8-0").expect("look"), Sweep::Stays);
         assert!(target.exists());
     }
 

@@ -27,7 +27,8 @@ struct TaskInfo {
     padding: u32,
 }
 
-/// `union bpf_attr`, its `link_create` member as an iterator uses it.
+/// `union bpf_attr`, its `link_create` member as an iterator uses it; for what else is linked here the second half
+/// is zero.
 #[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
@@ -63,6 +64,42 @@ pub fn iterate_all(program: BorrowedFd<'_>) -> io::Result<File> {
     iterate(program, None)
 }
 
+/// Hangs a program on something that is named by a number (a cgroup's descriptor, the index of an interface), until
+/// what is returned is closed.
+///
+/// # Errors
+/// The kernel's.
+pub fn link(
+    program: BorrowedFd<'_>,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let attributes = LinkCreate {
+        prog_fd: program.as_raw_fd().cast_unsigned(),
+        target_fd: target,
+        attach_type,
+        flags,
+        iter_info: 0,
+        iter_info_len: 0,
+        padding: 0,
+    };
+    command(LINK_CREATE, &attributes)
+}
+
+/// The kernel's number of a program.
+///
+/// # Errors
+/// What `/proc` refuses, or what is no program.
+pub fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
+    let text = std::fs::read_to_string(path)?;
+    let number = text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
+    number.ok_or_else(|| io::Error::other("no eBPF program"))
+}
+
+/// `BPF_OBJ_PIN`.
+const OBJ_PIN: libc::c_int = 6;
 /// `BPF_OBJ_GET`.
 const OBJ_GET: libc::c_int = 7;
 
@@ -83,6 +120,20 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let attributes =
         Pin { pathname: path.as_ptr().expose_provenance() as u64, bpf_fd: 0, file_flags: 0 };
     command(OBJ_GET, &attributes)
+}
+
+/// Pins a program, map or link at a path.
+///
+/// # Errors
+/// The kernel's.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attributes = Pin {
+        pathname: path.as_ptr().expose_provenance() as u64,
+        bpf_fd: object.as_raw_fd().cast_unsigned(),
+        file_flags: 0,
+    };
+    order(OBJ_PIN, &attributes)
 }
 
 fn iterate(program: BorrowedFd<'_>, info: Option<&TaskInfo>) -> io::Result<File> {

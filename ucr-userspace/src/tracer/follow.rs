@@ -123,7 +123,14 @@ async fn run(
     }
     // What was written before the signal came.
     if follower.drain(usize::MAX, sink).map_err(FollowError::Sink)?.is_continue() {
-        let _ = report_loss(&follower.renew(store)?, sink)?;
+        let renewed = match follower.renew(store) {
+            // By somebody who has not waited for our end.
+            Err(TracerError::Superseded { .. }) => {
+                Renewed { lost: follower.losses(store)?, lapsed: None }
+            }
+            renewed => renewed?,
+        };
+        let _ = report_loss(&renewed, sink)?;
     }
     Ok(())
 }
@@ -184,7 +191,7 @@ impl Follower {
         let is_kept = keep == Keep::Forever && before.until == FOREVER;
         let since = if is_kept { 0 } else { clock::boottime() };
         let follower = Self { ready, ring: events, lost, keep, before, since };
-        follower.extend(store)?;
+        let _now = follower.extend(store)?;
         Ok(follower)
     }
 
@@ -227,9 +234,7 @@ impl Follower {
         if follower != process::id() {
             return Err(TracerError::Superseded { pid: follower });
         }
-        self.extend(store)?;
-        // It has run on until then at the latest.
-        let beyond = clock::boottime().saturating_sub(until);
+        let beyond = self.extend(store)?.saturating_sub(until);
         let lapsed = (beyond > 0).then(|| Duration::from_nanos(beyond));
         Ok(Renewed { lost: self.losses(store)?, lapsed })
     }
@@ -272,14 +277,17 @@ impl Follower {
         drop(self);
     }
 
-    fn extend(&self, store: &mut Store) -> Result<(), TracerError> {
+    /// Returns the time from which on it holds.
+    fn extend(&self, store: &mut Store) -> Result<u64, TracerError> {
         let length = u64::try_from(LEASE.as_nanos()).unwrap_or(u64::MAX);
+        let now = clock::boottime();
         let until = match self.keep {
-            Keep::WhileHere => clock::boottime().saturating_add(length),
+            Keep::WhileHere => now.saturating_add(length),
             Keep::Forever => FOREVER,
         };
         let started = started(process::id()).unwrap_or(0);
-        store.set_lease(control::Lease { until, follower: process::id(), started })
+        store.set_lease(control::Lease { until, follower: process::id(), started })?;
+        Ok(now)
     }
 }
 

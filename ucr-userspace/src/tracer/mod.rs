@@ -9,6 +9,7 @@ pub mod event;
 pub mod filter;
 pub mod follow;
 pub mod hooks;
+pub(crate) mod loader;
 pub mod missed;
 pub mod object;
 pub mod pairs;

@@ -75,7 +75,7 @@ impl Sizes {
 
 /// Kernels before 5.11 charge maps to this limit; later ones do not look at it. That it cannot be raised
 /// shows when a map is refused.
-pub(crate) fn raise_limit() {
+pub(super) fn raise_limit() {
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 }
 

@@ -366,8 +366,9 @@ fn what_a_killed_restore_left_is_mentioned() {
     let expected = format!(
         "ucr: note: {} is a file that a restore by pid 2000000000 moved aside before it was killed\n\
          ucr: note: {} is a directory that a restore by pid 2000000000 worked in before it was \
-         killed: the next one here removes it\n\
-         ucr: hint: move such a file back, or delete it; ucr does neither\n",
+         killed\n\
+         ucr: hint: move such a file, or one in such a directory, back, or delete it; ucr removes \
+         only files of sockets that are no more\n",
         dead.display(),
         private.display()
     );
