@@ -118,9 +118,9 @@ pub fn run(
     let likely =
         if args.collect.is_tree() { procfs::tree(pid).unwrap_or_default() } else { vec![pid] };
     known.learn(&likely);
-    let barrier = Rc::new(Barrier::new().context("make a pipe")?);
     // Between two stops as well something may have to be taken back. Before what takes back: it is let go of last.
     let signals = HeldBack::begin().context("hold back signals")?;
+    let barrier = Rc::new(Barrier::new().context("make a pipe")?);
     let mut ahead: Option<Ahead> = None;
     let mut patience = Patience::begin();
     let (replaced, pids, broken_off) = loop {
@@ -187,7 +187,8 @@ pub fn run(
             Err(status) => return Ok(ExitCode::from(status)),
         }
     };
-    let left = ahead.as_mut().map(|ahead| ahead.restored.finish()).unwrap_or_default();
+    // With it go our own descriptors, before anything is printed.
+    let left = ahead.take().map(|mut ahead| ahead.restored.finish()).unwrap_or_default();
     drop(signals);
     if broken_off > 0 {
         let count = plural(broken_off, "connection");

@@ -159,8 +159,14 @@ pub fn run(
 /// nothing is to be changed.
 pub(super) fn mention_leftovers(plan: &Plan, is_trial: bool) {
     let found = leftover::find(plan);
-    let left = if is_trial { found } else { leftover::sweep(found) };
-    left.iter().for_each(|leftover| say(&format!("note: {leftover}")));
+    let left = match is_trial {
+        true => found.into_iter().map(|leftover| (leftover, None)).collect(),
+        false => leftover::sweep(found),
+    };
+    for (leftover, error) in &left {
+        let error = error.as_ref().map(|error| format!(" (remove it: {error})"));
+        say(&format!("note: {leftover}{}", error.unwrap_or_default()));
+    }
     if !left.is_empty() {
         say(
             "hint: move such a file, or one in such a directory, back, or delete it; ucr removes only files \

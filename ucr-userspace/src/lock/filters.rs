@@ -84,7 +84,7 @@ impl Filters {
     }
 
     fn hang_each(&self, program: BorrowedFd<'_>) -> Result<(), LockError> {
-        let number = bpf::program_id(program).map_err(failed(FILTER, "ask for its number"))?;
+        let number = bpf::program_id(program).map_err(failed(FILTER, "read fdinfo"))?;
         let traffic = open()?;
         let namespace = own_namespace()?;
         let interfaces = if_nameindex().map_err(|errno| no_interfaces(errno.into()))?;

@@ -107,7 +107,7 @@ pub fn load_each() -> Result<Vec<Attempt>, LockError> {
 }
 
 fn about(name: &'static str, program: &OwnedFd) -> Result<ProgramInfo, LockError> {
-    let id = bpf::program_id(program.as_fd()).map_err(failed(name, "ask about it"))?;
+    let id = bpf::program_id(program.as_fd()).map_err(failed(name, "read fdinfo"))?;
     let all = loaded_programs().flatten();
     Ok(all.into_iter().find(|one| one.id() == id).ok_or(TracerError::Missing(name))?)
 }

@@ -83,23 +83,24 @@ pub fn find(plan: &Plan) -> Vec<Leftover> {
 }
 
 /// Removes the directories among them with nothing in them that anybody has any use for, and returns what is left: files,
-/// directories with a file that may be of a socket that lives, and those of other users.
+/// directories with a file that may be of a socket that lives, those of other users, and those that cannot be removed,
+/// with the reason.
 #[must_use]
-pub fn sweep(mut found: Vec<Leftover>) -> Vec<Leftover> {
-    found.retain(|leftover| {
+pub fn sweep(found: Vec<Leftover>) -> Vec<(Leftover, Option<io::Error>)> {
+    let swept = found.into_iter().filter_map(|leftover| {
         let name = leftover.spot.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let name = std::str::from_utf8(name).ok().filter(|name| name.starts_with(PRIVATE));
-        let Some(name) = name.filter(|_| leftover.kind == FileType::Directory) else { return true };
+        let Some(name) = name.filter(|_| leftover.kind == FileType::Directory) else {
+            return Some((leftover, None));
+        };
         let parent = Entry::of(&leftover.spot).and_then(|entry| entry.parent());
-        let swept = parent.and_then(|parent| PrivateRoot::sweep(parent, name.to_owned()));
-        tracing::debug!("sweep {}: {swept:?}", leftover.spot);
-        match swept {
-            Ok(swept) => swept == Sweep::Stays,
-            // Somebody else was faster.
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        match parent.and_then(|parent| PrivateRoot::sweep(parent, name.to_owned())) {
+            Ok(Sweep::Stays) => Some((leftover, None)),
+            Ok(Sweep::Gone | Sweep::InUse) => None,
+            Err(error) => Some((leftover, Some(error))),
         }
     });
-    found
+    swept.collect()
 }
 
 /// Whose restore gave a file this name.

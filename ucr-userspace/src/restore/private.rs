@@ -12,8 +12,8 @@ use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, mkdirat, open,
-    openat, openat2, statat, unlinkat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, Stat, flock, fstat, mkdirat,
+    open, openat, openat2, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{chroot, fchdir, geteuid, umask};
@@ -26,6 +26,9 @@ use crate::sys::{addr, sockopt};
 
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// How one is looked up that is neither a link nor mounted.
+const WITHIN: ResolveFlags = ResolveFlags::NO_XDEV.union(ResolveFlags::NO_SYMLINKS);
 
 /// One that can be locked.
 const READABLE: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -46,7 +49,8 @@ fn failed<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Failure {
 /// What became of a directory that somebody had left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sweep {
-    Removed,
+    /// It was removed, by us or by somebody else.
+    Gone,
     /// Its maker lives, in another pid namespace.
     InUse,
     /// It is somebody else's, or there are files in it.
@@ -114,22 +118,26 @@ impl PrivateRoot {
     /// Removes one whose maker was killed, if there are no files in it but of sockets that are no more: until new
     /// sockets are in their places, the file of one that lives lies there.
     pub(super) fn sweep(parent: OwnedFd, name: String) -> io::Result<Sweep> {
-        let found = statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let is_private = found.st_mode & 0o777 == OWNER_ONLY.as_raw_mode();
-        if found.st_uid != geteuid().as_raw() || !is_private {
+        match statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(Sweep::Gone),
+            // Whoever may not open it has nothing to do with it.
+            found if !is_private(&found?) => return Ok(Sweep::Stays),
+            _ => {}
+        }
+        let directory = openat2(&parent, &name, READABLE, Mode::empty(), WITHIN)?;
+        // By now it may be another one.
+        if !is_private(&fstat(&directory)?) {
             return Ok(Sweep::Stays);
         }
-        let directory = openat(&parent, &name, READABLE, Mode::empty())?;
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => return Ok(Sweep::InUse),
             locked => locked?,
         }
-        let mut left = Self { parent, name, directory, is_there: false };
-        if !empty(&left.directory, Files::Stay)? {
+        if !empty(&directory, Files::Stay)? {
             return Ok(Sweep::Stays);
         }
-        left.is_there = true;
-        left.remove().map(|()| Sweep::Removed)
+        Self { parent, name, directory, is_there: false }.remove_emptied()?;
+        Ok(Sweep::Gone)
     }
 
     /// Binds a socket to the path of a place, beneath this directory as the root.
@@ -193,8 +201,12 @@ impl PrivateRoot {
         if !std::mem::take(&mut self.is_there) {
             return Ok(());
         }
-        // By descriptor: if somebody has put another directory in its place, that is left alone.
         empty(&self.directory, Files::Remove)?;
+        self.remove_emptied()
+    }
+
+    /// If somebody has put another directory in its place, that is left alone.
+    fn remove_emptied(&self) -> io::Result<()> {
         let own = Facts::of(&self.directory)?.id;
         match Facts::in_directory(&self.parent, OsStr::new(&self.name))? {
             Some(facts) if facts.id == own => {
@@ -223,8 +235,19 @@ fn claim(parent: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
     if flock(&directory, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
         return Ok(None);
     }
+    let found = fstat(&directory)?;
+    if !is_private(&found) {
+        return Err(io::Error::other("somebody has put another directory in its place"));
+    }
     // Without a link to it, it was removed in between.
-    Ok((fstat(&directory)?.st_nlink > 0).then_some(directory))
+    Ok((found.st_nlink > 0).then_some(directory))
+}
+
+/// Whether nobody else comes there.
+fn is_private(found: &Stat) -> bool {
+    let is_own = found.st_uid == geteuid().as_raw();
+    // The bits above are taken over from where it is.
+    is_own && found.st_mode & 0o777 == OWNER_ONLY.as_raw_mode()
 }
 
 /// Whether an entry is the file of a socket that is no more.
@@ -239,23 +262,26 @@ fn is_dead(directory: &OwnedFd, name: &OsStr) -> io::Result<bool> {
 /// Removes everything in a directory to which nobody else comes, with one descriptor however deep it is; `false` if a
 /// file is to stay, and with it the directories that it is in. What is mounted there is not gone into.
 fn empty(directory: &OwnedFd, files: Files) -> io::Result<bool> {
-    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
     let mut here = openat(directory, ".", DIRECTORY, Mode::empty())?;
-    let mut names = Vec::new();
+    let mut way = Vec::new();
     loop {
         let first = fs::read_dir(OsStr::from_bytes(&through_proc(&here)))?.next().transpose()?;
         if let Some(entry) = first {
             let name = entry.file_name();
             if entry.file_type()?.is_dir() {
-                here = openat2(&here, &name, DIRECTORY, Mode::empty(), resolve)?;
-                names.push(name);
+                let below = openat2(&here, &name, DIRECTORY, Mode::empty(), WITHIN)?;
+                way.push((Facts::of(&here)?.id, name));
+                here = below;
             } else if files == Files::Remove || is_dead(&here, &name)? {
                 unlinkat(&here, &name, AtFlags::empty())?;
             } else {
                 return Ok(false);
             }
-        } else if let Some(name) = names.pop() {
+        } else if let Some((above, name)) = way.pop() {
             here = openat(&here, "..", DIRECTORY, Mode::empty())?;
+            if Facts::of(&here)?.id != above {
+                return Err(io::Error::other("somebody moves its directories"));
+            }
             unlinkat(&here, &name, AtFlags::REMOVEDIR)?;
         } else {
             return Ok(true);
@@ -330,8 +356,9 @@ mod tests {
         fs::write(left.join("a/file"), "").expect("write");
         assert_eq!(sweep(".ucr-root-7-0").expect("look"), Sweep::Stays);
         fs::remove_file(left.join("a/file")).expect("remove it");
-        assert_eq!(sweep(".ucr-root-7-0").expect("remove"), Sweep::Removed);
+        assert_eq!(sweep(".ucr-root-7-0").expect("remove"), Sweep::Gone);
         assert!(!left.exists());
+        assert_eq!(sweep(".ucr-root-7-0").expect("look"), Sweep::Gone);
 
         let target = path("target");
         fs::create_dir(&target).expect("a directory");

@@ -1,4 +1,4 @@
-//! `bpf(2)` commands that aya does not offer.
+//! `bpf(2)` commands that aya does not offer, or only for what its own loader has loaded.
 
 use std::{
     ffi::CString,

@@ -136,9 +136,9 @@ pub enum TracerError {
         why: &'static str,
     },
     /// Somebody took the events over from us, because we had not renewed our lease.
-    #[error("process {pid} follows the events now")]
+    #[error("{}", superseded_by(*pid))]
     Superseded {
-        /// Who.
+        /// Who; 0 if that one has ended as well.
         pid: u32,
     },
     /// The pins were made by another version of ucr.
@@ -249,6 +249,13 @@ impl TracerError {
     #[must_use]
     pub fn is_permission(&self) -> bool {
         matches!(causes::errno(self), Some(libc::EPERM | libc::EACCES))
+    }
+}
+
+fn superseded_by(pid: u32) -> String {
+    match pid {
+        0 => "somebody else has followed the events meanwhile".to_owned(),
+        pid => format!("process {pid} follows the events now"),
     }
 }
 

@@ -106,6 +106,10 @@ async fn run(
         tokio::select! {
             ready = follower.readable() => {
                 ready.map_err(FollowError::Wait)?;
+                // Whoever has taken over by now reads on from where he is.
+                if follower.is_over() && report_loss(&follower.renew(store)?, sink)?.is_break() {
+                    return Ok(());
+                }
                 if follower.drain(usize::MAX, sink).map_err(FollowError::Sink)?.is_break() {
                     return Ok(());
                 }
@@ -121,16 +125,12 @@ async fn run(
             _ = terminated.recv() => break,
         }
     }
+    if follower.is_over() && report_loss(&follower.renew(store)?, sink)?.is_break() {
+        return Ok(());
+    }
     // What was written before the signal came.
     if follower.drain(usize::MAX, sink).map_err(FollowError::Sink)?.is_continue() {
-        let renewed = match follower.renew(store) {
-            // By somebody who has not waited for our end.
-            Err(TracerError::Superseded { .. }) => {
-                Renewed { lost: follower.losses(store)?, lapsed: None }
-            }
-            renewed => renewed?,
-        };
-        let _ = report_loss(&renewed, sink)?;
+        let _ = report_loss(&follower.renew(store)?, sink)?;
     }
     Ok(())
 }
@@ -167,6 +167,8 @@ pub struct Follower {
     before: control::Lease,
     /// What an earlier follower left unread is too old, unless it was kept for us.
     since: u64,
+    /// When its own lease ends.
+    until: u64,
 }
 
 impl Follower {
@@ -190,7 +192,7 @@ impl Follower {
         let ready = ready.map_err(FollowError::Wait)?;
         let is_kept = keep == Keep::Forever && before.until == FOREVER;
         let since = if is_kept { 0 } else { clock::boottime() };
-        let follower = Self { ready, ring: events, lost, keep, before, since };
+        let mut follower = Self { ready, ring: events, lost, keep, before, since, until: 0 };
         let _now = follower.extend(store)?;
         Ok(follower)
     }
@@ -224,16 +226,23 @@ impl Follower {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// Whether somebody else may have the right by now.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.until <= clock::boottime()
+    }
+
     /// Renews the right; what was lost since the last time.
     ///
     /// # Errors
     /// [`TracerError::Superseded`]: another one may have taken over, if we were stopped for longer than the
     /// lease. The kernel's.
     pub fn renew(&mut self, store: &mut Store) -> Result<Renewed, TracerError> {
-        let control::Lease { until, follower, .. } = store.lease()?;
+        let follower = store.lease()?.follower;
         if follower != process::id() {
             return Err(TracerError::Superseded { pid: follower });
         }
+        let until = self.until;
         let beyond = self.extend(store)?.saturating_sub(until);
         let lapsed = (beyond > 0).then(|| Duration::from_nanos(beyond));
         Ok(Renewed { lost: self.losses(store)?, lapsed })
@@ -278,7 +287,7 @@ impl Follower {
     }
 
     /// Returns the time from which on it holds.
-    fn extend(&self, store: &mut Store) -> Result<u64, TracerError> {
+    fn extend(&mut self, store: &mut Store) -> Result<u64, TracerError> {
         let length = u64::try_from(LEASE.as_nanos()).unwrap_or(u64::MAX);
         let now = clock::boottime();
         let until = match self.keep {
@@ -287,6 +296,7 @@ impl Follower {
         };
         let started = started(process::id()).unwrap_or(0);
         store.set_lease(control::Lease { until, follower: process::id(), started })?;
+        self.until = until;
         Ok(now)
     }
 }

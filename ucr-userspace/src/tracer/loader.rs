@@ -132,13 +132,16 @@ impl Loader {
             functions: &functions,
             function_size,
         };
-        candidate.load(&mut []).map_err(|io_error| {
-            // Once more, to hear why.
+        candidate.load(&mut []).or_else(|_| {
+            // Once more, to hear why; a signal may have been the reason.
             let mut log = vec![0; 1 << 20];
-            candidate.load(&mut log).map(drop).ok();
+            let io_error = match candidate.load(&mut log) {
+                Ok(loaded) => return Ok(loaded),
+                Err(error) => error,
+            };
             log.truncate(log.iter().position(|byte| *byte == 0).unwrap_or(log.len()));
             let verifier_log = VerifierLog::new(String::from_utf8_lossy(&log).into_owned());
-            refused(program, ProgramError::LoadError { io_error, verifier_log })
+            Err(refused(program, ProgramError::LoadError { io_error, verifier_log }))
         })
     }
 
