@@ -13,14 +13,22 @@ use crate::model::View;
 use crate::process::parasite::Known;
 use crate::restore::execute::{Execution, Places, execute_with};
 use crate::restore::into::ahead::Ahead;
-use crate::restore::into::{self, Target};
+use crate::restore::into::{self, IntoError, Target};
 use crate::restore::names::Foreign;
 use crate::restore::obstacle::{Obstacle, Takers};
 use crate::restore::workers::Workers;
 use crate::sys::guard::Barrier;
 
-/// Makes the sockets of an image that has only such; the processes go on afterwards. If it was not done, it has been
-/// said why, and what is returned is the exit status.
+/// Why nothing was made.
+#[derive(Debug)]
+pub(super) enum Unmade {
+    /// Others have the same ports.
+    Shared(Vec<Obstacle>),
+    /// It has been said; this is the exit status.
+    Refused(u8),
+}
+
+/// Makes the sockets of an image that has only such; the processes go on afterwards.
 ///
 /// # Errors
 ///
@@ -32,19 +40,25 @@ pub(super) fn make(
     targets: &[Target],
     barrier: &Rc<Barrier>,
     look: &impl Fn() -> anyhow::Result<View>,
-) -> anyhow::Result<Result<Ahead, u8>> {
+) -> anyhow::Result<Result<Ahead, Unmade>> {
     let Standstill { mut frozen, mut lister, lock, .. } = standstill;
     // Nothing is done with connections: they go on, and nobody is to hold this longer.
     drop(lock);
     let refused = |obstacles: &[Obstacle]| {
         refuse(obstacles);
-        Ok(Err(exit::REFUSED))
+        Ok(Err(Unmade::Refused(exit::REFUSED)))
     };
     let standing = match into::look(alone, targets, &mut lister, |_| false) {
         Ok(standing) => standing,
         Err(errors) => {
             drop(frozen);
-            return refused(&errors.into_iter().map(Obstacle::Into).collect::<Vec<_>>());
+            let is_shared = errors.iter().all(|error| matches!(error, IntoError::Shares { .. }));
+            let obstacles: Vec<_> = errors.into_iter().map(Obstacle::Into).collect();
+            return if is_shared {
+                Ok(Err(Unmade::Shared(obstacles)))
+            } else {
+                refused(&obstacles)
+            };
         }
     };
     let _inside = standing.enter().context("enter the network namespace of the sockets")?;

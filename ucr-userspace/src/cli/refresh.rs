@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::ahead::make;
+use super::ahead::{Unmade, make};
 use super::collect::{CollectOptions, Collected};
 use super::dump::{say_left_out, say_why_not};
 use super::exit;
 use super::into::{replace, tell};
 use super::report::say;
-use super::restore::{left_behind, plural};
+use super::restore::{left_behind, plural, refuse};
 use crate::dump::Dump;
 use crate::dump::external::{Policy, Rule};
 use crate::dump::obstacle::{Obstacle, Reason};
@@ -123,6 +123,8 @@ pub fn run(
     let barrier = Rc::new(Barrier::new().context("make a pipe")?);
     let mut ahead: Option<Ahead> = None;
     let mut patience = Patience::begin();
+    // By sockets of a ucr that was killed, and that somebody is about to clear away.
+    let mut was_shared = false;
     let (replaced, pids, broken_off) = loop {
         if let Some(signal) = signals.came() {
             bail!("interrupted by {signal}: nothing was replaced");
@@ -151,7 +153,15 @@ pub fn run(
         if let Some(alone) = alone {
             match make(&alone, standstill, &mut known, &targets, &barrier, &look)? {
                 Ok(made) => ahead = Some(made),
-                Err(status) => return Ok(ExitCode::from(status)),
+                Err(Unmade::Shared(_)) if !was_shared => {
+                    was_shared = true;
+                    thread::sleep(LONGEST);
+                }
+                Err(Unmade::Shared(obstacles)) => {
+                    refuse(&obstacles);
+                    return Ok(ExitCode::from(exit::REFUSED));
+                }
+                Err(Unmade::Refused(status)) => return Ok(ExitCode::from(status)),
             }
             continue;
         }
