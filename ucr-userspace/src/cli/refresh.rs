@@ -155,6 +155,7 @@ pub fn run(
                 Ok(made) => ahead = Some(made),
                 Err(Unmade::Shared(_)) if !was_shared => {
                     was_shared = true;
+                    // Nothing tells when a socket is gone that no descriptor of ours leads to; the program runs.
                     thread::sleep(LONGEST);
                 }
                 Err(Unmade::Shared(obstacles)) => {

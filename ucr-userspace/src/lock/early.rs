@@ -104,3 +104,39 @@ fn links(object: &mut Object) -> Result<Links, LockError> {
     }
     Ok(links)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use aya::programs::{ProgramInfo, SchedClassifier, tc::TcAttachType};
+
+    use super::*;
+
+    /// Who comes before may let packets in. (Where the kernel has no such links, filters are taken, whose order has a
+    /// test of its own.)
+    #[test]
+    fn whoever_hangs_it_up_last_comes_first() {
+        let hang = || {
+            let mut object = Object::open()?;
+            let links = links(&mut object)?;
+            let id =
+                bpf::program_id(object.program(EARLY)?.as_fd()).map_err(failed(EARLY, "fdinfo"))?;
+            Ok::<_, LockError>((links, id))
+        };
+        let hung = netns::run_apart(|| {
+            let ((one, first), (other, second)) = (hang()?, hang()?);
+            let (_, there) =
+                SchedClassifier::query_tcx("lo", TcAttachType::Ingress).expect("list them");
+            drop((one, other));
+            Ok((there.iter().map(ProgramInfo::id).collect::<Vec<_>>(), [second, first]))
+        });
+        match hung.expect("a network namespace") {
+            Err(error) if is_unknown(&error) => {}
+            hung => {
+                let (there, expected) = hung.expect("hang them up");
+                assert_eq!(there, expected);
+            }
+        }
+    }
+}
