@@ -145,7 +145,7 @@ fn here(command: &[OsString]) -> Result<bool> {
 /// Builds the test, optimised: it is the workload that shall take its time.
 fn build() -> Result<PathBuf> {
     let mut build = commands::cargo();
-    build.args(["build", "--quiet", "--release", "--package", "ucr-tests", "--bin", "truth"]);
+    build.args(["build", "--release", "--package", "ucr-tests", "--bin", "truth"]);
     if !build.status().context("run cargo")?.success() {
         bail!("the truth test could not be built");
     }

@@ -36,7 +36,7 @@ impl Args {
             bail!("random worlds are traced, dumped and restored: run it as root");
         }
         let mut build = commands::cargo();
-        build.args(["build", "--quiet", "--package", "ucr-userspace", "--package", "ucr-tests"]);
+        build.args(["build", "--package", "ucr-userspace", "--package", "ucr-tests"]);
         if !build.arg("--bins").status().context("run cargo")?.success() {
             bail!("the test of random worlds could not be built");
         }

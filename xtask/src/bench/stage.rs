@@ -42,7 +42,7 @@ impl Stage {
             [&["ucr-userspace"][..], &["ucr-tests", "--bin", "victim", "--bin", "overhead"]]
         {
             let mut build = commands::cargo();
-            build.args(["build", "--quiet", "--release", "--package"]).args(arguments);
+            build.args(["build", "--release", "--package"]).args(arguments);
             if !build.status().context("run cargo")?.success() {
                 bail!("{} could not be built", arguments.join(" "));
             }

@@ -52,9 +52,9 @@ impl Args {
             bail!("the demo loads eBPF programs and takes sockets from processes: run it as root");
         }
         let mut build = commands::cargo();
-        build.args(["build", "--quiet", "--package", "ucr-userspace", "--package", "ucr-tests"]);
+        build.args(["build", "--package", "ucr-userspace", "--package", "ucr-tests"]);
         build.arg("--bins");
-        println!("demo: building ucr");
+        println!("demo: building ucr, which takes some minutes the first time");
         let built = build.status().context("run cargo")?;
         if !built.success() {
             bail!("ucr could not be built");

@@ -112,7 +112,7 @@ fn ucr() -> Result<PathBuf> {
     }
     println!("refresh-programs: building ucr");
     let mut build = commands::cargo();
-    build.args(["build", "--quiet", "--package", "ucr-userspace"]);
+    build.args(["build", "--package", "ucr-userspace"]);
     if !build.status().context("run cargo")?.success() {
         bail!("ucr could not be built");
     }
