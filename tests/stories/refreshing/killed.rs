@@ -6,8 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{Read as _, Write as _},
-    os::unix::{fs::MetadataExt as _, net::UnixStream},
-    path::Path,
+    os::unix::net::UnixStream,
     process::Command,
 };
 
@@ -21,7 +20,10 @@ use ucr_tests::{
     needs, outside, wait,
 };
 
-use super::figure::{blocked, figure};
+use super::{
+    figure::{blocked, figure},
+    folder::{Folder, all_names, are_left, names, socket},
+};
 use crate::world;
 
 /// What changes something in a stopped process, or for others: requests of `ptrace`, …
@@ -92,53 +94,6 @@ impl Before {
         let gone = self.figure.difference(&now).map(|line| format!("gone: {line}"));
         gone.chain(now.difference(&self.figure).map(|line| format!("left: {line}"))).collect()
     }
-}
-
-/// A folder with the file of a socket, before ucr comes.
-struct Folder<'a> {
-    world: &'a World,
-    names: BTreeSet<String>,
-    file: u64,
-}
-
-impl<'a> Folder<'a> {
-    fn of(world: &'a World) -> Self {
-        let file = fs::symlink_metadata(socket(world)).expect("its file").ino();
-        Self { world, names: names(world.folder()), file }
-    }
-
-    /// At the path is the file of the sockets that live, and in the folder nothing but what the next restore names, or
-    /// removes itself.
-    fn settles(&self, has_others: bool) {
-        let file = || fs::symlink_metadata(socket(self.world)).map(|facts| facts.ino()).ok();
-        let has = wait::holds(|| file().is_some_and(|now| (now != self.file) == has_others));
-        assert!(has, "{:?} was {}, others: {has_others}", file(), self.file);
-        let folder = self.world.folder();
-        for name in names(folder).difference(&self.names) {
-            assert!(name.starts_with(".ucr-"), "{name}");
-            // Somebody may be about to do so.
-            let _gone = fs::remove_file(folder.join(name));
-        }
-        assert_eq!(names(folder), self.names);
-    }
-}
-
-fn socket(world: &World) -> std::path::PathBuf {
-    world.path("socket")
-}
-
-/// How the names of those begin.
-const REMOVED: &str = ".ucr-root-";
-
-fn names(folder: &Path) -> BTreeSet<String> {
-    let mut all = all_names(folder);
-    all.retain(|name| !name.starts_with(REMOVED));
-    all
-}
-
-fn all_names(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder).expect("a folder").flatten();
-    entries.map(|entry| entry.file_name().display().to_string()).collect()
 }
 
 /// Moments spread over all the calls of a run, and those around calls that matter.
@@ -325,6 +280,7 @@ pub(super) fn go_over(
         outcomes.insert(has_others);
     }
     assert_eq!(outcomes.len(), 2, "killed too early each time, or too late");
+    assert!(wait::holds(|| are_left(world.folder())), "{:?}", all_names(world.folder()));
     let seen = run(moments.len(), None);
     assert_eq!(seen.code, Some(0), "{}", seen.said);
     assert_eq!(all_names(world.folder()), names(world.folder()));

@@ -8,6 +8,7 @@ mod calls;
 mod epoll;
 mod figure;
 mod files;
+mod folder;
 mod into;
 mod killed;
 mod peers;

@@ -107,13 +107,13 @@ impl Ports {
             assert_eq!(&answer, b"answer");
         };
         let pid = victim.pid();
+        // Whoever sets them back if ucr was killed does it one by one.
         for fd in [self.listener, self.connection, self.udp] {
-            let is_as_before =
-                || option(pid, fd, DEVICE) == 0 && option(pid, fd, libc::SO_REUSEPORT) == 0;
-            assert!(wait::holds(is_as_before), "{fd}: {}", option(pid, fd, DEVICE));
+            for name in [DEVICE, libc::SO_REUSEPORT, libc::SO_BUF_LOCK] {
+                assert!(wait::holds(|| option(pid, fd, name) == 0), "option {name} of {fd}");
+            }
         }
-        assert_eq!(option(pid, self.udp, libc::SO_REUSEADDR), 0);
-        assert_eq!(option(pid, self.connection, libc::SO_BUF_LOCK), 0);
+        assert!(wait::holds(|| option(pid, self.udp, libc::SO_REUSEADDR) == 0));
         assert!(wait::holds(|| !can_share(self.at)), "{} can be shared", self.at);
         talk(victim, &mut self.remote, self.connection);
         let own = self.remote.local_addr().expect("its address");

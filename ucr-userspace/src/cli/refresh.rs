@@ -54,6 +54,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// when a queue is empty.)
 const PAUSE: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(50);
+/// How long it runs each time somebody shares its ports, until that is an answer: who clears away the sockets of a ucr
+/// that was killed does so at once, but has to come to a processor.
+const UNTIL_CLEARED: [Duration; 5] = {
+    const fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+    [ms(25), ms(50), ms(100), ms(200), ms(400)]
+};
 
 struct Patience {
     ends: Instant,
@@ -123,8 +131,7 @@ pub fn run(
     let barrier = Rc::new(Barrier::new().context("make a pipe")?);
     let mut ahead: Option<Ahead> = None;
     let mut patience = Patience::begin();
-    // By sockets of a ucr that was killed, and that somebody is about to clear away.
-    let mut was_shared = false;
+    let mut until_cleared = UNTIL_CLEARED.into_iter();
     let (replaced, pids, broken_off) = loop {
         if let Some(signal) = signals.came() {
             bail!("interrupted by {signal}: nothing was replaced");
@@ -153,15 +160,14 @@ pub fn run(
         if let Some(alone) = alone {
             match make(&alone, standstill, &mut known, &targets, &barrier, &look)? {
                 Ok(made) => ahead = Some(made),
-                Err(Unmade::Shared(_)) if !was_shared => {
-                    was_shared = true;
+                Err(Unmade::Shared(obstacles)) => match until_cleared.next() {
                     // Nothing tells when a socket is gone that no descriptor of ours leads to; the program runs.
-                    thread::sleep(LONGEST);
-                }
-                Err(Unmade::Shared(obstacles)) => {
-                    refuse(&obstacles);
-                    return Ok(ExitCode::from(exit::REFUSED));
-                }
+                    Some(pause) => thread::sleep(pause),
+                    None => {
+                        refuse(&obstacles);
+                        return Ok(ExitCode::from(exit::REFUSED));
+                    }
+                },
                 Err(Unmade::Refused(status)) => return Ok(ExitCode::from(status)),
             }
             continue;

@@ -39,6 +39,11 @@ pub(super) fn run(filter: Option<&str>, is_quick: bool, all_must_run: bool) -> R
     skipped.read_to_string(&mut names).context("read which tests were skipped")?;
     libtest::skip(&mut tests, &names);
     let mut matrix = Matrix::default();
+    // Again, next to the table: what else there was is a thousand lines long.
+    let failures = libtest::failures(&output);
+    if !failures.is_empty() {
+        matrix.told.push(format!("host:\n{failures}"));
+    }
     if !status.success() && tests.iter().all(|test| test.verdict != Verdict::Failed) {
         matrix
             .faults
