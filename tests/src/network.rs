@@ -1,9 +1,10 @@
 //! Other hosts, as far as one machine can have them: network namespaces with cables between them.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     os::fd::AsRawFd as _,
     process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -22,6 +23,17 @@ pub fn ip(arguments: &str) {
 #[derive(Debug)]
 pub struct Host(File);
 
+/// Has the kernel choose ports in this network namespace that it chooses in no other one of this process: two
+/// connections with the same addresses and ports would be locked as one.
+fn own_ports() {
+    const EACH: usize = 1000;
+    const FIRST: usize = 10_000;
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let first = FIRST + MADE.fetch_add(1, Ordering::Relaxed) % 50 * EACH;
+    let range = format!("{first} {}", first + EACH - 1);
+    fs::write("/proc/sys/net/ipv4/ip_local_port_range", range).expect("choose a range of ports");
+}
+
 impl Host {
     /// A new one with nothing but loopback.
     ///
@@ -32,6 +44,7 @@ impl Host {
         let before = Self::here();
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
         ip("link set lo up");
+        own_ports();
         let new = Self::here();
         before.enter();
         new

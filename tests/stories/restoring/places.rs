@@ -15,6 +15,7 @@ use ucr_tests::{
     Need, Victim, World, needs, outside,
     ucr::{FAILED, NOBODY, REFUSED},
     victim::talk,
+    wait,
     world::hex,
 };
 
@@ -46,11 +47,14 @@ fn no_file(folder: &Path, since: SystemTime, beginnings: &[impl AsRef<str>]) {
         let changed = entry.metadata().and_then(|facts| facts.modified());
         changed.is_ok_and(|changed| changed >= since)
     };
-    for entry in fs::read_dir(folder).expect("list").flatten().filter(is_new) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_one = beginnings.iter().any(|beginning| name.starts_with(beginning.as_ref()));
-        assert!(!is_one, "{}", entry.path().display());
-    }
+    // Somebody may be about to remove it, once the program is there.
+    let left = || {
+        let entries = fs::read_dir(folder).expect("list").flatten().filter(is_new);
+        entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .find(|name| beginnings.iter().any(|beginning| name.starts_with(beginning.as_ref())))
+    };
+    assert!(wait::holds(|| left().is_none()), "{} {:?}", folder.display(), left());
 }
 
 fn talk_within(victim: &mut Victim, a: i32, b: i32) {

@@ -18,7 +18,7 @@ use super::report::say;
 use super::restore::{left_behind, plural, refuse};
 use crate::dump::Dump;
 use crate::dump::external::{Policy, Rule};
-use crate::dump::obstacle::{Obstacle, Reason};
+use crate::dump::obstacle::{Obstacle, Reason, are_of_ucr};
 use crate::kernel::interrupts::HeldBack;
 use crate::model::{Pid, View};
 use crate::process::{parasite::Known, procfs, state::NotRestorable};
@@ -142,6 +142,11 @@ pub fn run(
             collected.overlook(|obstacle| is_its_own(ahead, obstacle));
         }
         let obstacles = &collected.dumped.obstacles;
+        if are_of_ucr(obstacles) && patience.is_left() {
+            drop(collected);
+            patience.pause();
+            continue;
+        }
         let is_passing = !obstacles.is_empty() && obstacles.iter().all(Obstacle::is_passing);
         let alone = if ahead.is_none() { alone(&collected.dumped.image) } else { None };
         if collected.is_refused() && !(is_passing && (alone.is_some() || patience.is_left())) {

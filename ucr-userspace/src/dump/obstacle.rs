@@ -1,6 +1,6 @@
 //! Why a socket cannot be dumped, by name. All of them are gathered before a dump is refused.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde::Serialize;
 
@@ -37,11 +37,30 @@ impl Obstacle {
             | Reason::ClosedMeanwhile
             // Whoever looks at a process's descriptors holds one for a moment.
             | Reason::HeldElsewhere { .. } => true,
-            // As does another ucr, and whoever sets back what one had changed that was killed.
+            _ => false,
+        }
+    }
+
+    /// Whether another ucr holds the socket, or whoever sets back what one had changed that was killed.
+    fn is_of_ucr(&self) -> bool {
+        match &self.reason {
             Reason::SharedOutside { holders } => holders.iter().all(|holder| holder.comm == "ucr"),
             _ => false,
         }
     }
+}
+
+/// Whether a ucr has to do with sockets, and nothing is in the way that would stay when it has let go of them: as long as
+/// it has them they may be set differently.
+#[must_use]
+pub fn are_of_ucr(obstacles: &[Obstacle]) -> bool {
+    let of_ucr = obstacles.iter().filter(|obstacle| obstacle.is_of_ucr());
+    let sockets: HashSet<u32> = of_ucr.map(|obstacle| obstacle.inode).collect();
+    let goes_with_it = |obstacle: &Obstacle| {
+        let is_set = matches!(obstacle.reason, Reason::Setting { .. });
+        obstacle.is_passing() || obstacle.is_of_ucr() || is_set && sockets.contains(&obstacle.inode)
+    };
+    !sockets.is_empty() && obstacles.iter().all(goes_with_it)
 }
 
 /// What is in the way.
@@ -387,5 +406,28 @@ impl fmt::Display for Reason {
             ),
             Self::NotReported => f.write_str("sock_diag does not report it"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_ucr_holds_is_waited_for_unless_something_stays_in_the_way() {
+        let held = |inode, comm: &str| {
+            let holders = vec![Party { pid: Pid(7), comm: comm.to_owned(), fd: 5 }];
+            Obstacle { pid: Pid(1), fd: 3, inode, reason: Reason::SharedOutside { holders } }
+        };
+        let set = |inode| {
+            let reason = Reason::Setting { setting: "a program".to_owned() };
+            Obstacle { pid: Pid(1), fd: 3, inode, reason }
+        };
+        assert!(are_of_ucr(&[held(1, "ucr")]));
+        assert!(are_of_ucr(&[set(1), held(1, "ucr"), held(2, "ucr")]));
+        assert!(!are_of_ucr(&[held(1, "ucr"), set(2)]));
+        assert!(!are_of_ucr(&[held(1, "ucr"), held(2, "nginx")]));
+        assert!(!are_of_ucr(&[set(1)]));
+        assert!(!are_of_ucr(&[]));
     }
 }

@@ -164,11 +164,10 @@ pub(super) unsafe fn fork() -> io::Result<Fork> {
 /// What a forked process reports when it is ready: 0 or an error number.
 pub(super) fn report(pipe: RawFd, errno: i32) {
     write(pipe, &errno.to_ne_bytes());
-    close(pipe);
 }
 
 /// Waits for that report.
-pub(super) fn hear(mut pipe: PipeReader) -> io::Result<()> {
+pub(super) fn hear(mut pipe: &PipeReader) -> io::Result<()> {
     let mut errno = [0; 4];
     pipe.read_exact(&mut errno)?;
     match i32::from_ne_bytes(errno) {

@@ -3,12 +3,15 @@
 //! Like [`super::janitor`] it is nobody's child, and has no descriptors but those it needs. It waits at the
 //! gate at which those wait who are to get something: whoever opens it opens it for all.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 
 use super::gate::{self, Fork};
@@ -20,11 +23,21 @@ use super::janitor;
 pub struct Barrier {
     reader: PipeReader,
     writer: RefCell<Option<PipeWriter>>,
-    /// Guards that wait.
-    guards: Cell<usize>,
-    /// Tells them that what they were for is done by whoever lives.
-    relieved: RefCell<Vec<PipeWriter>>,
+    guards: RefCell<Vec<Waiting>>,
 }
+
+/// A guard that waits there.
+#[derive(Debug)]
+struct Waiting {
+    /// Tells it that what it was for is done by whoever lives.
+    relief: Option<PipeWriter>,
+    /// It holds the other end of this as long as it holds anything.
+    presence: PipeReader,
+}
+
+/// How long it is waited for guards to be gone. Their work is a few calls; without them whoever looks next sees no
+/// socket held by somebody who is about to end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Barrier {
     /// A closed one.
@@ -34,12 +47,7 @@ impl Barrier {
     /// What `pipe2` refuses.
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        Ok(Self {
-            reader,
-            writer: RefCell::new(Some(writer)),
-            guards: Cell::new(0),
-            relieved: RefCell::default(),
-        })
+        Ok(Self { reader, writer: RefCell::new(Some(writer)), guards: RefCell::default() })
     }
 
     /// Where to wait.
@@ -54,7 +62,7 @@ impl Barrier {
     ///
     /// What `write` refuses; nobody goes through then.
     pub fn open(&self, others: usize) -> io::Result<()> {
-        let waiting = others + self.guards.get();
+        let waiting = others + self.guards.borrow().len();
         let mut writer = self.writer.borrow_mut().take().ok_or(io::ErrorKind::BrokenPipe)?;
         // A pipe takes up to `PIPE_BUF` bytes, 4096, in one piece.
         if waiting > 4096 {
@@ -68,11 +76,31 @@ impl Barrier {
 
     /// Lets everybody know that it will not be opened, after all has been put back.
     pub fn give_up(&self) {
-        for mut guard in self.relieved.borrow_mut().drain(..) {
-            // Whoever does not hear it does once more what has been done.
-            guard.write_all(&[0]).ok();
+        for guard in self.guards.borrow_mut().iter_mut() {
+            if let Some(mut relief) = guard.relief.take() {
+                // Whoever does not hear it does once more what has been done.
+                relief.write_all(&[0]).ok();
+            }
         }
         self.writer.borrow_mut().take();
+    }
+
+    /// Waits until no guard holds anything any more; how many still do.
+    fn see_off(&mut self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        let guards = self.guards.get_mut();
+        guards.retain(|guard| {
+            let mut presence = [PollFd::new(guard.presence.as_fd(), PollFlags::empty())];
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+                match poll(&mut presence, timeout) {
+                    Err(Errno::EINTR) => {}
+                    told => break !matches!(told, Ok(1..)),
+                }
+            }
+        });
+        guards.len()
     }
 }
 
@@ -80,6 +108,10 @@ impl Barrier {
 impl Drop for Barrier {
     fn drop(&mut self) {
         self.give_up();
+        let left = self.see_off();
+        if left > 0 {
+            tracing::warn!(left, "guards of the old sockets are not gone yet, and still hold them");
+        }
     }
 }
 
@@ -142,9 +174,9 @@ pub fn start(undoing: &Undoing<'_>, barrier: &Barrier) -> io::Result<()> {
     if let Fork::Parent(pid) = unsafe { gate::fork() }? {
         drop(done);
         gate::reap(pid);
-        gate::hear(ready)?;
-        barrier.guards.set(barrier.guards.get() + 1);
-        barrier.relieved.borrow_mut().push(relieving);
+        gate::hear(&ready)?;
+        let waiting = Waiting { relief: Some(relieving), presence: ready };
+        barrier.guards.borrow_mut().push(waiting);
         return Ok(());
     }
     janitor::leave_for_good(&kept, done.as_raw_fd());
@@ -158,6 +190,8 @@ pub fn start(undoing: &Undoing<'_>, barrier: &Barrier) -> io::Result<()> {
         undoing.settings.iter().for_each(set);
         undoing.binds.iter().for_each(|(socket, address)| bind(*socket, address));
     }
+    // In this order: whoever sees that it is gone finds nothing held.
+    janitor::close_others(&[done.as_raw_fd()]).ok();
     gate::end(0)
 }
 
@@ -209,5 +243,46 @@ fn put_back(file: &Swapped<'_>) {
             // SAFETY: the name is a string with a NUL.
             unsafe { libc::unlinkat(directory, name, 0) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    fn is_held(reader: &PipeReader) -> bool {
+        let mut end = [PollFd::new(reader.as_fd(), PollFlags::empty())];
+        poll(&mut end, PollTimeout::ZERO).expect("poll") == 0
+    }
+
+    /// Whether a guard holds something at the end, after `end` was done with the barrier at which it waits.
+    fn lasts(end: impl Fn(&Barrier)) -> bool {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        let barrier = Barrier::new().expect("a pipe");
+        let held = vec![writer.as_raw_fd()];
+        start(&Undoing { held, ..Undoing::default() }, &barrier).expect("start");
+        drop(writer);
+        assert!(is_held(&reader));
+        end(&barrier);
+        drop(barrier);
+        is_held(&reader)
+    }
+
+    #[test]
+    fn when_the_barrier_is_gone_the_guards_are() {
+        let without_others = || {
+            // Processes that other tests start have none of our descriptors.
+            unshare(CloneFlags::CLONE_FILES).expect("a table of descriptors of its own");
+            (0..50).any(|_| {
+                lasts(|barrier| barrier.open(0).expect("open"))
+                    || lasts(Barrier::give_up)
+                    || lasts(|_| {})
+            })
+        };
+        assert!(!thread::spawn(without_others).join().expect("a thread"));
     }
 }

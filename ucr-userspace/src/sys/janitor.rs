@@ -37,7 +37,7 @@ pub fn start(doomed: &[Doomed<'_>], gate: &mut Gate, process: Process<'_>) -> io
     if let Fork::Parent(pid) = unsafe { gate::fork() }? {
         drop(done);
         gate::reap(pid);
-        return gate::hear(ready);
+        return gate::hear(&ready);
     }
     leave_for_good(&kept, done.as_raw_fd());
     gate::report(done.as_raw_fd(), 0);
@@ -75,7 +75,7 @@ fn leave() {
 }
 
 /// `close_range` of all that lies between the numbers, which are sorted.
-fn close_others(kept: &[RawFd]) -> Result<(), i32> {
+pub(super) fn close_others(kept: &[RawFd]) -> Result<(), i32> {
     let mut from: u32 = 0;
     for number in kept.iter().map(|number| number.cast_unsigned()) {
         if number > from {

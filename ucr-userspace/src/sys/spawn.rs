@@ -64,7 +64,7 @@ pub fn start(program: &Program, gate: &mut Gate, process: Process<'_>) -> io::Re
     // in `execve` or `end`.
     if let Fork::Parent(pid) = unsafe { gate::fork() }? {
         drop(done);
-        return gate::hear(ready).map(|()| pid).inspect_err(|_| gate::reap(pid));
+        return gate::hear(&ready).map(|()| pid).inspect_err(|_| gate::reap(pid));
     }
     gate::close(gate.writer());
     if let Err(errno) = prepare(program) {
