@@ -23,8 +23,8 @@ pub fn ip(arguments: &str) {
 #[derive(Debug)]
 pub struct Host(File);
 
-/// Has the kernel choose ports in this network namespace that it chooses in no other one of this process: two
-/// connections with the same addresses and ports would be locked as one.
+/// Has the kernel choose other ports in this network namespace than in those that other stories have at the same time:
+/// two connections with the same addresses and ports would be locked as one.
 fn own_ports() {
     const EACH: usize = 1000;
     const FIRST: usize = 10_000;

@@ -376,6 +376,33 @@ fn nothing_is_left_by_who_is_interrupted() {
     assert!(problems.is_empty(), "{outcomes:?} {problems:#?}");
 }
 
+/// Whoever refreshes right away again need not know that somebody is still setting things back.
+#[test]
+fn the_next_one_comes_right_after_who_was_killed() {
+    if !needs::met(&[Need::Root]) {
+        return;
+    }
+    let world = world();
+    world.ucr.watch();
+    let mut target = Target::new(&world);
+    let (pid, command) = (target.victim.pid(), target.command());
+    let undisturbed = doomed::run(&command, None);
+    assert_eq!(undisturbed.code, Some(0), "{}", undisturbed.said);
+    let mut killed = 0;
+    for moment in moments(&undisturbed, 15, 2) {
+        target.begins(About::Nothing);
+        let folder = Folder::of(&world);
+        let before = outside::sockets(pid);
+        killed += usize::from(doomed::run(&command, Some(moment)).code.is_none());
+        let seen = doomed::run(&command, None);
+        assert_eq!(seen.code, Some(0), "{moment:?}: {}", seen.said);
+        assert!(outside::sockets(pid).iter().all(|(fd, inode)| before[fd] != *inode));
+        folder.settles(true);
+        assert_eq!(target.serves(), None, "{moment:?}");
+    }
+    assert!(killed > 0, "it always came to its end");
+}
+
 /// One that a dump has left stopped goes on when it is told to, whatever has become of the restore.
 #[test]
 fn who_was_left_stopped_has_all_the_old_ones_or_all_the_new_ones() {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    net::{AddressFamily, SocketType},
+    net::{AddressFamily, SocketFlags, SocketType, socket_with},
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 use ucr::sys::sockopt;
@@ -40,10 +40,15 @@ fn option(pid: i32, fd: i32, name: i32) -> i32 {
     sockopt::as_int(&value).expect("a number")
 }
 
+/// One that no program has which another story starts at this moment.
+fn own_socket(family: AddressFamily, kind: SocketType) -> OwnedFd {
+    socket_with(family, kind, SocketFlags::CLOEXEC, None).expect("a socket")
+}
+
 /// Whether somebody who shares his port can listen there.
 fn can_share(at: SocketAddr) -> bool {
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = rustix::net::socket(family, SocketType::STREAM, None).expect("a socket");
+    let socket = own_socket(family, SocketType::STREAM);
     rustix::net::sockopt::set_socket_reuseport(&socket, true).expect("SO_REUSEPORT");
     rustix::net::bind(&socket, &at).is_ok() && rustix::net::listen(&socket, 1).is_ok()
 }
@@ -395,8 +400,7 @@ fn what_shares_a_port_is_refused_by_name() {
     victim.ask(&format!("ibind {udp} 0.0.0.0:0"));
     assert_eq!(number(&refresh(&world, victim.pid()), "replaced"), 1);
     let at: SocketAddr = victim.ask(&format!("iname {udp}")).parse().expect("an address");
-    let other = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
-    let other = other.expect("a socket");
+    let other = own_socket(AddressFamily::INET, SocketType::DGRAM);
     rustix::net::sockopt::set_socket_reuseaddr(&other, true).expect("SO_REUSEADDR");
     rustix::net::bind(&other, &at).expect("bind");
     refused("shares 0.0.0.0:");

@@ -54,9 +54,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// when a queue is empty.)
 const PAUSE: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(50);
-/// How long it runs each time somebody shares its ports, until that is an answer: who clears away the sockets of a ucr
-/// that was killed does so at once, but has to come to a processor.
-const UNTIL_CLEARED: [Duration; 5] = {
+/// How long it runs each time somebody else who is a ucr has to do with its sockets: whoever sets back what one had
+/// changed that was killed does so at once, but has to come to a processor.
+const UNTIL_SET_BACK: [Duration; 5] = {
     const fn ms(count: u64) -> Duration {
         Duration::from_millis(count)
     }
@@ -131,7 +131,9 @@ pub fn run(
     let barrier = Rc::new(Barrier::new().context("make a pipe")?);
     let mut ahead: Option<Ahead> = None;
     let mut patience = Patience::begin();
-    let mut until_cleared = UNTIL_CLEARED.into_iter();
+    let mut until_set_back = UNTIL_SET_BACK.into_iter();
+    // By the sockets of a ucr that was killed, which are just closed.
+    let mut was_shared = false;
     let (replaced, pids, broken_off) = loop {
         if let Some(signal) = signals.came() {
             bail!("interrupted by {signal}: nothing was replaced");
@@ -142,9 +144,11 @@ pub fn run(
             collected.overlook(|obstacle| is_its_own(ahead, obstacle));
         }
         let obstacles = &collected.dumped.obstacles;
-        if are_of_ucr(obstacles) && patience.is_left() {
+        if are_of_ucr(obstacles)
+            && let Some(pause) = until_set_back.next()
+        {
             drop(collected);
-            patience.pause();
+            thread::sleep(pause);
             continue;
         }
         let is_passing = !obstacles.is_empty() && obstacles.iter().all(Obstacle::is_passing);
@@ -165,14 +169,15 @@ pub fn run(
         if let Some(alone) = alone {
             match make(&alone, standstill, &mut known, &targets, &barrier, &look)? {
                 Ok(made) => ahead = Some(made),
-                Err(Unmade::Shared(obstacles)) => match until_cleared.next() {
+                Err(Unmade::Shared(_)) if !was_shared => {
+                    was_shared = true;
                     // Nothing tells when a socket is gone that no descriptor of ours leads to; the program runs.
-                    Some(pause) => thread::sleep(pause),
-                    None => {
-                        refuse(&obstacles);
-                        return Ok(ExitCode::from(exit::REFUSED));
-                    }
-                },
+                    thread::sleep(LONGEST);
+                }
+                Err(Unmade::Shared(obstacles)) => {
+                    refuse(&obstacles);
+                    return Ok(ExitCode::from(exit::REFUSED));
+                }
                 Err(Unmade::Refused(status)) => return Ok(ExitCode::from(status)),
             }
             continue;

@@ -41,17 +41,21 @@ impl Obstacle {
         }
     }
 
-    /// Whether another ucr holds the socket, or whoever sets back what one had changed that was killed.
+    /// Whether another ucr holds the socket, or whoever sets back what one had changed that was killed. One who has ended
+    /// while he was looked for is nobody that can be named.
     fn is_of_ucr(&self) -> bool {
         match &self.reason {
-            Reason::SharedOutside { holders } => holders.iter().all(|holder| holder.comm == "ucr"),
+            Reason::SharedOutside { holders } => {
+                holders.iter().all(|holder| ["ucr", "?"].contains(&holder.comm.as_str()))
+            }
+            Reason::HeldElsewhere { .. } => true,
             _ => false,
         }
     }
 }
 
-/// Whether a ucr has to do with sockets, and nothing is in the way that would stay when it has let go of them: as long as
-/// it has them they may be set differently.
+/// Whether sockets may be in the hands of a ucr for a moment, and nothing is in the way that would stay when it has let
+/// go of them. As long as it has them they may be set differently: what was read of them is nothing to build on.
 #[must_use]
 pub fn are_of_ucr(obstacles: &[Obstacle]) -> bool {
     let of_ucr = obstacles.iter().filter(|obstacle| obstacle.is_of_ucr());
@@ -425,6 +429,10 @@ mod tests {
         };
         assert!(are_of_ucr(&[held(1, "ucr")]));
         assert!(are_of_ucr(&[set(1), held(1, "ucr"), held(2, "ucr")]));
+        assert!(are_of_ucr(&[set(1), held(1, "?")]));
+        let elsewhere = Reason::HeldElsewhere { references: 2 };
+        let elsewhere = Obstacle { pid: Pid(1), fd: 3, inode: 1, reason: elsewhere };
+        assert!(are_of_ucr(&[elsewhere, set(1)]));
         assert!(!are_of_ucr(&[held(1, "ucr"), set(2)]));
         assert!(!are_of_ucr(&[held(1, "ucr"), held(2, "nginx")]));
         assert!(!are_of_ucr(&[set(1)]));
