@@ -397,7 +397,7 @@ fn the_next_one_comes_right_after_who_was_killed() {
         let seen = doomed::run(&command, None);
         assert_eq!(seen.code, Some(0), "{moment:?}: {}", seen.said);
         assert!(outside::sockets(pid).iter().all(|(fd, inode)| before[fd] != *inode));
-        folder.settles(true);
+        assert_eq!(names(world.folder()), folder.names, "{moment:?}");
         assert_eq!(target.serves(), None, "{moment:?}");
     }
     assert!(killed > 0, "it always came to its end");

@@ -24,7 +24,7 @@ use crate::model::{Pid, View};
 use crate::process::{parasite::Known, procfs, state::NotRestorable};
 use crate::render::{dump::Table, obstacle::Placed, output::unless_broken_pipe};
 use crate::restore::into::Target;
-use crate::restore::into::ahead::{Ahead, alone};
+use crate::restore::into::ahead::{Ahead, alone, is_put_aside};
 use crate::restore::names::Foreign;
 use crate::sys::guard::Barrier;
 use crate::tracer::pins::PinDirectory;
@@ -144,7 +144,7 @@ pub fn run(
             collected.overlook(|obstacle| is_its_own(ahead, obstacle));
         }
         let obstacles = &collected.dumped.obstacles;
-        if are_of_ucr(obstacles)
+        if (are_of_ucr(obstacles) || ahead.is_none() && is_put_aside(&collected.dumped.image))
             && let Some(pause) = until_set_back.next()
         {
             drop(collected);

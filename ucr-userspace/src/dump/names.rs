@@ -235,7 +235,7 @@ fn by_file(socket: &Named<'_>, path: &[u8]) -> Option<Vec<u8>> {
     }
     let mut whole = normal(whole);
     // A restore bound it where nobody else comes; beneath that its path is the saved one.
-    let is_private = |part: &Vec<u8>| part.starts_with(beneath::PRIVATE.as_bytes());
+    let is_private = |part: &Vec<u8>| beneath::is_private(part);
     if let Some(at) = whole.iter().rposition(is_private).filter(|_| is_gone) {
         whole.drain(..=at);
     }

@@ -14,6 +14,12 @@ use super::files::Facts;
 /// follow.
 pub const PRIVATE: &str = ".ucr-root-";
 
+/// Whether that is what one is called.
+#[must_use]
+pub fn is_private(name: &[u8]) -> bool {
+    name.starts_with(PRIVATE.as_bytes())
+}
+
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// How often a look-up is tried that somebody's renaming has disturbed (`EAGAIN`).

@@ -12,6 +12,7 @@ use crate::image::{
     SocketOption, Was,
 };
 use crate::model::SocketType;
+use crate::process::beneath;
 use crate::restore::execute::{OWN_REFERENCES, Restored};
 use crate::restore::plan::file_spot;
 
@@ -92,14 +93,33 @@ fn is_found_at_a_port(inet: &Inet) -> bool {
     inet.tcp.is_none() && inet.local.is_some() && inet.memberships.is_empty() && is_empty
 }
 
-fn is_found_by_path(socket: &Socket) -> bool {
-    let is_open = match socket.role {
+/// Whether somebody may come to it who is not known yet.
+fn is_open(socket: &Socket) -> bool {
+    match socket.role {
         Role::Listening { .. } => true,
-        Role::Unconnected => socket.socket_type == SocketType::Dgram && socket.queue.is_empty(),
+        Role::Unconnected => socket.socket_type == SocketType::Dgram,
         Role::Connected | Role::Embryo => false,
-    };
+    }
+}
+
+fn is_found_by_path(socket: &Socket) -> bool {
     let name = socket.name.as_ref();
-    is_open && socket.is_unix() && name.is_some_and(|bound| file_spot(bound, None).is_some())
+    let is_empty = !matches!(socket.role, Role::Unconnected) || socket.queue.is_empty();
+    is_open(socket)
+        && is_empty
+        && socket.is_unix()
+        && name.is_some_and(|bound| file_spot(bound, None).is_some())
+}
+
+/// Whether the file of a socket that others find by its path is where a ucr puts it as long as another one is in its
+/// place: one that was killed, and somebody is about to put the file back.
+#[must_use]
+pub fn is_put_aside(image: &Image) -> bool {
+    image.sockets.iter().filter(|socket| is_open(socket)).any(|socket| {
+        let file = socket.name.as_ref().and_then(|bound| bound.file.as_ref());
+        let Some(SocketFile::Moved { path, .. }) = file else { return false };
+        path.split(|byte| *byte == b'/').any(beneath::is_private)
+    })
 }
 
 impl Ahead {
