@@ -4,6 +4,8 @@
 //! and if ucr is killed the kernel lets every thread go on. (A cgroup freezer would leave them
 //! frozen then, and takes in whatever else lives in that cgroup.)
 
+mod error;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -18,8 +20,9 @@ use nix::{
     },
     unistd,
 };
-
 use rustix::process::WaitOptions;
+
+pub use error::FreezeError;
 
 use super::procfs::{self, ProcError};
 use super::stops::{self, Heard};
@@ -41,96 +44,6 @@ pub enum Scope {
     Process,
     /// A process and all its descendants.
     Tree,
-}
-
-/// Why a process could not be stopped. Whatever had been stopped by then goes on.
-#[derive(Debug, thiserror::Error)]
-pub enum FreezeError {
-    /// There is no such process.
-    #[error("process {0} does not exist")]
-    NoSuchProcess(Pid),
-    /// It is a zombie: its descriptors are gone.
-    #[error("process {0} has exited and waits to be reaped: it has no descriptors any more")]
-    Zombie(Pid),
-    /// It was killed after it had been stopped.
-    #[error("process {0} died while it was being read")]
-    Died(Pid),
-    /// Its first thread has exited, and others go on without it.
-    #[error("the first thread of process {0} has exited and others go on: that is not supported")]
-    WithoutFirstThread(Pid),
-    /// It is a thread.
-    #[error("{thread} is a thread of process {process}")]
-    Thread {
-        /// What was asked for.
-        thread: Pid,
-        /// What it belongs to.
-        process: Pid,
-    },
-    /// ucr cannot stop itself.
-    #[error("process {0} is ucr itself, or one that ucr is a child of in the tree to be stopped")]
-    Ourselves(Pid),
-    /// Somebody else traces it.
-    #[error("thread {thread} of process {pid} is traced by process {tracer}")]
-    Traced {
-        /// Process.
-        pid: Pid,
-        /// Thread.
-        thread: Pid,
-        /// By whom.
-        tracer: Pid,
-    },
-    /// The kernel does not let us.
-    #[error("stop thread {thread} of process {pid}")]
-    Refused {
-        /// Process.
-        pid: Pid,
-        /// Thread.
-        thread: Pid,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It did not stop.
-    #[error(
-        "thread {thread} of process {pid} did not stop within {} s (state {state})",
-        PATIENCE.as_secs()
-    )]
-    Unstoppable {
-        /// Process.
-        pid: Pid,
-        /// Thread.
-        thread: Pid,
-        /// As `ps` shows it.
-        state: char,
-    },
-    /// It made threads or children faster than they could be stopped.
-    #[error("process {0} makes threads or children faster than they can be stopped")]
-    Growing(Pid),
-    /// `/proc` could not be read.
-    #[error("look at process {pid}")]
-    Proc {
-        /// Process.
-        pid: Pid,
-        /// Why.
-        #[source]
-        source: ProcError,
-    },
-}
-
-impl FreezeError {
-    /// What the user can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Refused { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("run it as root, or with CAP_SYS_PTRACE")
-            }
-            Self::Traced { .. } => Some("end the debugger or tracer first"),
-            Self::Thread { .. } => Some("name the process instead"),
-            Self::Ourselves(_) => Some("run ucr from outside of the tree"),
-            _ => None,
-        }
-    }
 }
 
 /// Stopped processes. They go on when this is dropped.
@@ -156,8 +69,8 @@ pub fn freeze(root: Pid, scope: Scope) -> Result<Frozen, FreezeError> {
         return Err(FreezeError::Thread { thread: root, process: status.process });
     }
     Frozen::by(root, || match scope {
-        Scope::Process => Ok(vec![root]),
-        Scope::Tree => procfs::tree(root).map_err(look),
+        Scope::Process => Ok(vec![vec![root]]),
+        Scope::Tree => procfs::generations(root).map_err(look),
     })
 }
 
@@ -167,6 +80,7 @@ pub fn freeze(root: Pid, scope: Scope) -> Result<Frozen, FreezeError> {
 /// See [`FreezeError`].
 pub fn freeze_each(pids: &[Pid]) -> Result<Frozen, FreezeError> {
     let first = pids.first().copied().unwrap_or_default();
+    let mut generations: Vec<Vec<Pid>> = Vec::new();
     for pid in pids {
         let status = procfs::status(*pid).map_err(|source| match source.is_gone() {
             true => FreezeError::NoSuchProcess(*pid),
@@ -175,8 +89,14 @@ pub fn freeze_each(pids: &[Pid]) -> Result<Frozen, FreezeError> {
         if status.process != *pid {
             return Err(FreezeError::Thread { thread: *pid, process: status.process });
         }
+        let before = generations.iter().rposition(|earlier| earlier.contains(&status.parent));
+        let own = before.map_or(0, |parents| parents + 1);
+        match generations.get_mut(own) {
+            Some(generation) => generation.push(*pid),
+            None => generations.push(vec![*pid]),
+        }
     }
-    let frozen = Frozen::by(first, || Ok(pids.to_vec()))?;
+    let frozen = Frozen::by(first, || Ok(generations.clone()))?;
     match pids.iter().find(|pid| !frozen.pids.contains(pid)) {
         None => Ok(frozen),
         Some(gone) => Err(FreezeError::NoSuchProcess(*gone)),
@@ -184,20 +104,21 @@ pub fn freeze_each(pids: &[Pid]) -> Result<Frozen, FreezeError> {
 }
 
 impl Frozen {
-    /// Stops whatever is listed, until a whole round finds nothing new.
+    /// Stops whatever is listed, one generation after the other, until a whole round finds nothing new.
     fn by(
         root: Pid,
-        list: impl Fn() -> Result<Vec<Pid>, FreezeError>,
+        list: impl Fn() -> Result<Vec<Vec<Pid>>, FreezeError>,
     ) -> Result<Self, FreezeError> {
         let mut frozen = Self { pids: Vec::new(), threads: BTreeMap::new() };
         for _ in 0..ROUNDS {
-            let pids = list()?;
+            let generations = list()?;
+            let pids = generations.concat();
             if let Some(pid) = pids.iter().find(|pid| pid.0 == unistd::getpid().as_raw()) {
                 return Err(FreezeError::Ourselves(*pid));
             }
             let before = frozen.threads.len();
-            for pid in &pids {
-                frozen.stop_process(*pid, root)?;
+            for generation in &generations {
+                frozen.stop_all(generation, root)?;
             }
             frozen.pids = pids.into_iter().filter(|pid| frozen.threads.contains_key(pid)).collect();
             if frozen.threads.len() == before {
@@ -253,7 +174,7 @@ impl Frozen {
             ptrace::interrupt(unistd::Pid::from_raw(first.0))
                 .map_err(|errno| refused(errno.into()))?;
             tracee::resume(first.0, *signal).map_err(refused)?;
-            match wait_for_stop(pid, first)? {
+            match wait_for_stop(pid, first, Instant::now() + PATIENCE)? {
                 Stop::Stopped(0) => {
                     *signal = 0;
                     return Ok(first);
@@ -309,35 +230,93 @@ impl Frozen {
         Ok(())
     }
 
-    fn stop_process(&mut self, pid: Pid, root: Pid) -> Result<(), FreezeError> {
-        let threads = match procfs::threads(pid) {
-            Ok(threads) => threads,
-            // A child that went meanwhile; the root must stay.
-            Err(error) if error.is_gone() && pid != root => return Ok(()),
-            Err(error) if error.is_gone() => return Err(FreezeError::NoSuchProcess(pid)),
-            Err(source) => return Err(FreezeError::Proc { pid, source }),
-        };
-        let (mut first, mut others) = (Stop::Stopped(0), false);
-        for thread in threads {
-            if self.threads.contains_key(&thread) {
-                others |= thread != pid;
-                continue;
-            }
-            let stop = stop_thread(pid, thread)?;
-            if let Stop::Stopped(signal) = stop {
-                self.threads.insert(thread, (pid, signal));
-                others |= thread != pid;
-            }
-            if thread == pid {
-                first = stop;
+    /// Asks all threads of these processes to stop, and then waits for each: where processors are scarce, each has to
+    /// come to one first, and those that have stopped leave it to the others. (A process whose parent waits for it in
+    /// `vfork` must not be asked before that stands: nothing interrupts the parent.)
+    fn stop_all(&mut self, pids: &[Pid], root: Pid) -> Result<(), FreezeError> {
+        let mut processes: BTreeMap<Pid, Standing> = BTreeMap::new();
+        let mut asked = Vec::new();
+        let mut failed = self.ask(pids, root, &mut processes, &mut asked).err();
+        // Also if something failed: what has been asked can be let go of only when it stands.
+        let deadline = Instant::now() + PATIENCE;
+        for (pid, thread) in asked {
+            match wait_for_stop(pid, thread, deadline) {
+                Ok(stop) => {
+                    if let Stop::Stopped(signal) = stop {
+                        self.threads.insert(thread, (pid, signal));
+                    }
+                    processes.entry(pid).or_default().note(pid, thread, stop);
+                }
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        match first {
+        match failed {
+            Some(error) => Err(error),
+            None => processes.iter().try_for_each(|(pid, standing)| standing.judge(*pid, root)),
+        }
+    }
+
+    fn ask(
+        &self,
+        pids: &[Pid],
+        root: Pid,
+        processes: &mut BTreeMap<Pid, Standing>,
+        asked: &mut Vec<(Pid, Pid)>,
+    ) -> Result<(), FreezeError> {
+        for &pid in pids {
+            let threads = match procfs::threads(pid) {
+                Ok(threads) => threads,
+                // A child that went meanwhile; the root must stay.
+                Err(error) if error.is_gone() && pid != root => continue,
+                Err(error) if error.is_gone() => return Err(FreezeError::NoSuchProcess(pid)),
+                Err(source) => return Err(FreezeError::Proc { pid, source }),
+            };
+            let standing = processes.entry(pid).or_default();
+            for thread in threads {
+                if self.threads.contains_key(&thread) {
+                    standing.others |= thread != pid;
+                } else {
+                    match ask_to_stop(pid, thread)? {
+                        None => asked.push((pid, thread)),
+                        Some(stop) => standing.note(pid, thread, stop),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is known of a process in one round.
+struct Standing {
+    /// Its first thread.
+    first: Stop,
+    /// Whether another one stands.
+    others: bool,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { first: Stop::Stopped(0), others: false }
+    }
+}
+
+impl Standing {
+    fn note(&mut self, pid: Pid, thread: Pid, stop: Stop) {
+        if thread == pid {
+            self.first = stop;
+        } else {
+            self.others |= matches!(stop, Stop::Stopped(_));
+        }
+    }
+
+    fn judge(&self, pid: Pid, root: Pid) -> Result<(), FreezeError> {
+        match self.first {
             Stop::Stopped(_) => Ok(()),
             // A child that waits to be reaped, or went meanwhile, has no descriptors.
-            _ if !others && pid != root => Ok(()),
+            _ if !self.others && pid != root => Ok(()),
             Stop::Gone => Err(FreezeError::NoSuchProcess(pid)),
-            Stop::Zombie if others => Err(FreezeError::WithoutFirstThread(pid)),
+            Stop::Zombie if self.others => Err(FreezeError::WithoutFirstThread(pid)),
             Stop::Zombie => Err(FreezeError::Zombie(pid)),
         }
     }
@@ -362,19 +341,20 @@ enum Stop {
     Gone,
 }
 
-fn stop_thread(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
+/// Asks a thread to stop; what it is if it will not, since it has ended.
+fn ask_to_stop(pid: Pid, thread: Pid) -> Result<Option<Stop>, FreezeError> {
     let raw = unistd::Pid::from_raw(thread.0);
     let refused = |errno: Errno| FreezeError::Refused { pid, thread, source: errno.into() };
     match ptrace::seize(raw, ptrace::Options::empty()) {
         Ok(()) => {}
-        Err(Errno::ESRCH) => return Ok(Stop::Gone),
+        Err(Errno::ESRCH) => return Ok(Some(Stop::Gone)),
         Err(errno) => {
-            let Ok(status) = procfs::status(thread) else { return Ok(Stop::Gone) };
+            let Ok(status) = procfs::status(thread) else { return Ok(Some(Stop::Gone)) };
             return match status {
                 procfs::Status { tracer, .. } if tracer != Pid(0) => {
                     Err(FreezeError::Traced { pid, thread, tracer })
                 }
-                procfs::Status { state: 'Z' | 'X', .. } => Ok(Stop::Zombie),
+                procfs::Status { state: 'Z' | 'X', .. } => Ok(Some(Stop::Zombie)),
                 _ => Err(refused(errno)),
             };
         }
@@ -382,14 +362,13 @@ fn stop_thread(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
     // A thread that is seized but does not stop cannot be let go of: only our own end does that,
     // which comes soon after the error.
     match ptrace::interrupt(raw) {
-        Ok(()) => wait_for_stop(pid, thread),
-        Err(Errno::ESRCH) => Ok(Stop::Gone),
+        Ok(()) => Ok(None),
+        Err(Errno::ESRCH) => Ok(Some(Stop::Gone)),
         Err(errno) => Err(refused(errno)),
     }
 }
 
-fn wait_for_stop(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
-    let deadline = Instant::now() + PATIENCE;
+fn wait_for_stop(pid: Pid, thread: Pid, deadline: Instant) -> Result<Stop, FreezeError> {
     let mut pause = Duration::from_micros(20);
     loop {
         let heard = stops::hear(thread, WaitOptions::NOHANG);
@@ -409,7 +388,7 @@ fn wait_for_stop(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
         }
         // There is no descriptor to wait on for a tracee's stop.
         std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(5));
+        pause = (pause * 2).min(Duration::from_millis(1));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `/proc` tells of processes and threads: a few small files, parsed from bytes.
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -192,21 +193,27 @@ fn parse_pids(bytes: &[u8]) -> impl Iterator<Item = Pid> {
 /// # Errors
 /// See [`ProcError`].
 pub fn tree(root: Pid) -> Result<Vec<Pid>, ProcError> {
-    let mut found = vec![root];
-    let mut next = 0;
-    while let Some(&pid) = found.get(next) {
-        match children(pid) {
-            Ok(children) => {
-                for child in children {
-                    if !found.contains(&child) {
-                        found.push(child);
-                    }
-                }
+    Ok(generations(root)?.concat())
+}
+
+/// The same by generations: the process, its children, their children, …
+///
+/// # Errors
+/// See [`ProcError`].
+pub fn generations(root: Pid) -> Result<Vec<Vec<Pid>>, ProcError> {
+    let mut known = HashSet::from([root]);
+    let mut found = Vec::new();
+    let mut generation = vec![root];
+    while !generation.is_empty() {
+        let mut next = Vec::new();
+        for &pid in &generation {
+            match children(pid) {
+                Ok(children) => next.extend(children.into_iter().filter(|pid| known.insert(*pid))),
+                Err(error) if error.is_gone() && pid != root => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.is_gone() && pid != root => {}
-            Err(error) => return Err(error),
         }
-        next += 1;
+        found.push(std::mem::replace(&mut generation, next));
     }
     Ok(found)
 }
