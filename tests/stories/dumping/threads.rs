@@ -1,6 +1,13 @@
 //! Processes of many threads, blocked, exiting, or being sent signals meanwhile.
 
-use ucr_tests::{Need, Perl, Victim, needs, outside, ucr::FAILED, wait};
+use std::{fs, process::Stdio};
+
+use ucr_tests::{
+    Need, Perl, Program, Victim, needs, outside,
+    program::{PYTHON, python},
+    ucr::FAILED,
+    wait,
+};
 
 use super::{count, dump};
 use crate::world;
@@ -111,4 +118,38 @@ fn signals_on_their_way_arrive() {
         assert_eq!(missed, "0", "of {raised}");
         assert_ne!(raised, "0");
     }
+}
+
+/// A process that is in `vfork` until its child, which it has made by now, is told to go on, and becomes another program.
+const VFORK: &str = r#"
+import ctypes, os, socket, sys
+kept = socket.socketpair()
+CLONE, CLONE_VFORK, SIGCHLD = 56, 0x4000, 17
+if ctypes.CDLL(None).syscall(CLONE, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0) == 0:
+    print("made", flush=True)
+    sys.stdin.read()
+    os.execvp("sleep", ["sleep", "600"])
+os.wait()
+"#;
+
+/// Nothing interrupts whoever is in `vfork`: his child must not be stopped before he is.
+#[test]
+fn who_waits_for_its_child_in_vfork_is_stopped_when_that_goes_on() {
+    if !needs::met(&[Need::Root, Need::Program(PYTHON)]) {
+        return;
+    }
+    let world = world();
+    let mut parent = Program::start_group(python(VFORK, &[]).stdin(Stdio::piped()));
+    parent.says("made");
+    let pid = parent.pid();
+    let (own, image) = (pid.to_string(), world.path("image").display().to_string());
+    let arguments = ["dump", "--tree", "--pid", &own, "-o", &image];
+    let mut dump = Program::start(&mut world.ucr.command(&arguments));
+    wait::until("ucr to ask it to stop", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+        (!status.contains("TracerPid:\t0\n")).then_some(())
+    });
+    parent.end_input();
+    assert!(dump.ends().success());
+    assert!(parent.is_alive());
 }
