@@ -31,9 +31,12 @@ use crate::{
     sys::{parasite::Registers, tracee},
 };
 
-/// How long one thread may take to stop. It is at once unless the thread sits in the kernel where
-/// it cannot be interrupted.
+/// How long all that were asked together may take to stop. They do at once, as soon as each has a processor, unless a
+/// thread sits in the kernel where it cannot be interrupted.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long until it is looked whether threads have stopped; each time twice as long, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_micros(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 /// How often `/proc` is looked at again for threads and children that came meanwhile.
 const ROUNDS: u32 = 100;
 
@@ -174,7 +177,7 @@ impl Frozen {
             ptrace::interrupt(unistd::Pid::from_raw(first.0))
                 .map_err(|errno| refused(errno.into()))?;
             tracee::resume(first.0, *signal).map_err(refused)?;
-            match wait_for_stop(pid, first, Instant::now() + PATIENCE)? {
+            match wait_for_stop(pid, first)? {
                 Stop::Stopped(0) => {
                     *signal = 0;
                     return Ok(first);
@@ -239,16 +242,29 @@ impl Frozen {
         let mut failed = self.ask(pids, root, &mut processes, &mut asked).err();
         // Also if something failed: what has been asked can be let go of only when it stands.
         let deadline = Instant::now() + PATIENCE;
-        for (pid, thread) in asked {
-            match wait_for_stop(pid, thread, deadline) {
-                Ok(stop) => {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Whichever comes first: the end of a process's first thread is heard of after that of all others.
+            asked.retain(|&(pid, thread)| match look(pid, thread) {
+                Ok(None) => true,
+                Ok(Some(stop)) => {
                     if let Stop::Stopped(signal) = stop {
                         self.threads.insert(thread, (pid, signal));
                     }
                     processes.entry(pid).or_default().note(pid, thread, stop);
+                    false
                 }
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    false
+                }
+            });
+            let Some(&(pid, thread)) = asked.first() else { break };
+            if Instant::now() > deadline {
+                failed.get_or_insert(unstoppable(pid, thread));
+                break;
             }
+            rest(&mut pause);
         }
         match failed {
             Some(error) => Err(error),
@@ -368,28 +384,44 @@ fn ask_to_stop(pid: Pid, thread: Pid) -> Result<Option<Stop>, FreezeError> {
     }
 }
 
-fn wait_for_stop(pid: Pid, thread: Pid, deadline: Instant) -> Result<Stop, FreezeError> {
-    let mut pause = Duration::from_micros(20);
+fn wait_for_stop(pid: Pid, thread: Pid) -> Result<Stop, FreezeError> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
     loop {
-        let heard = stops::hear(thread, WaitOptions::NOHANG);
-        match heard.map_err(|source| FreezeError::Refused { pid, thread, source })? {
-            // A signal was faster than we.
-            Heard::Receives(signal) => return Ok(Stop::Stopped(signal)),
-            Heard::Stands | Heard::AtCall | Heard::Otherwise => {
-                mend(thread);
-                return Ok(Stop::Stopped(0));
-            }
-            Heard::Ended => return Ok(Stop::Gone),
-            Heard::Nothing => {}
+        if let Some(stop) = look(pid, thread)? {
+            return Ok(stop);
         }
         if Instant::now() > deadline {
-            let state = procfs::status(thread).map_or('?', |status| status.state);
-            return Err(FreezeError::Unstoppable { pid, thread, state });
+            return Err(unstoppable(pid, thread));
         }
-        // There is no descriptor to wait on for a tracee's stop.
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(1));
+        rest(&mut pause);
     }
+}
+
+/// Whether a thread that was asked to stop stands by now, or has ended.
+fn look(pid: Pid, thread: Pid) -> Result<Option<Stop>, FreezeError> {
+    let heard = stops::hear(thread, WaitOptions::NOHANG);
+    Ok(match heard.map_err(|source| FreezeError::Refused { pid, thread, source })? {
+        // A signal was faster than we.
+        Heard::Receives(signal) => Some(Stop::Stopped(signal)),
+        Heard::Stands | Heard::AtCall | Heard::Otherwise => {
+            mend(thread);
+            Some(Stop::Stopped(0))
+        }
+        Heard::Ended => Some(Stop::Gone),
+        Heard::Nothing => None,
+    })
+}
+
+fn unstoppable(pid: Pid, thread: Pid) -> FreezeError {
+    let state = procfs::status(thread).map_or('?', |status| status.state);
+    FreezeError::Unstoppable { pid, thread, state }
+}
+
+/// There is no descriptor to wait on for a tracee's stop.
+fn rest(pause: &mut Duration) {
+    std::thread::sleep(*pause);
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
 }
 
 /// Has a call begun again that our stop has ended, when the thread goes on: at once, for we may be killed.
