@@ -144,7 +144,7 @@ fn who_waits_for_its_child_in_vfork_is_stopped_when_that_goes_on() {
     let pid = parent.pid();
     let (own, image) = (pid.to_string(), world.path("image").display().to_string());
     let arguments = ["dump", "--tree", "--pid", &own, "-o", &image];
-    let mut dump = Program::start(&mut world.ucr.command(&arguments));
+    let mut dump = Program::start(world.ucr.command(&arguments).stderr(Stdio::null()));
     wait::until("ucr to ask it to stop", || {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
         (!status.contains("TracerPid:\t0\n")).then_some(())
