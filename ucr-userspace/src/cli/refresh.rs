@@ -148,6 +148,7 @@ pub fn run(
             && let Some(pause) = until_set_back.next()
         {
             drop(collected);
+            // Nothing tells when another process lets go of a socket; the program runs.
             thread::sleep(pause);
             continue;
         }
